@@ -1,0 +1,84 @@
+"""Activation normalisation (paper, section 3.1)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .base import Bijection, per_sample, pixels
+
+LOG_SCALE_FACTOR = 3.0
+"""Multiplies every learned log-scale of the official model, and so its learning rate."""
+
+SMALLEST_STD = 1e-4
+"""A channel that is constant in the first batch is not scaled by more than 1 / SMALLEST_STD."""
+
+
+class ActNorm(Bijection):
+    """Per-channel affine map, y = (x + b) · exp(3·logs), log-det h·w·Σ_c 3·logs_c.
+
+    `initialize` chooses b and logs so that y has zero mean and unit variance per channel on the
+    first batch; `initialized` is a buffer, so a loaded model does not do it again.
+
+    Args:
+        channels: number of channels C of the (batch, C, height, width) input.
+
+    Source: paper, section 3.1; the factor 3 is the official code's.
+    """
+
+    initialized: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.b = nn.Parameter(torch.zeros(channels))
+        self.logs = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("initialized", torch.tensor(False))
+
+    def log_scale(self) -> Float[Tensor, " channels"]:
+        """log of the factor of each channel."""
+        return LOG_SCALE_FACTOR * self.logs
+
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        """Return (x + b)·exp(3·logs) and its log-determinant in nats."""
+        log_scale = self.log_scale()
+        y = (x + _wide(self.b)) * _wide(log_scale.exp())
+        return y, per_sample(pixels(x) * log_scale.sum(), x)
+
+    def inverse(
+        self, y: Float[Tensor, "batch channels height width"], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        """Return y·exp(−3·logs) − b and its log-determinant in nats."""
+        log_scale = self.log_scale()
+        x = y * _wide((-log_scale).exp()) - _wide(self.b)
+        return x, per_sample(-pixels(y) * log_scale.sum(), y)
+
+    @torch.no_grad()
+    def initialize(
+        self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        """Normalise this batch, unless a batch was normalised before."""
+        set_from_batch(self.b, self.logs, self.initialized, x)
+        return self(x)  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def set_from_batch(
+    b: Float[Tensor, " channels"],
+    logs: Float[Tensor, " channels"],
+    initialized: Tensor,
+    x: Float[Tensor, "batch channels height width"],
+) -> None:
+    """Set b = −mean and logs = −log(std)/3 (biased) of each channel of `x`, once."""
+    if initialized:
+        return
+    wide = x.double() if x.device.type != "mps" else x
+    mean = wide.mean(dim=(0, 2, 3))
+    std = wide.var(dim=(0, 2, 3), unbiased=False).sqrt()
+    b.copy_(-mean)
+    logs.copy_(-(std + 1e-6).clamp(min=SMALLEST_STD).log() / LOG_SCALE_FACTOR)
+    initialized.fill_(True)
+
+
+def _wide(per_channel: Float[Tensor, " channels"]) -> Float[Tensor, "channels 1 1"]:
+    return per_channel[:, None, None]

@@ -1,0 +1,17 @@
+"""The errors a user can meet. Each message is one sentence: what was wrong, where, what to do."""
+
+
+class GlowflowError(Exception):
+    """Base of every error raised on purpose; the command line prints it and exits with 2."""
+
+
+class InputError(GlowflowError, ValueError):
+    """An argument, a configuration, a file or an array that cannot be used."""
+
+
+class CheckpointError(GlowflowError):
+    """Saved weights that are missing, damaged, or belong to another architecture."""
+
+
+class TrainingError(GlowflowError):
+    """Training cannot go on, for example because a value became NaN or infinite."""

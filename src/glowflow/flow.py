@@ -1,0 +1,237 @@
+"""What every image model of this package answers: densities, codes, samples, files."""
+
+import math
+from abc import abstractmethod
+from pathlib import Path
+from typing import ClassVar, Self
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from .bijections import Bijection
+from .config import GlowConfig
+from .errors import InputError
+from .likelihood import bits_per_dim, dequantize, quantize
+from .pretrained import check_state, load_pretrained, save_pretrained
+from .priors import standard_normal_log_prob
+
+Latents = tuple[Float[Tensor, "batch *shape"], ...]
+"""Whitened latents ε: one tensor a level, first level first, standard normal under the model."""
+
+CHUNK = 64
+"""Images that are sampled at once."""
+
+
+class ImageFlow(Bijection):
+    """A bijection between images x and whitened latents, with what follows from it.
+
+    log p(x) = Σ_levels log N(ε; 0, I) + log|det dε/dx| (paper, equation 6).
+
+    x is (batch, channels, height, width), float, scaled to [−½, ½) for images; labels are (batch,)
+    int64 and needed where `config.classes` > 0.
+    """
+
+    model_type: ClassVar[str]
+    config: GlowConfig
+
+    @property
+    @abstractmethod
+    def latent_shapes(self) -> tuple[tuple[int, int, int], ...]:
+        """(channels, height, width) of each level's latent."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the weights."""
+        return next(self.parameters()).dtype
+
+    @property
+    def initialized(self) -> bool:
+        """Whether every actnorm has seen its first batch."""
+        flags = [b for name, b in self.named_buffers() if name.endswith("initialized")]
+        return bool(torch.stack(flags).all())
+
+    def log_prob(
+        self,
+        x: Float[Tensor, "batch channels height width"],
+        labels: Int[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, " batch"]:
+        """log p(x), or log p(x | label), in nats.
+
+        Raises:
+            InputError: x is of another shape, not a float tensor, or labels are missing.
+        """
+        self._check(x)
+        latents, log_det = self(x, labels)
+        return standard_normal_log_prob(latents) + log_det
+
+    @torch.no_grad()
+    def bits_per_dim(
+        self,
+        images: Tensor,
+        labels: Int[Tensor, " batch"] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, " batch"]:
+        """Bits per dimension of each image, with one draw of dequantisation noise.
+
+        Args:
+            images: uint8 (batch, channels, height, width); float where `config.bits` is None.
+            labels: (batch,) classes of a class-conditional model.
+            generator: of the noise, on the device of the images.
+        """
+        x = self.to_float(images, generator=generator)
+        log_prob = self.log_prob(x.to(self.device), labels)
+        return bits_per_dim(log_prob, math.prod(self.config.image_shape), self.config.bits)
+
+    @torch.no_grad()
+    def encode(
+        self,
+        x: Float[Tensor, "batch channels height width"],
+        labels: Int[Tensor, " batch"] | None = None,
+    ) -> Latents:
+        """The whitened latents of x; `decode` is the exact inverse."""
+        self._check(x)
+        latents: Latents = self(x, labels)[0]
+        return latents
+
+    @torch.no_grad()
+    def decode(
+        self, latents: Latents, labels: Int[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, "batch channels height width"]:
+        """The x whose latents these are.
+
+        Raises:
+            InputError: the latents are of other shapes.
+        """
+        shapes = tuple(tuple(eps.shape[1:]) for eps in latents)
+        if shapes != self.latent_shapes:
+            raise InputError(f"Latents are {shapes}: this model's are {self.latent_shapes}.")
+        x: Tensor = self.inverse(tuple(latents), labels)[0]
+        return x
+
+    @torch.no_grad()
+    def sample(
+        self,
+        count: int,
+        *,
+        temperature: float = 1.0,
+        seed: int = 0,
+        labels: Int[Tensor, " batch"] | None = None,
+    ) -> Tensor:
+        """Draw images: ε ~ N(0, temperature²·I) at every level, decoded.
+
+        Args:
+            count: number of images.
+            temperature: standard deviation of the latents; 0.7 is the paper's.
+            seed: of the noise, and of the classes where none are given; the same seed gives the
+                same images.
+            labels: (count,) classes of a class-conditional model.
+
+        Returns:
+            uint8 (count, channels, height, width) on the CPU; float where `config.bits` is None.
+
+        Raises:
+            InputError: count or temperature is negative, or labels do not fit.
+        """
+        if count < 0 or temperature < 0:
+            raise InputError(
+                f"Cannot draw {count} images at temperature {temperature}: both must be 0 or more."
+            )
+        generator = torch.Generator().manual_seed(seed)
+        sizes = [math.prod(shape) for shape in self.latent_shapes]
+        noise = temperature * torch.randn(count, sum(sizes), generator=generator)
+        if self.config.classes and labels is None:
+            labels = torch.randint(self.config.classes, (count,), generator=generator)
+        images = []
+        for start in range(0, count, CHUNK):
+            some = noise[start : start + CHUNK].to(self.device, self.dtype)
+            parts = zip(some.split(sizes, dim=1), self.latent_shapes, strict=True)
+            latents = tuple(eps.unflatten(1, shape) for eps, shape in parts)
+            x = self.decode(
+                latents, labels if labels is None else labels[start : start + CHUNK].to(self.device)
+            )
+            images.append(self.to_images(x).cpu())
+        empty = torch.empty(0, *self.config.image_shape)
+        return torch.cat(images) if images else self.to_images(empty)
+
+    @torch.no_grad()
+    def initialize(  # type: ignore[override]
+        self, images: Tensor, generator: torch.Generator | None = None
+    ) -> None:
+        """Data-dependent initialisation of every actnorm from one batch of images (bytes).
+
+        Each actnorm does this once in its life; a trained or loaded model is left as it is.
+        The official size of this batch is 256 at 32x32, scaled by 32²/(height·width).
+        """
+        x = self.to_float(images, generator=generator).to(self.device)
+        self._initialize(x)
+
+    @abstractmethod
+    def _initialize(self, x: Tensor) -> None: ...
+
+    def to_float(
+        self,
+        images: Tensor,
+        *,
+        noise: str = "uniform",
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Dequantised images in [−½, ½), in the weights' dtype; float data as it is."""
+        if self.config.bits is not None:
+            images = dequantize(images, self.config.bits, noise=noise, generator=generator)
+        elif not images.is_floating_point():
+            raise InputError(f"This model is for float data: images are {images.dtype}.")
+        self._check(images)
+        return images.to(self.dtype)
+
+    def to_images(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> UInt8[Tensor, "batch channels height width"]:
+        """Bytes from [−½, ½); float data as it is."""
+        return x if self.config.bits is None else quantize(x, self.config.bits)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `config.json` and `model.safetensors` into `folder`.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        save_pretrained(Path(folder), self.model_type, self.config, self.state_dict())
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, *, device: str | torch.device = "cpu") -> Self:
+        """Read a model from a folder, or from a Hugging Face hub id `organisation/name`.
+
+        The model is in eval mode and does not initialise itself again.
+
+        Raises:
+            CheckpointError: nothing is there, it is damaged, or it is another architecture.
+        """
+        config, state = load_pretrained(source, cls.model_type, GlowConfig)
+        model: Self = cls(config)
+        model.load_weights(state, str(source))
+        return model.to(device).eval()
+
+    def load_weights(self, state: dict[str, Tensor], source: str) -> None:
+        """Take these weights, all of them and no others.
+
+        Raises:
+            CheckpointError: a name or a shape differs.
+        """
+        check_state(self.state_dict(), state, source)
+        self.load_state_dict(state)
+
+    def _check(self, x: Tensor) -> None:
+        if x.dim() != 4 or tuple(x.shape[1:]) != self.config.image_shape:
+            channels, height, width = self.config.image_shape
+            raise InputError(
+                f"Images are {tuple(x.shape)}: this model takes "
+                f"(batch, {channels}, {height}, {width})."
+            )
+        if not x.is_floating_point():
+            raise InputError(f"x is {x.dtype}: give floats, as `to_float` makes them from bytes.")

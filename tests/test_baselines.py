@@ -1,0 +1,123 @@
+import math
+
+import numpy as np
+import pytest
+from glowflow.baselines import gaussian, independent_pixels, mean_and_error, png, webp
+from glowflow.errors import InputError
+
+
+def uniform(n: int, *, high: int = 256, shape: tuple[int, int, int] = (1, 4, 4), seed: int = 0):
+    return np.random.default_rng(seed).integers(0, high, (n, *shape), dtype=np.uint8)
+
+
+def test_mean_and_error_by_hand():
+    assert mean_and_error(np.array([1.0, 3.0])) == pytest.approx((2.0, 1.0))
+    assert mean_and_error(np.array([5.0])) == (5.0, None)
+
+
+def test_independent_pixels_by_hand():
+    # One position, train {0, 0, 128}, 1 bit: counts + 1 = (3, 2) of 5.
+    train = np.array([0, 0, 128], dtype=np.uint8).reshape(3, 1, 1, 1)
+    images = np.array([0, 255], dtype=np.uint8).reshape(2, 1, 1, 1)
+    figure = independent_pixels(train, images, bits=1)
+    assert figure.mean == pytest.approx((math.log2(5 / 3) + math.log2(5 / 2)) / 2)
+
+
+@pytest.mark.parametrize("bits", [1, 5, 8])
+def test_independent_pixels_of_uniform_noise_need_all_bits(bits):
+    figure = independent_pixels(uniform(20_000), uniform(500, seed=1), bits=bits)
+    assert figure.mean == pytest.approx(bits, abs=0.03)
+
+
+def test_independent_pixels_keep_positions_apart():
+    train = np.zeros((1000, 1, 1, 2), dtype=np.uint8)
+    train[:, 0, 0, 1] = 255
+    same = independent_pixels(train, train[:10], bits=8)
+    swapped = independent_pixels(train, train[:10, :, :, ::-1], bits=8)
+    assert same.mean == pytest.approx(math.log2(1256 / 1001))
+    assert swapped.mean == pytest.approx(math.log2(1256))
+
+
+def test_gaussian_agrees_with_the_entropy_of_gaussian_integers():
+    rng = np.random.default_rng(3)
+    mix = rng.normal(size=(6, 6)) * 8 + np.eye(6) * 20
+    draws = np.clip(np.rint(128 + 0.5 * rng.normal(size=(30_000, 6)) @ mix.T), 0, 255)
+    images = draws.astype(np.uint8).reshape(-1, 1, 2, 3)
+    covariance = 0.25 * mix @ mix.T + np.eye(6) / 6  # rounding and dequantisation: 1/12 each
+    entropy = 0.5 * np.linalg.slogdet(2 * math.pi * math.e * covariance)[1] / 6 / math.log(2)
+    figure = gaussian(images[:25_000], images[25_000:], bits=8)
+    assert figure.mean == pytest.approx(entropy, abs=0.02)
+    assert figure.mean < independent_pixels(images[:25_000], images[25_000:]).mean - 0.1
+
+
+def test_gaussian_of_float_data_is_differential():
+    values = np.random.default_rng(0).normal(3.0, 0.01, (5000, 1, 2, 2)).astype(np.float32)
+    entropy = 0.5 * math.log2(2 * math.pi * math.e * 0.01**2)
+    assert entropy < 0
+    assert gaussian(values[:4000], values[4000:], bits=None).mean == pytest.approx(
+        entropy, abs=0.03
+    )
+
+
+def test_gaussian_of_constant_images():
+    constant = np.full((50, 1, 2, 2), 77, dtype=np.uint8)
+    # All that is left is the noise, variance 1/12 but uniform: E (u - 1/2)² / (2/12) = 1/2.
+    expected = 0.5 * math.log2(2 * math.pi * math.e / 12)
+    images = np.repeat(constant, 40, axis=0)
+    assert gaussian(constant, images).mean == pytest.approx(expected, abs=0.02)
+    floats = gaussian(constant.astype(np.float32), constant.astype(np.float32), bits=None)
+    assert floats.mean is None and "singular" in floats.note
+
+
+def test_gaussian_with_fewer_images_than_dimensions_is_shrunk():
+    rng = np.random.default_rng(0)
+    smooth = np.clip(128 + np.cumsum(rng.normal(0, 12, (400, 1, 8, 8)), axis=3), 0, 255)
+    images = smooth.astype(np.uint8)
+    figure = gaussian(images[:40], images[40:])
+    assert "shrunk by 0 " not in figure.note
+    assert figure.mean < independent_pixels(images[:40], images[40:]).mean
+
+
+def test_gaussian_is_the_same_for_the_same_seed():
+    train, images = uniform(100), uniform(20, seed=1)
+    assert gaussian(train, images, seed=4) == gaussian(train, images, seed=4)
+    assert gaussian(train, images, seed=4) != gaussian(train, images, seed=5)
+
+
+def test_gaussian_says_why_not():
+    large = np.zeros((10, 3, 64, 64), dtype=np.uint8)
+    assert gaussian(large, large).mean is None
+    assert "4,096" in gaussian(large, large).note
+    few = uniform(3)
+    assert gaussian(few, few).mean is None
+
+
+@pytest.mark.parametrize("codec", [png, webp])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_codecs_cannot_compress_noise_but_compress_constants(codec, channels):
+    noise = codec(uniform(3, shape=(channels, 48, 48)))
+    assert 8.0 <= noise.mean < 8.6
+    constant = codec(np.full((3, channels, 48, 48), 9, dtype=np.uint8))
+    assert constant.mean < 0.5
+    assert constant.standard_error == 0.0
+
+
+@pytest.mark.parametrize("codec", [png, webp])
+def test_codecs_compress_the_quantised_image(codec):
+    images = uniform(2, shape=(3, 32, 32))
+    quantised = images >> 4 << 4
+    assert codec(images, bits=4) == codec(quantised, bits=8)
+    assert codec(images, bits=4).mean < 5.5
+
+
+def test_codecs_say_why_not():
+    assert webp(uniform(2, shape=(2, 8, 8))).mean is None
+    assert png(np.zeros((2, 3, 8, 8), dtype=np.float32), bits=None).mean is None
+    assert "RGB" in webp(uniform(2)).note
+
+
+def test_shapes_that_differ_are_refused():
+    with pytest.raises(InputError, match="same channels"):
+        independent_pixels(uniform(5), uniform(5, shape=(3, 4, 4)))
+    with pytest.raises(InputError, match="no images"):
+        gaussian(uniform(0), uniform(5))
