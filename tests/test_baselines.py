@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+
 from glowflow.baselines import gaussian, independent_pixels, mean_and_error, png, webp
 from glowflow.errors import InputError
 

@@ -83,5 +83,9 @@ def test_latents(model, file):
 
 
 def test_decoded_images(model, file):
+    """To 1e-5, absolute for pixel values and relative beyond them (the file is float32)."""
     latents = tuple(images(file[f"eps_in{level}"]).to(model.dtype) for level in range(3))
-    assert (model.decode(latents) - images(file["decoded"])).abs().max() < 1e-5
+    expected = images(file["decoded"])
+    error = (model.decode(latents) - expected).abs()
+    assert (error / expected.abs().clamp(min=1.0)).max() < 1e-5
+    assert error[expected.abs() <= 0.5].max() < 1e-5

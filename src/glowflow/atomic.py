@@ -1,6 +1,5 @@
 """Files that are whole or absent: written beside their final name, then renamed."""
 
-import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,12 +19,12 @@ def replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"Cannot make the folder {path.parent} ({error.strerror}); choose another output folder."
+            f"Cannot make the folder {path.parent} ({error.strerror}); choose another one."
         ) from error
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part{path.suffix}")
     try:
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     except PermissionError as error:
         raise InputError(
             f"Cannot write {path} ({error.strerror}); choose another output folder."

@@ -5,11 +5,17 @@ The same classes are the Python arguments, the command line (`glow train --help`
 """
 
 import dataclasses
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
 
 from .errors import InputError
 
+Config = TypeVar("Config")
+Optimizer = Literal["adamax", "adam", "adamw"]
+Decay = Literal["constant", "cosine", "linear"]
 Coupling = Literal["affine", "additive"]
 CouplingScale = Literal["sigmoid", "bounded", "exp"]
 PermutationKind = Literal["lu", "plain", "shuffle", "reverse"]
@@ -18,6 +24,11 @@ PermutationKind = Literal["lu", "plain", "shuffle", "reverse"]
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise InputError(message)
+
+
+def _require_choice(name: str, value: str, choices: Any) -> None:
+    allowed = get_args(choices)
+    _require(value in allowed, f"{name} is {value!r}: choose one of {', '.join(allowed)}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,11 +106,7 @@ class Architecture:
             ("coupling_scale", CouplingScale),
             ("permutation", PermutationKind),
         ):
-            allowed = choices.__args__  # type: ignore[attr-defined]
-            _require(
-                getattr(self, name) in allowed,
-                f"{name} is {getattr(self, name)!r}: choose one of {', '.join(allowed)}.",
-            )
+            _require_choice(name, getattr(self, name), choices)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,3 +141,150 @@ class GlowConfig(Architecture):
     ) -> "GlowConfig":
         """The architecture, for images of this shape and this many classes."""
         return cls(**dataclasses.asdict(architecture), image_shape=image_shape, classes=classes)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One published run: its architecture, image size and total batch size."""
+
+    size: tuple[int, int]
+    batch_size: int
+    model: Architecture
+
+
+def _preset(
+    px: int, levels: int, steps: int, coupling: Coupling, bits: int, batch_size: int
+) -> Preset:
+    model = Architecture(levels=levels, steps=steps, coupling=coupling, bits=bits)
+    return Preset((px, px), batch_size, model)
+
+
+PRESETS: dict[str, Preset] = {
+    "cifar10": _preset(32, 3, 32, "affine", 8, 512),
+    "imagenet32": _preset(32, 3, 48, "affine", 8, 512),
+    "imagenet64": _preset(64, 4, 48, "affine", 8, 128),
+    "lsun64": _preset(64, 3, 48, "affine", 8, 128),
+    "celebahq256": _preset(256, 6, 32, "additive", 5, 40),
+    "lsun96": _preset(96, 5, 64, "additive", 5, 280),
+    "lsun128": _preset(128, 5, 64, "additive", 5, 160),
+    "cifar10-conditional": _preset(32, 3, 32, "additive", 5, 512),
+    "imagenet32-conditional": _preset(32, 3, 48, "additive", 5, 512),
+}
+"""The published runs (paper, appendix; 512 hidden channels, learned top prior)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run. The defaults are sized for a laptop's processor."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: Architecture = field(
+        default_factory=lambda: Architecture(levels=3, steps=8, hidden_channels=128)
+    )
+    conditional: bool = False
+    """Condition the model on the labels of the data."""
+    images: int = 1_000_000
+    """Training images to see in all."""
+    minutes: float | None = None
+    """Stop training after so many minutes, if that comes before `images`."""
+    batch_size: int = 32
+    """Images per optimiser step."""
+    optimizer: Optimizer = "adamax"
+    """`adamax` is the official choice."""
+    lr: float = 1e-3
+    """Learning rate after the warm-up."""
+    warmup_images: int = 10_000
+    """Images over which the learning rate rises linearly from 0 (the paper: 500,000)."""
+    decay: Decay = "cosine"
+    """What the learning rate does after the warm-up, until the end of the run."""
+    clip: float = 50.0
+    """Largest Euclidean norm of the gradient; a longer one is scaled down to it."""
+    ema: float = 0.999
+    """Decay per step of the average of the weights that evaluation and samples use; 0 for none."""
+    seed: int = 0
+    """Of the weights, the order of the images and the dequantisation noise."""
+    log_every: int = 20
+    """Steps between two lines of metrics.jsonl."""
+    validate_every: float = 60.0
+    """Seconds between two validations, sample sheets and checkpoints."""
+    validation_images: int = 500
+    """Held-out images of each validation."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        for name in ("images", "batch_size", "log_every", "validation_images"):
+            _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}: give at least 1.")
+        for name in ("lr", "clip", "validate_every"):
+            _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}: give more than 0.")
+        _require(
+            self.minutes is None or self.minutes > 0,
+            f"minutes is {self.minutes}: give more than 0.",
+        )
+        _require(self.warmup_images >= 0, f"warmup_images is {self.warmup_images}: give 0 or more.")
+        _require(0.0 <= self.ema < 1.0, f"ema is {self.ema}: give 0 up to, but below, 1.")
+        for name, choices in (("optimizer", Optimizer), ("decay", Decay)):
+            _require_choice(name, getattr(self, name), choices)
+
+
+def to_yaml(config: Any) -> str:
+    """The configuration as YAML, every field in it."""
+    return yaml.safe_dump(_plain(config), sort_keys=False, default_flow_style=None)
+
+
+def from_yaml(kind: type[Config], text: str, source: str) -> Config:
+    """The configuration that a YAML text describes; fields that are left out keep their default.
+
+    Args:
+        kind: the dataclass, for example `TrainConfig`.
+        text: YAML.
+        source: where the text is from, for the message of an error.
+
+    Raises:
+        InputError: the text is not YAML, or a field is unknown or of the wrong type.
+    """
+    try:
+        fields = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{source} is not YAML: {' '.join(str(error).split())}.") from error
+    return _build(kind, fields if fields is not None else {}, source)
+
+
+def _plain(config: Any) -> Any:
+    if dataclasses.is_dataclass(config):
+        return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    return list(config) if isinstance(config, tuple) else config
+
+
+def _build(kind: type[Config], fields: Any, source: str) -> Config:
+    if not isinstance(fields, dict):
+        raise InputError(f"{source} holds {fields!r} where {kind.__name__} has fields.")
+    types = get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for name, value in fields.items():
+        if name not in types:
+            raise InputError(f"{source} has a field {name!r}, which {kind.__name__} has not.")
+        hint = types[name]
+        value = tuple(value) if isinstance(value, list) else value
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            value = _build(hint, value, source)
+        elif not _fits(value, hint):
+            raise InputError(f"In {source} the field {name} is {value!r}, which is not {hint}.")
+        values[name] = value
+    return kind(**values)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return value in arguments
+    if origin in (Union, UnionType):
+        return any(_fits(value, option) for option in arguments)
+    if origin is tuple:
+        return (
+            isinstance(value, tuple)
+            and len(value) == len(arguments)
+            and all(map(_fits, value, arguments))
+        )
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) is (type(None) if hint is None else hint)

@@ -5,7 +5,7 @@ class GlowflowError(Exception):
     """Base of every error raised on purpose; the command line prints it and exits with 2."""
 
 
-class InputError(GlowflowError, ValueError):
+class InputError(GlowflowError):
     """An argument, a configuration, a file or an array that cannot be used."""
 
 

@@ -150,8 +150,8 @@ class ImageFlow(Bijection):
         images = []
         for start in range(0, count, CHUNK):
             some = noise[start : start + CHUNK].to(self.device, self.dtype)
-            parts = zip(some.split(sizes, dim=1), self.latent_shapes, strict=True)
-            latents = tuple(eps.unflatten(1, shape) for eps, shape in parts)
+            parts = zip(torch.split(some, sizes, dim=1), self.latent_shapes, strict=True)
+            latents = tuple(eps.reshape(-1, *shape) for eps, shape in parts)
             x = self.decode(
                 latents, labels if labels is None else labels[start : start + CHUNK].to(self.device)
             )

@@ -1,5 +1,7 @@
 """Glow (Kingma & Dhariwal 2018): figure 2 of the paper, top to bottom."""
 
+from typing import Any
+
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -124,7 +126,7 @@ class Glow(ImageFlow):
         self, x: Tensor, initialize: bool = False
     ) -> tuple[list[Tensor], Tensor, Float[Tensor, " batch"]]:
         """The latents of the splits, the last level's z, and the log-determinant so far."""
-        run = Level.initialize if initialize else Level.__call__
+        run: Any = Level.initialize if initialize else Level.__call__
         latents = []
         log_det = per_sample(0.0, x)
         for level, split in zip(self.levels[:-1], self.splits, strict=True):

@@ -74,4 +74,5 @@ def bits_per_dim(
         dimensions: D, the number of values in one image.
         bits: n.
     """
-    return -log_prob / (dimensions * math.log(2)) + (bits or 0)
+    nats_per_bit = dimensions * math.log(2)
+    return torch.neg(log_prob) / nats_per_bit + (bits or 0)

@@ -71,7 +71,7 @@ class ActNormConv2d(nn.Module):
     ) -> Float[Tensor, "batch out height width"]:
         """Give the output zero mean and unit variance per channel on this batch, once."""
         set_from_batch(self.b, self.logs, self.initialized, self(x))
-        return self(x)  # type: ignore[no-any-return]
+        return self(x)
 
 
 class ZeroConv2d(nn.Module):
@@ -136,7 +136,7 @@ class CouplingNetwork(nn.Module):
         """Return what the coupling does to the other half; zero at the start."""
         h = F.relu(self.first(x), inplace=True)
         h = F.relu(self.second(h), inplace=True)
-        return self.last(h)  # type: ignore[no-any-return]
+        return self.last(h)
 
     @torch.no_grad()
     def initialize(self, x: Float[Tensor, "batch in height width"]) -> None:

@@ -155,9 +155,7 @@ def check_labels(
     if labels is None:
         raise InputError(f"This model has {classes} classes: give labels, one per image.")
     if labels.shape != (batch,) or labels.is_floating_point():
-        raise InputError(
-            f"Labels are {tuple(labels.shape)} {labels.dtype}: give {batch} integers, one per image."
-        )
+        raise InputError(f"Labels are {tuple(labels.shape)} {labels.dtype}: give {batch} integers.")
     if batch and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise InputError(f"Labels must lie between 0 and {classes - 1} for {classes} classes.")
     return labels.long()

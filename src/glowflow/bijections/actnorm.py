@@ -59,7 +59,7 @@ class ActNorm(Bijection):
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Normalise this batch, unless a batch was normalised before."""
         set_from_batch(self.b, self.logs, self.initialized, x)
-        return self(x)  # type: ignore[no-any-return]
+        return self(x)
 
 
 @torch.no_grad()

@@ -34,7 +34,7 @@ class Bijection(nn.Module, ABC):
         self, x: Any, context: Tensor | None = None
     ) -> tuple[Any, Float[Tensor, " batch"]]:
         """Set data-dependent parameters from the batch `x`, then return `forward(x, context)`."""
-        return self(x, context)  # type: ignore[no-any-return]
+        return self(x, context)
 
 
 def per_sample(

@@ -53,9 +53,10 @@ class Coupling(Bijection):
         self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Initialise the network (where it can be) from the first half of `x`."""
-        if hasattr(self.network, "initialize"):
-            self.network.initialize(halves(x)[0])
-        return self(x)  # type: ignore[no-any-return]
+        initialize = getattr(self.network, "initialize", None)
+        if initialize is not None:
+            initialize(halves(x)[0])
+        return self(x)
 
 
 class AdditiveCoupling(Coupling):

@@ -56,7 +56,7 @@ class ChannelMixing(Bijection):
         return super().train(mode)
 
     def __getstate__(self) -> dict[str, object]:
-        return {**super().__getstate__(), "_cache": {}}  # type: ignore[misc]
+        return {**self.__dict__, "_cache": {}}
 
     def _kept(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
         if self.training or torch.is_grad_enabled():

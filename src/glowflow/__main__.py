@@ -1,0 +1,7 @@
+"""`python -m glowflow` is `glow`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

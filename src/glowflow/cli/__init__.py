@@ -1,0 +1,65 @@
+"""The `glow` command: each subcommand is a module with `Options` and `run`."""
+
+import json
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from ..errors import GlowflowError
+
+COMMANDS = {
+    "train": "Train a model on a folder of images, an array, or data that is built in.",
+    "evaluate": "Bits per dimension on held-out images, beside baselines, and the round trip.",
+    "sample": "Draw images from a model.",
+    "reconstruct": "Encode images, decode them, and count the bytes that differ.",
+    "demo": "Train on drawn faces in ten minutes, evaluate, sample, and write a report.",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `glow` and return its exit code: 0, 1 for a failed check, 2 for bad input, 130 Ctrl-C."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if given else 2
+    if given[0] == "--version":
+        print(import_module("glowflow").__version__)
+        return 0
+    name, *rest = given
+    if name not in COMMANDS:
+        print(f"glow: there is no command {name!r}; see glow --help.", file=sys.stderr)
+        return 2
+    from .options import parse
+
+    command = import_module(f".{name}", __name__)
+    try:
+        options = parse(command, name, COMMANDS[name], rest)
+        outcome = command.run(options)
+    except GlowflowError as error:
+        print(f"glow {name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"glow {name}: stopped.", file=sys.stderr)
+        return 130
+    if options.json:
+        print(json.dumps(outcome.facts))
+    else:
+        print(outcome.sentence)
+    return int(outcome.code)
+
+
+def usage() -> str:
+    """What `glow --help` prints."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {line}" for name, line in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: glow COMMAND [OPTIONS]",
+            "",
+            "Glow: a generative flow with invertible 1x1 convolutions.",
+            "",
+            *lines,
+            "",
+            "glow COMMAND --help shows the options of a command.",
+        ]
+    )

@@ -1,0 +1,491 @@
+"""The training loop, in functions that a test can call."""
+
+import json
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from jaxtyping import Float
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from .atomic import replacing, require_writable
+from .checkpoint import Checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
+from .config import GlowConfig, TrainConfig, from_yaml, to_yaml
+from .data import ImageData, Splits, batches
+from .diagnosis import describe, find_nonfinite, find_nonfinite_gradient
+from .errors import CheckpointError, InputError, TrainingError
+from .glow import Glow
+from .likelihood import bits_per_dim
+
+CONFIG_FILE = "train.yaml"
+METRICS_FILE = "metrics.jsonl"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run ended with."""
+
+    model: Glow
+    """The averaged weights, or the last ones where there is no average; in eval mode."""
+    run: Path
+    step: int
+    images: int
+    seconds: float
+    interrupted: bool
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """One line of metrics.jsonl; bits/dim are means since the line before."""
+
+    step: int
+    images: int
+    seconds: float
+    bits_per_dim: float | None = None
+    grad_norm: float | None = None
+    lr: float | None = None
+    images_per_second: float | None = None
+    valid_bits_per_dim: float | None = None
+
+
+class Objective(nn.Module):
+    """The loss in bits: bits/dim of the images + weight · bits of the labels.
+
+    Bits of the labels are the classifier's cross entropy / log 2, for models with classes
+    (official weight 0.01).
+
+    Args:
+        model: the flow.
+    """
+
+    def __init__(self, model: Glow) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"], labels: Tensor | None = None
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """Return the loss to minimise and the mean bits/dim in it."""
+        config = self.model.config
+        dimensions = math.prod(config.image_shape)
+        if labels is None:
+            bits = bits_per_dim(self.model.log_prob(x), dimensions, config.bits).mean()
+            return bits, bits
+        log_prob, logits = self.model.log_prob_and_logits(x, labels)
+        bits = bits_per_dim(log_prob, dimensions, config.bits).mean()
+        return bits + config.weight_classes * F.cross_entropy(logits, labels) / math.log(2), bits
+
+
+def learning_rate(config: TrainConfig, images: int, done: float) -> float:
+    """Linear warm-up in images, then the decay over the share `done` (0 to 1) of the run."""
+    warmup = min(1.0, images / config.warmup_images) if config.warmup_images else 1.0
+    match config.decay:
+        case "constant":
+            decay = 1.0
+        case "linear":
+            decay = 1.0 - done
+        case "cosine":
+            decay = 0.5 * (1.0 + math.cos(math.pi * done))
+    return config.lr * warmup * decay
+
+
+def make_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser that the configuration names, over all trainable weights."""
+    match config.optimizer:
+        case "adamax":
+            return torch.optim.Adamax(model.parameters(), lr=config.lr)
+        case "adam":
+            return torch.optim.Adam(model.parameters(), lr=config.lr)
+        case "adamw":
+            return torch.optim.AdamW(model.parameters(), lr=config.lr)
+
+
+def make_average(config: TrainConfig, model: nn.Module) -> AveragedModel:
+    """Moving average with decay min(ema, (1 + t)/(10 + t)) at step t, so that it starts fast."""
+
+    def update(average: Any, current: Any, steps: Any) -> None:
+        decay = min(config.ema, (1 + float(steps)) / (10 + float(steps)))
+        torch._foreach_lerp_(average, current, 1.0 - decay)
+
+    return AveragedModel(model, multi_avg_fn=update)
+
+
+def initial_batch_size(config: GlowConfig) -> int:
+    """Images of the data-dependent initialisation: 256 at 32x32, scaled by 32²/(height·width)."""
+    _, height, width = config.image_shape
+    return max(16, 256 * 32 * 32 // (height * width))
+
+
+def validate(model: Glow, data: ImageData, *, limit: int, batch_size: int, seed: int = 0) -> float:
+    """Mean bits/dim of the first `limit` images, with one noise draw, the same at each call."""
+    generator = torch.Generator().manual_seed(seed)
+    chosen = replace(
+        data,
+        images=data.images[:limit],
+        labels=None if data.labels is None else data.labels[:limit],
+        attributes=None,
+    )
+    total = 0.0
+    for images, labels in batches(chosen, batch_size, seed=seed, epoch=0, drop_last=False):
+        labels = labels if model.config.classes else None
+        total += float(model.bits_per_dim(images, labels, generator).sum())
+    return total / len(chosen)
+
+
+def train(
+    config: TrainConfig,
+    splits: Splits,
+    run: Path,
+    *,
+    device: str | None = None,
+    resume: bool = False,
+    on_validation: Callable[[Glow, int], None] | None = None,
+    progress: bool = True,
+) -> Trained:
+    """Train a Glow on `splits.train` into the folder `run`.
+
+    The folder gets `train.yaml`, `config.json` and `model.safetensors` (the averaged weights),
+    `metrics.jsonl` and `checkpoints/`. Ctrl-C or SIGTERM end the run after the current step, with
+    a checkpoint. With `resume` the newest checkpoint of `run` is gone on from, and the steps that
+    follow are those of a run that was never stopped.
+
+    Args:
+        config: every hyperparameter; with `resume`, that of the run.
+        splits: the data.
+        run: the run's folder; empty or absent, unless `resume`.
+        device: `cpu`, `cuda`, …; by default what Accelerate finds.
+        resume: go on from a checkpoint.
+        on_validation: called with the averaged model and the number of images seen.
+        progress: show a bar with bits/dim, images/s and the time left.
+
+    Raises:
+        InputError: the data do not fit the model, or the folder is in use or not writable.
+        CheckpointError: `resume`, and there is no usable checkpoint.
+        TrainingError: a value became NaN or infinite; the message names where.
+    """
+    if not resume and run.is_dir() and any(run.iterdir()):
+        raise InputError(f"The folder {run} is not empty: choose another --out, or --resume it.")
+    require_writable(run)
+    accelerator = Accelerator(cpu=device == "cpu", device_placement=device is None)
+    target = torch.device(device) if device else accelerator.device
+    torch.manual_seed(config.seed)
+    model = Glow(model_config(config, splits)).to(target)
+    average = make_average(config, model) if config.ema else None
+    optimizer = make_optimizer(config, model)
+    state = _State(run, config, model, average, optimizer)
+    if resume:
+        state.restore(load_checkpoint(run))
+    else:
+        with replacing(run / CONFIG_FILE) as path:
+            path.write_text(to_yaml(config), encoding="utf-8")
+        state.initialize(splits.train)
+        state.save()
+    _log_only_before(run, state.step)
+
+    objective = accelerator.prepare(Objective(model))
+    batch_size = min(config.batch_size, len(splits.train))
+    window = _Window(state.seconds)
+    started = time.monotonic() - state.seconds
+    validated = state.seconds
+    with _stop_signals() as stopped, _bar(progress, config, state) as show:
+        for images, labels in _endless(splits.train, batch_size, config.seed, state.step):
+            seen = state.step * batch_size
+            done = max(
+                seen / config.images,
+                state.seconds / (60 * config.minutes) if config.minutes else 0.0,
+            )
+            if done >= 1.0 or stopped():
+                break
+            lr = learning_rate(config, seen + batch_size, done)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            x = model.to_float(
+                images.to(target), generator=noise_for(config.seed, state.step, target)
+            )
+            labels = labels.to(target) if model.config.classes and labels is not None else None
+            bits, norm = _step(accelerator, objective, optimizer, config, x, labels, state)
+            if average is not None:
+                average.update_parameters(model)
+            state.step += 1
+            state.seconds = time.monotonic() - started
+            window.add(bits, norm, batch_size)
+            show(window, done)
+            if state.step % config.log_every == 0:
+                _log(run, window.metrics(state, seen + batch_size, lr))
+            if state.seconds - validated >= config.validate_every:
+                validated = state.seconds
+                _validate(state, splits, seen + batch_size, on_validation)
+    state.seconds = time.monotonic() - started
+    seen = state.step * batch_size
+    _validate(state, splits, seen, on_validation)
+    return Trained(state.averaged(), run, state.step, seen, state.seconds, stopped())
+
+
+def model_config(config: TrainConfig, splits: Splits) -> GlowConfig:
+    """The model that this run trains on these data.
+
+    Raises:
+        InputError: the data do not fit, or have no labels to condition on.
+    """
+    data = splits.train
+    architecture = config.model
+    if data.images.dtype != "uint8":
+        architecture = replace(architecture, bits=None)
+    elif architecture.bits is None:
+        raise InputError(f"bits is None, but {splits.source} has bytes: give bits from 1 to 8.")
+    if config.conditional and not data.class_names:
+        raise InputError(f"{splits.source} has no labels: train without --conditional.")
+    classes = len(data.class_names) if config.conditional else 0
+    return GlowConfig.of(architecture, data.image_shape, classes)
+
+
+def read_run_config(run: Path) -> TrainConfig:
+    """The configuration that a run was started with.
+
+    Raises:
+        CheckpointError: `run` is not a run's folder.
+    """
+    try:
+        text = (run / CONFIG_FILE).read_text(encoding="utf-8")
+    except OSError as error:
+        raise CheckpointError(
+            f"There is no {CONFIG_FILE} in {run}: give a run's folder."
+        ) from error
+    return from_yaml(TrainConfig, text, str(run / CONFIG_FILE))
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl."""
+    path = run / METRICS_FILE
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def noise_for(seed: int, step: int, device: torch.device) -> torch.Generator:
+    """A generator that depends on the run's seed and the step alone."""
+    return torch.Generator(device).manual_seed((seed * 1_000_003 + step + 1) % 2**63)
+
+
+@dataclass
+class _State:
+    """What changes while training."""
+
+    run: Path
+    config: TrainConfig
+    model: Glow
+    average: AveragedModel | None
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    seconds: float = 0.0
+
+    def averaged(self) -> Glow:
+        model = self.model if self.average is None else self.average.module
+        return model.eval()  # type: ignore[return-value]
+
+    def initialize(self, data: ImageData) -> None:
+        size = min(initial_batch_size(self.model.config), len(data))
+        first, _ = next(iter(batches(data, size, seed=self.config.seed, epoch=0)))
+        device = self.model.device
+        self.model.initialize(first.to(device), noise_for(self.config.seed, -1, device))
+        if self.average is not None:
+            self.average.module.load_state_dict(self.model.state_dict())
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        name = str(self.run)
+        self.model.load_weights(checkpoint.model, name)
+        if self.average is not None:
+            self.averaged().load_weights(checkpoint.average, name)
+            self.average.n_averaged.fill_(checkpoint.step)
+        self.optimizer.load_state_dict(checkpoint.optimizer)
+        self.step, self.seconds = checkpoint.step, checkpoint.seconds
+
+    def save(self) -> None:
+        for name, weight in self.model.named_parameters():
+            if not bool(torch.isfinite(weight).all()):
+                raise _stopped(f"the weight {describe(name)}", self)
+        average = {} if self.average is None else self.average.module.state_dict()
+        save_checkpoint(
+            self.run,
+            Checkpoint(
+                self.step,
+                self.seconds,
+                self.model.state_dict(),
+                average,
+                self.optimizer.state_dict(),
+            ),
+        )
+        self.averaged().save_pretrained(self.run)
+        self.model.train()
+
+
+def _step(
+    accelerator: Accelerator,
+    objective: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    config: TrainConfig,
+    x: Tensor,
+    labels: Tensor | None,
+    state: _State,
+) -> tuple[float, float]:
+    """One optimiser step; nothing is changed if a value is not finite."""
+    model = state.model
+    loss, bits = objective(x, labels)
+    if not math.isfinite(value := float(bits.detach())):
+        where = find_nonfinite(model, lambda: model(x, labels)) or "the log-likelihood"
+        raise _stopped(where, state)
+    optimizer.zero_grad()
+    accelerator.backward(loss)
+    norm = float(nn.utils.clip_grad_norm_(model.parameters(), config.clip))
+    if not math.isfinite(norm):
+        raise _stopped(find_nonfinite_gradient(model) or "the gradient's norm", state)
+    optimizer.step()
+    return value, norm
+
+
+def _stopped(where: str, state: _State) -> TrainingError:
+    last = list_checkpoints(state.run)
+    kept = f"the last good checkpoint is {last[-1]}" if last else "there is no checkpoint yet"
+    return TrainingError(
+        f"Training stopped at step {state.step + 1}: {where} is NaN or infinite; {kept}; "
+        "start again with a smaller --lr or longer --warmup-images."
+    )
+
+
+def _validate(
+    state: _State,
+    splits: Splits,
+    images: int,
+    on_validation: Callable[[Glow, int], None] | None,
+) -> None:
+    state.save()
+    model = state.averaged()
+    bits = validate(model, splits.valid, limit=state.config.validation_images, batch_size=64)
+    _log(
+        state.run,
+        Metrics(state.step, images, round(state.seconds, 2), valid_bits_per_dim=bits),
+    )
+    if on_validation is not None:
+        on_validation(model, images)
+    state.model.train()
+
+
+def _log(run: Path, metrics: Metrics) -> None:
+    line = {name: value for name, value in asdict(metrics).items() if value is not None}
+    with (run / METRICS_FILE).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def _log_only_before(run: Path, step: int) -> None:
+    """Drop the lines that the steps after the checkpoint will write again."""
+    lines = [line for line in read_metrics(run) if line["step"] <= step]
+    with replacing(run / METRICS_FILE) as path:
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+def _endless(
+    data: ImageData, batch_size: int, seed: int, step: int
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    epoch, start = divmod(step, len(data) // batch_size)
+    while True:
+        yield from batches(data, batch_size, seed=seed, epoch=epoch, start=start, drop_last=True)
+        epoch, start = epoch + 1, 0
+
+
+class _Window:
+    """Means since the last line of metrics.jsonl, and a smoothed figure for the bar."""
+
+    def __init__(self, seconds: float) -> None:
+        self.since = seconds
+        self.bits: list[float] = []
+        self.norms: list[float] = []
+        self.images = 0
+        self.smoothed: float | None = None
+        self.speed = 0.0
+
+    def add(self, bits: float, norm: float, images: int) -> None:
+        self.bits.append(bits)
+        self.norms.append(norm)
+        self.images += images
+        self.smoothed = bits if self.smoothed is None else 0.98 * self.smoothed + 0.02 * bits
+
+    def metrics(self, state: _State, images: int, lr: float) -> Metrics:
+        self.speed = self.images / max(state.seconds - self.since, 1e-9)
+        line = Metrics(
+            step=state.step,
+            images=images,
+            seconds=round(state.seconds, 2),
+            bits_per_dim=sum(self.bits) / len(self.bits),
+            grad_norm=sum(self.norms) / len(self.norms),
+            lr=lr,
+            images_per_second=round(self.speed, 2),
+        )
+        self.since, self.bits, self.norms, self.images = state.seconds, [], [], 0
+        return line
+
+
+@contextmanager
+def _bar(
+    visible: bool, config: TrainConfig, state: _State
+) -> Iterator[Callable[[_Window, float], None]]:
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeElapsedColumn(),
+    )
+    start = time.monotonic()
+    first = state.step
+    with Progress(*columns, disable=not visible, transient=False) as bar:
+        task = bar.add_task("training", total=1.0, figures="")
+        initial: list[float] = []
+
+        def show(window: _Window, done: float) -> None:
+            if not initial:
+                initial.append(done)
+            elapsed = time.monotonic() - start
+            rate = (done - initial[0]) / elapsed if state.step > first + 1 else 0.0
+            left = f"{(1 - done) / rate / 60:.1f} min left" if rate > 0 else ""
+            figures = f"{window.smoothed:.3f} bits/dim · {window.speed:.0f} images/s · {left}"
+            bar.update(task, completed=done, figures=figures)
+
+        yield show
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[], bool]]:
+    """Catch Ctrl-C and SIGTERM once, so that the step under way is finished."""
+    received: list[int] = []
+    previous: dict[int, Any] = {}
+
+    def note(number: int, frame: Any) -> None:
+        received.append(number)
+        signal.signal(number, previous[number])
+
+    try:
+        for number in (int(signal.SIGINT), int(signal.SIGTERM)):
+            previous[number] = signal.signal(number, note)
+    except ValueError:  # not the main thread: signals go elsewhere
+        previous.clear()
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,151 @@
+"""Every bijection: inverse, log-determinant against autograd, gradients."""
+
+import pytest
+import torch
+from torch.func import jacrev, vmap
+
+from glowflow import Glow, GlowConfig
+from glowflow.bijections import (
+    ActNorm,
+    AdditiveCoupling,
+    AffineCoupling,
+    Chain,
+    Invertible1x1Conv,
+    Permutation,
+    PlainInvertible1x1Conv,
+    Squeeze,
+)
+from glowflow.config import Architecture
+from glowflow.glow import Level, Step
+from glowflow.networks import CouplingNetwork
+from glowflow.priors import Split, TopPrior
+from tests.conftest import perturb
+
+ARCHITECTURE = Architecture(levels=1, steps=2, hidden_channels=5)
+
+
+def glow(shape=(1, 4, 4), levels=2, **changes):
+    return Glow(GlowConfig(image_shape=shape, levels=levels, steps=1, hidden_channels=4, **changes))
+
+
+# name: (bijection, shape of x without the batch, context)
+CASES = {
+    "actnorm": (lambda: ActNorm(3), (3, 2, 3), None),
+    "conv1x1-lu": (lambda: Invertible1x1Conv(5), (5, 2, 3), None),
+    "conv1x1-plain": (lambda: PlainInvertible1x1Conv(5), (5, 2, 3), None),
+    "permutation-reverse": (lambda: Permutation.reverse(5), (5, 2, 2), None),
+    "permutation-shuffle": (lambda: Permutation.shuffle(7), (7, 1, 2), None),
+    "squeeze": (Squeeze, (3, 4, 6), None),
+    "additive": (lambda: AdditiveCoupling(CouplingNetwork(2, 2, 5)), (4, 3, 2), None),
+    "additive-odd": (lambda: AdditiveCoupling(CouplingNetwork(3, 2, 5)), (5, 2, 2), None),
+    "affine-sigmoid": (lambda: AffineCoupling(CouplingNetwork(2, 4, 5)), (4, 3, 2), None),
+    "affine-bounded": (
+        lambda: AffineCoupling(CouplingNetwork(2, 4, 5), "bounded"),
+        (4, 3, 2),
+        None,
+    ),
+    "affine-exp": (lambda: AffineCoupling(CouplingNetwork(2, 4, 5), "exp"), (4, 3, 2), None),
+    "affine-odd": (lambda: AffineCoupling(CouplingNetwork(3, 4, 5)), (5, 2, 2), None),
+    "split": (lambda: Split(4), (4, 2, 3), None),
+    "split-odd": (lambda: Split(5), (5, 2, 2), None),
+    "top": (lambda: TopPrior(4, learn=True, classes=0), (4, 2, 3), None),
+    "top-classes": (lambda: TopPrior(4, learn=True, classes=3), (4, 2, 3), [2, 0, 1]),
+    "chain": (lambda: Chain([Squeeze(), ActNorm(4), Permutation.reverse(4)]), (1, 4, 4), None),
+    "step": (lambda: Step(4, ARCHITECTURE), (4, 2, 3), None),
+    "level": (lambda: Level(4, ARCHITECTURE), (1, 4, 6), None),
+    "glow": (glow, (1, 4, 4), None),
+    "glow-3x4x8": (lambda: glow((3, 4, 8), levels=1), (3, 4, 8), None),
+    "glow-additive": (lambda: glow(coupling="additive", permutation="plain"), (1, 4, 4), None),
+    "glow-shuffle-bounded": (
+        lambda: glow(permutation="shuffle", coupling_scale="bounded", learn_top=False),
+        (1, 4, 4),
+        None,
+    ),
+    "glow-classes": (lambda: glow(classes=4, permutation="reverse"), (1, 4, 4), [3, 0, 3]),
+}
+
+
+@pytest.fixture(params=CASES, ids=str)
+def case(request):
+    make, shape, labels = CASES[request.param]
+    torch.manual_seed(0)
+    bijection = perturb(make().double())
+    x = torch.randn(3, *shape, dtype=torch.float64)
+    context = None if labels is None else torch.tensor(labels)
+    return bijection, x, context
+
+
+def flat(y):
+    """Whatever a bijection gives, as (batch, dimensions)."""
+    if isinstance(y, torch.Tensor):
+        return y.flatten(1)
+    return torch.cat([part.flatten(1) for part in y], dim=1)
+
+
+def test_inverse_in_float64(case):
+    bijection, x, context = case
+    y, log_det = bijection(x, context)
+    back, log_det_back = bijection.inverse(y, context)
+    assert (back - x).abs().max() < 1e-10
+    assert (log_det + log_det_back).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_inverse_in_float32(case, mode):
+    bijection, x, context = case
+    bijection = bijection.float().train(mode == "train")
+    with torch.no_grad():
+        back = bijection.inverse(bijection(x.float(), context)[0], context)[0]
+    assert (back - x.float()).abs().max() < 1e-4
+
+
+def test_log_determinant_against_autograd(case):
+    bijection, x, context = case
+    context = None if context is None else context[:1]  # vmap: the same label for each sample
+
+    def single(sample):
+        return flat(bijection(sample[None], context)[0])[0]
+
+    if context is None:
+        jacobian = vmap(jacrev(single))(x)
+    else:
+        jacobian = torch.stack([jacrev(single)(sample) for sample in x])
+    expected = jacobian.reshape(len(x), x[0].numel(), x[0].numel()).slogdet().logabsdet
+    every = None if context is None else context.expand(len(x))
+    y, log_det = bijection(x, every)
+    assert log_det.shape == (len(x),)
+    assert (log_det - expected).abs().max() < 1e-8
+    # the inverse states the determinant of its own Jacobian too
+    assert (bijection.inverse(y, every)[1] + expected).abs().max() < 1e-8
+
+
+def test_gradients(case):
+    bijection, x, context = case
+    x = x[:1].requires_grad_()
+    context = None if context is None else context[:1]
+    weights = dict(bijection.named_parameters())
+    # every output in one number: gradcheck of the input and of a slice of each weight
+    direction = torch.randn(flat(bijection(x, context)[0]).shape, dtype=torch.float64)
+
+    def objective(x, *values):
+        state = dict(zip(weights, values, strict=True))
+        y, log_det = torch.func.functional_call(bijection, state, (x, context))
+        return (flat(y) * direction).sum() + log_det.sum()
+
+    values = [w.detach().requires_grad_() for w in weights.values()]
+    assert torch.autograd.gradcheck(objective, (x, *values), fast_mode=True)
+
+
+def test_batch_size_does_not_matter(case):
+    bijection, x, context = case
+    y, log_det = bijection(x, context)
+    for i in range(len(x)):
+        some = None if context is None else context[i : i + 1]
+        one, one_det = bijection(x[i : i + 1], some)
+        assert torch.allclose(flat(one), flat(y)[i : i + 1], atol=1e-12)
+        assert torch.allclose(one_det, log_det[i : i + 1], atol=1e-12)
+
+
+def test_log_determinant_is_float32_in_half_precision():
+    bijection = ActNorm(3).bfloat16()
+    assert bijection(torch.randn(2, 3, 4, 4, dtype=torch.bfloat16))[1].dtype == torch.float32
