@@ -1,1 +1,8 @@
 """Images as one memory-mapped array: where they come from and how they are read."""
+
+from .images import read_image
+from .loader import batches
+from .source import open_splits
+from .store import ImageData, Splits, cache_folder
+
+__all__ = ["ImageData", "Splits", "batches", "cache_folder", "open_splits", "read_image"]

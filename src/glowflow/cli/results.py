@@ -1,0 +1,96 @@
+"""What the commands leave behind: sample sheets, evaluations, reports."""
+
+import json
+import platform
+import sys
+from dataclasses import asdict
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from ..atomic import replacing, require_writable
+from ..config import TrainConfig
+from ..data import Splits
+from ..errors import InputError
+from ..evaluation import Evaluation, evaluate, nearest, table
+from ..glow import Glow
+from ..pictures import loss_curve, rows, save_png
+from ..report import Report, write_report
+from ..training import Trained, read_metrics
+from .options import Outcome
+
+TEMPERATURES = (0.0, 0.5, 0.7, 0.8, 1.0)
+"""Of the samples that a run shows."""
+LIBRARIES = ("glowflow", "torch", "numpy", "accelerate", "safetensors", "pillow", "scikit-learn")
+
+
+def new_folder(out: Path | None, name: str) -> Path:
+    """The folder for results: `out`, or a new one under runs/.
+
+    Raises:
+        InputError: it is not empty, or cannot be written.
+    """
+    folder = out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    wanted_run(folder)
+    require_writable(folder)
+    return folder
+
+
+def wanted_run(folder: Path) -> None:
+    """Refuse a folder that has something in it, so that nothing is overwritten.
+
+    Raises:
+        InputError: it is not empty, or it is a file.
+    """
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise InputError(f"{folder} exists and is not empty: choose another --out.")
+
+
+class SampleSheets:
+    """Called at each validation: samples at several temperatures, and the loss curve so far."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+
+    def __call__(self, model: Glow, images: int) -> None:
+        """Write samples/IMAGES.png, a row per temperature, and loss.png."""
+        sheet = rows([(f"T = {t:g}", s) for t, s in samples(model, 8)])
+        save_png(self.run / "samples" / f"{images:09d}.png", sheet)
+        with replacing(self.run / "loss.png") as path:
+            path.write_bytes(loss_curve(read_metrics(self.run)))
+
+
+def samples(model: Glow, count: int) -> list[tuple[float, Any]]:
+    """The same noise at each temperature."""
+    return [(t, model.sample(count, temperature=t, seed=0).numpy()) for t in TEMPERATURES]
+
+
+def finish_run(trained: Trained, splits: Splits, config: TrainConfig, *, images: int) -> Outcome:
+    """Evaluate on test images, write evaluation.json and report.html, and show the table."""
+    run, model = trained.run, trained.model
+    evaluation = evaluate(
+        model, splits.test, train=splits.train, limit=images, seed=config.seed
+    )
+    write_json(run / "evaluation.json", evaluation.to_dict())
+    environment = describe_environment(model, config.seed)
+    write_json(run / "environment.json", environment)
+    write_report(run / "report.html", make_report(trained, splits, config, evaluation, environment))
+    Console(stderr=True).print(table(evaluation))
+    facts = {
+        "run": str(run),
+        "report": str(run / "report.html"),
+        "images": trained.images,
+        "training_seconds": round(trained.seconds, 1),
+        "evaluation": evaluation.to_dict(),
+    }
+    return Outcome(
+        f"{evaluation.mean:.3f} ± {evaluation.standard_error:.3f} bits/dim on "
+        f"{evaluation.images} test images after {trained.images:,} training images in "
+        f"{trained.seconds / 60:.1f} min; report: {run / 'report.html'}",
+        facts,
+        code=0 if not evaluation.bytes_changed else 1,
+    )

@@ -1,0 +1,111 @@
+"""`glow train`: from images to a model, its figures and its pictures."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ..config import PRESETS, TrainConfig, from_yaml, to_yaml
+from ..data import open_splits
+from ..errors import InputError
+from ..training import read_run_config, train
+from .options import CommonOptions, Outcome, check_device, taken
+from .results import SampleSheets, finish_run, wanted_run
+
+DATA_FIRST = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(CommonOptions):
+    train: TrainConfig = field(default_factory=TrainConfig)
+    config: Path | None = None
+    """YAML file with the configuration; flags override it."""
+    preset: str | None = None
+    """A published run (cifar10, imagenet32, celebahq256, …); flags override it."""
+    resume: Path | None = None
+    """Go on with the run in this folder, from its newest checkpoint."""
+    print_config: bool = False
+    """Print the configuration as YAML and stop."""
+    save_config: Path | None = None
+    """Write the configuration to this YAML file and stop."""
+    evaluation_images: int = 500
+    """Test images of the evaluation at the end."""
+
+
+def default(arguments: Sequence[str]) -> Options:
+    """The options before the flags: of `--resume`, `--config` or `--preset`, else the defaults."""
+    given = list(arguments)
+    resume, config, preset = (taken(given, f"--{name}") for name in ("resume", "config", "preset"))
+    if sum(choice is not None for choice in (resume, config, preset)) > 1:
+        raise InputError("Give one of --resume, --config and --preset.")
+    if resume is not None:
+        return Options(train=read_run_config(Path(resume)))
+    if config is not None:
+        try:
+            text = Path(config).read_text(encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"Cannot read {config} ({error.strerror}): give a YAML file.") from error
+        return Options(train=from_yaml(TrainConfig, text, config))
+    if preset is not None:
+        return Options(train=_of_preset(preset))
+    return Options()
+
+
+def run(options: Options) -> Outcome:
+    """Train, evaluate on held-out images, and write the report."""
+    config = options.train
+    if options.print_config:
+        return Outcome(to_yaml(config).rstrip(), {"config": to_yaml(config)})
+    if options.save_config is not None:
+        from ..atomic import replacing
+
+        with replacing(options.save_config) as path:
+            path.write_text(to_yaml(config), encoding="utf-8")
+        return Outcome(f"Wrote {options.save_config}.", {"config": str(options.save_config)})
+    device = check_device(options.device)
+    resume = options.resume is not None
+    folder = options.resume or options.out or new_run(config.data.data)
+    if not resume:
+        wanted_run(folder)
+    splits = open_splits(config.data, progress=not options.json)
+    trained = train(
+        config,
+        splits,
+        folder,
+        device=device,
+        resume=resume,
+        on_validation=SampleSheets(folder),
+        progress=not options.json,
+    )
+    go_on = f"glow train --resume {shlex.quote(str(folder))}"
+    if trained.interrupted:
+        return Outcome(
+            f"Stopped after {trained.images:,} images; {folder} is whole. Go on with: {go_on}",
+            {"run": str(folder), "images": trained.images, "interrupted": True, "resume": go_on},
+            code=130,
+        )
+    return finish_run(trained, splits, config, images=options.evaluation_images)
+
+
+def new_run(data: str) -> Path:
+    """A folder under runs/ that is named after the data and the time."""
+    name = Path(data).stem or "run"
+    return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _of_preset(name: str) -> TrainConfig:
+    if name not in PRESETS:
+        raise InputError(f"There is no preset {name!r}: choose one of {', '.join(PRESETS)}.")
+    preset = PRESETS[name]
+    base = TrainConfig()
+    changes: dict[str, Any] = {
+        "data": replace(base.data, size=preset.size),
+        "model": preset.model,
+        "batch_size": preset.batch_size,
+        "conditional": name.endswith("conditional"),
+        "warmup_images": 500_000,
+        "decay": "constant",
+    }
+    return replace(base, **changes)

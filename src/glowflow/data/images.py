@@ -1,0 +1,113 @@
+"""One image file to one uint8 array."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from ..errors import InputError
+from .store import UnreadableImage
+
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+def read_image(
+    path: Path, shape: tuple[int, int, int], *, fit: str = "crop", upscale: bool = False
+) -> NDArray[np.uint8]:
+    """Read an image file as uint8 (C, H, W).
+
+    Args:
+        path: png, jpg, webp or what else Pillow reads.
+        shape: channels (1, 3 or 4), height, width.
+        fit: `crop` the centre, or `stretch`.
+        upscale: enlarge smaller images.
+
+    Raises:
+        InputError: the file is missing, broken, or smaller than `shape`.
+    """
+    if not path.is_file():
+        raise InputError(f"There is no image {path}: give an image file.")
+    try:
+        return decode(path, shape, fit, upscale)
+    except UnreadableImage as error:
+        raise InputError(f"Cannot read the image {path}: {error}.") from error
+
+
+def decode(
+    path: Path, shape: tuple[int, int, int], fit: str, upscale: bool
+) -> NDArray[np.uint8]:
+    """Decode, honour the EXIF rotation, convert, fit and resize.
+
+    Raises:
+        UnreadableImage: the file is broken.
+        InputError: the image is smaller than `shape` and not to be enlarged.
+    """
+    channels, height, width = shape
+    if channels not in MODES:
+        raise InputError(f"Image files have 1, 3 or 4 channels, and the model has {channels}.")
+    try:
+        with Image.open(path) as opened:
+            image = convert(ImageOps.exif_transpose(opened), channels)
+    except UnreadableImage:
+        raise
+    except Exception as error:  # Pillow raises whatever its decoders raise
+        raise UnreadableImage(" ".join(str(error).split()) or type(error).__name__) from error
+    return to_array(resize(image, height, width, fit, upscale, str(path)))
+
+
+def convert(image: Image.Image, channels: int) -> Image.Image:
+    """To 8-bit grey, RGB or RGBA; transparency becomes white where there is no alpha channel."""
+    if image.mode.startswith("I"):
+        # 16-bit grey: 65535 is 255
+        values = np.asarray(image).astype(np.int64)
+        image = Image.fromarray(((values.clip(0, 65535) + 128) // 257).astype(np.uint8))
+    elif image.mode == "F":
+        raise UnreadableImage("pixels are 32-bit floats; save them as an .npy array")
+    if channels == 4:
+        return image.convert("RGBA")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB").convert(MODES[channels])
+
+
+def resize(
+    image: Image.Image, height: int, width: int, fit: str, upscale: bool, name: str
+) -> Image.Image:
+    """Crop the centre to the aspect ratio (or stretch), and average over areas.
+
+    Area averaging is exact for whole factors and never overshoots. Enlarging is bicubic.
+
+    Raises:
+        InputError: the image would have to be enlarged, and `upscale` is false.
+    """
+    have_width, have_height = image.size
+    box = (0.0, 0.0, float(have_width), float(have_height))
+    if fit == "crop":
+        scale = min(have_width / width, have_height / height)
+        left, top = (have_width - width * scale) / 2, (have_height - height * scale) / 2
+        box = (left, top, left + width * scale, top + height * scale)
+    if have_width < width or have_height < height:
+        if not upscale:
+            raise InputError(
+                f"The image {name} is {have_height}x{have_width}, smaller than the {height}x{width} "
+                "that is asked for: choose a smaller --size, or enlarge it with --upscale."
+            )
+        return image.resize((width, height), Image.Resampling.BICUBIC, box)
+    if image.size == (width, height):
+        return image
+    return image.resize((width, height), Image.Resampling.BOX, box)
+
+
+def to_array(image: Image.Image) -> NDArray[np.uint8]:
+    """(C, H, W) from a Pillow image."""
+    array = np.asarray(image)
+    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def from_array(array: NDArray[Any]) -> Image.Image:
+    """A Pillow image from uint8 (C, H, W) with 1, 3 or 4 channels."""
+    return Image.fromarray(array[0] if len(array) == 1 else array.transpose(1, 2, 0))

@@ -1,0 +1,42 @@
+"""From the array to batches."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .store import ImageData
+
+
+def batches(
+    data: ImageData,
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    start: int = 0,
+    drop_last: bool = True,
+    shuffle: bool = True,
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """One epoch, in an order that depends on `seed` and `epoch` alone.
+
+    Args:
+        data: the images.
+        batch_size: images per batch.
+        seed: of the order.
+        epoch: of the order.
+        start: number of batches to leave out at the beginning.
+        drop_last: leave out a last batch that is not full.
+        shuffle: false for the order of the array.
+
+    Yields:
+        Images (batch, C, H, W) in the array's dtype, and labels (batch,) int64 or None.
+    """
+    count = len(data)
+    order = np.random.default_rng((seed, epoch)).permutation(count) if shuffle else np.arange(count)
+    stop = count - count % batch_size if drop_last else count
+    for first in range(start * batch_size, stop, batch_size):
+        chosen = order[first : first + batch_size]
+        images = torch.from_numpy(data.images[chosen])
+        yield images, None if data.labels is None else torch.from_numpy(data.labels[chosen])
