@@ -323,7 +323,7 @@ class TestFiles:
     def test_unwritable(self, tmp_path):
         blocker = tmp_path / "file"
         blocker.write_text("")
-        with pytest.raises(InputError, match="output folder|another one"):
+        with pytest.raises(InputError, match=r"output folder|another one"):
             tiny().save_pretrained(blocker / "model")
 
 

@@ -48,9 +48,7 @@ def run(options: Options) -> Outcome:
     seen = quantize(dequantize(originals, config.bits, noise="center"), config.bits)
     different = (decoded != seen).flatten(1).sum(1)
     folder = new_folder(options.out, "reconstructions")
-    save_png(
-        folder / "grid.png", rows([("original", seen.numpy()), ("decoded", decoded.numpy())])
-    )
+    save_png(folder / "grid.png", rows([("original", seen.numpy()), ("decoded", decoded.numpy())]))
     for path, image in zip(options.images, decoded.numpy(), strict=True):
         save_png(folder / f"{path.stem}.png", to_pil(image))
     changed = int(different.sum())

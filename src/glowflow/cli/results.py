@@ -2,7 +2,6 @@
 
 import json
 import platform
-import sys
 from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
@@ -72,9 +71,7 @@ def samples(model: Glow, count: int) -> list[tuple[float, Any]]:
 def finish_run(trained: Trained, splits: Splits, config: TrainConfig, *, images: int) -> Outcome:
     """Evaluate on test images, write evaluation.json and report.html, and show the table."""
     run, model = trained.run, trained.model
-    evaluation = evaluate(
-        model, splits.test, train=splits.train, limit=images, seed=config.seed
-    )
+    evaluation = evaluate(model, splits.test, train=splits.train, limit=images, seed=config.seed)
     write_json(run / "evaluation.json", evaluation.to_dict())
     environment = describe_environment(model, config.seed)
     write_json(run / "environment.json", environment)
@@ -94,3 +91,59 @@ def finish_run(trained: Trained, splits: Splits, config: TrainConfig, *, images:
         facts,
         code=0 if not evaluation.bytes_changed else 1,
     )
+
+
+def make_report(
+    trained: Trained,
+    splits: Splits,
+    config: TrainConfig,
+    evaluation: Evaluation,
+    environment: dict[str, Any],
+) -> Report:
+    """Collect what the report shows."""
+    model = trained.model
+    originals = torch.from_numpy(splits.test.images[:8].copy())
+    labels = None
+    if model.config.classes and splits.test.labels is not None:
+        labels = torch.from_numpy(splits.test.labels[:8]).to(model.device)
+    x = model.to_float(originals, noise="center").to(model.device)
+    decoded = model.to_images(model.decode(model.encode(x, labels), labels)).cpu()
+    drawn = model.sample(8, temperature=0.7, seed=1).numpy()
+    index, distance = nearest(drawn, splits.train.images)
+    return Report(
+        title=f"Glow on {Path(config.data.data).name}",
+        summary=f"{trained.images:,} training images in {trained.seconds / 60:.1f} minutes "
+        f"({trained.step:,} steps); {sum(p.numel() for p in model.parameters()):,} parameters.",
+        source=splits.source,
+        checksum=splits.checksum,
+        skipped=splits.skipped,
+        config={"train": asdict(config), "model": asdict(model.config)},
+        environment=environment,
+        metrics=read_metrics(trained.run),
+        evaluation=evaluation,
+        samples=samples(model, 8),
+        reconstructions=(model.to_images(x).cpu().numpy(), decoded.numpy()),
+        neighbours=(drawn, splits.train.images[index], distance),
+    )
+
+
+def describe_environment(model: Glow, seed: int) -> dict[str, Any]:
+    """What a reader needs to repeat the run."""
+    device = str(model.device)
+    if model.device.type == "cuda":
+        device = torch.cuda.get_device_name(model.device)
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in LIBRARIES},
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "seed": seed,
+    }
+
+
+def write_json(path: Path, facts: dict[str, Any]) -> None:
+    """Write JSON, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

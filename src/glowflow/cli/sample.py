@@ -1,7 +1,6 @@
 """`glow sample`: draw images from a model."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -54,6 +53,10 @@ def run(options: Options) -> Outcome:
             save_png(folder / f"{index:04d}.png", to_pil(image))
     return Outcome(
         f"Drew {options.count} images at temperature {options.temperature:g} into {folder}.",
-        {"out": str(folder), "count": options.count, "temperature": options.temperature,
-         "seed": options.seed},
+        {
+            "out": str(folder),
+            "count": options.count,
+            "temperature": options.temperature,
+            "seed": options.seed,
+        },
     )

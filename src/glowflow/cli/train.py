@@ -46,7 +46,9 @@ def default(arguments: Sequence[str]) -> Options:
         try:
             text = Path(config).read_text(encoding="utf-8")
         except OSError as error:
-            raise InputError(f"Cannot read {config} ({error.strerror}): give a YAML file.") from error
+            raise InputError(
+                f"Cannot read {config} ({error.strerror}): give a YAML file."
+            ) from error
         return Options(train=from_yaml(TrainConfig, text, config))
     if preset is not None:
         return Options(train=_of_preset(preset))

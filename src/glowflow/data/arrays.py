@@ -21,7 +21,7 @@ def array_source(
     """Images of an .npy file, or of an .npz file with `images` (or x, data) and `labels` (or y).
 
     Axes may be (N, H, W), (N, C, H, W) or (N, H, W, C): the last axis is taken for channels if it
-    is 1, 3 or 4 and the second is not. uint8 arrays are bytes of images; float arrays become
+    is 1, 3 or 4 and the second is none of these, or larger. uint8 arrays are bytes of images; float arrays become
     float32 and are neither scaled nor dequantised.
 
     Raises:
@@ -40,7 +40,9 @@ def array_source(
         )
     if images.ndim == 3:
         images = images[:, None]
-    elif images.shape[3] in (1, 3, 4) and images.shape[1] not in (1, 3, 4):
+    elif images.shape[3] in (1, 3, 4) and not (
+        images.shape[1] in (1, 3, 4) and images.shape[1] <= images.shape[3]
+    ):
         images = images.transpose(0, 3, 1, 2)
     shape = (channels or images.shape[1], *(size or images.shape[2:]))
     is_float = images.dtype != np.uint8

@@ -21,7 +21,9 @@ def digits_source(size: tuple[int, int] | None, channels: int | None) -> Source:
     """
     height, width = size or SIZE
     if min(height, width) < 8:
-        raise InputError(f"The digits are 8x8 and do not fit into {height}x{width}: enlarge --size.")
+        raise InputError(
+            f"The digits are 8x8 and do not fit into {height}x{width}: enlarge --size."
+        )
     data = load_digits()
     pixels = np.rint(data.images * 255 / 16).astype(np.uint8)
     top, left = (height - 8) // 2, (width - 8) // 2

@@ -169,9 +169,7 @@ def paint(portrait: Portrait) -> Image.Image:
         layer("top", top_type=portrait.top, hair_color=hair, hat_color=portrait.hat_colour)
         if portrait.top not in HATS
         else layer("top", top_type=portrait.top, hat_color=portrait.hat_colour),
-        layer(
-            "top-facial-hair", facial_hair_type=portrait.facial_hair, facial_hair_color=hair
-        ),
+        layer("top-facial-hair", facial_hair_type=portrait.facial_hair, facial_hair_color=hair),
         layer("top-accessories", accessories_type=portrait.accessories),
     ):
         image.alpha_composite(drawn)
@@ -220,9 +218,8 @@ def _keep(element: ElementTree.Element, prefix: str) -> bool:
     kept = False
     for child in list(element):
         tag = child.tag.rpartition("}")[2]
-        if tag == "g" and child.get("id", "").startswith(prefix):
-            kept = True
-        elif tag == "g" and _keep(child, prefix):
+        wanted = tag == "g" and child.get("id", "").startswith(prefix)
+        if wanted or (tag == "g" and _keep(child, prefix)):
             kept = True
         elif tag not in ("defs", "mask"):
             element.remove(child)

@@ -76,8 +76,8 @@ def _celeba(folder: Path, names: tuple[str, ...]) -> dict[str, Any]:
     for name in names:
         if len(values.get(name, ())) != len(attribute_names) or len(parts.get(name, ())) != 1:
             raise InputError(
-                f"The image {name} of {folder} has no complete line in {CELEBA[1]} and {CELEBA[2]}: "
-                "give the files that belong to the images."
+                f"The image {name} of {folder} has no complete line in {CELEBA[1]} and "
+                f"{CELEBA[2]}: give the files that belong to the images."
             )
     attributes = np.array([[int(v) > 0 for v in values[name]] for name in names], dtype=bool)
     return {

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from ..errors import InputError
-from .store import UnreadableImage
+from .store import UnreadableImageError
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
@@ -31,17 +31,15 @@ def read_image(
         raise InputError(f"There is no image {path}: give an image file.")
     try:
         return decode(path, shape, fit, upscale)
-    except UnreadableImage as error:
+    except UnreadableImageError as error:
         raise InputError(f"Cannot read the image {path}: {error}.") from error
 
 
-def decode(
-    path: Path, shape: tuple[int, int, int], fit: str, upscale: bool
-) -> NDArray[np.uint8]:
+def decode(path: Path, shape: tuple[int, int, int], fit: str, upscale: bool) -> NDArray[np.uint8]:
     """Decode, honour the EXIF rotation, convert, fit and resize.
 
     Raises:
-        UnreadableImage: the file is broken.
+        UnreadableImageError: the file is broken.
         InputError: the image is smaller than `shape` and not to be enlarged.
     """
     channels, height, width = shape
@@ -50,10 +48,10 @@ def decode(
     try:
         with Image.open(path) as opened:
             image = convert(ImageOps.exif_transpose(opened), channels)
-    except UnreadableImage:
+    except UnreadableImageError:
         raise
     except Exception as error:  # Pillow raises whatever its decoders raise
-        raise UnreadableImage(" ".join(str(error).split()) or type(error).__name__) from error
+        raise UnreadableImageError(" ".join(str(error).split()) or type(error).__name__) from error
     return to_array(resize(image, height, width, fit, upscale, str(path)))
 
 
@@ -64,7 +62,7 @@ def convert(image: Image.Image, channels: int) -> Image.Image:
         values = np.asarray(image).astype(np.int64)
         image = Image.fromarray(((values.clip(0, 65535) + 128) // 257).astype(np.uint8))
     elif image.mode == "F":
-        raise UnreadableImage("pixels are 32-bit floats; save them as an .npy array")
+        raise UnreadableImageError("pixels are 32-bit floats; save them as an .npy array")
     if channels == 4:
         return image.convert("RGBA")
     if image.has_transparency_data:
@@ -93,8 +91,8 @@ def resize(
     if have_width < width or have_height < height:
         if not upscale:
             raise InputError(
-                f"The image {name} is {have_height}x{have_width}, smaller than the {height}x{width} "
-                "that is asked for: choose a smaller --size, or enlarge it with --upscale."
+                f"The image {name} is {have_height}x{have_width}, smaller than the "
+                f"{height}x{width} that is asked for: choose a smaller --size, or add --upscale."
             )
         return image.resize((width, height), Image.Resampling.BICUBIC, box)
     if image.size == (width, height):

@@ -11,9 +11,7 @@ from .folder import folder_source
 from .store import Source, Splits, cache_folder, store
 
 
-def open_splits(
-    config: DataConfig, *, cache: Path | None = None, progress: bool = True
-) -> Splits:
+def open_splits(config: DataConfig, *, cache: Path | None = None, progress: bool = True) -> Splits:
     """Read the data that the configuration names, from the cache if they were read before.
 
     Args:

@@ -87,7 +87,7 @@ class Source:
     """uint8 or float32."""
     names: tuple[str, ...]
     read: Callable[[int], NDArray[Any]]
-    """Image i as (C, H, W); raises `UnreadableImage` for a broken one."""
+    """Image i as (C, H, W); raises `UnreadableImageError` for a broken one."""
     labels: NDArray[np.int64] | None = None
     class_names: tuple[str, ...] = ()
     attributes: NDArray[np.bool_] | None = None
@@ -96,7 +96,7 @@ class Source:
     """(N,) of TRAIN, VALID and TEST, where the source has a split of its own."""
 
 
-class UnreadableImage(Exception):
+class UnreadableImageError(Exception):
     """One image is broken; the others may be fine."""
 
 
@@ -107,9 +107,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glowflow"
 
 
-def store(
-    source: Source, *, held_out: float, strict: bool, cache: Path, progress: bool
-) -> Splits:
+def store(source: Source, *, held_out: float, strict: bool, cache: Path, progress: bool) -> Splits:
     """Decode a source into one array under `cache`, or open the array of an earlier start.
 
     Args:
@@ -188,7 +186,7 @@ def _build(source: Source, held_out: float, strict: bool, folder: Path, progress
     def attempt(index: int) -> NDArray[Any] | str:
         try:
             return source.read(index)
-        except UnreadableImage as error:
+        except UnreadableImageError as error:
             return f"{source.names[index]}: {error}"
 
     def fill(temporary: Path) -> None:

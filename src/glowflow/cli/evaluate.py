@@ -1,0 +1,91 @@
+"""`glow evaluate`: bits per dimension on held-out images, beside baselines."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+from ..config import DataConfig
+from ..data import open_splits
+from ..errors import CheckpointError, InputError
+from ..evaluation import evaluate, round_trip_sentence, table
+from ..glow import Glow
+from ..training import read_run_config
+from .options import CommonOptions, Outcome, check_device
+from .results import new_folder, write_json
+
+DATA_FIRST = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(CommonOptions):
+    model: str
+    """Folder of a run or of a saved model, or a Hugging Face hub id."""
+    data: str | None = None
+    """What to score: faces, digits, a folder, an array; by default the data of the run."""
+    split: Literal["test", "valid", "train"] = "test"
+    """Which part of the data."""
+    images: int | None = 500
+    """Score so many images at most; None for all."""
+    draws: int = 1
+    """Dequantisation noise draws per image."""
+    seed: int = 0
+    """Of the noise."""
+    upscale: bool = False
+    """Accept images smaller than the model's and enlarge them."""
+
+
+def run(options: Options) -> Outcome:
+    """Score the images, print the table, and write evaluation.json if `--out` is given."""
+    device = check_device(options.device)
+    model = Glow.from_pretrained(options.model, device=device)
+    splits = open_splits(_data(options, model), progress=not options.json)
+    part = {"test": splits.test, "valid": splits.valid, "train": splits.train}[options.split]
+    if part.image_shape != model.config.image_shape:
+        raise InputError(
+            f"The images are {part.image_shape} and the model takes {model.config.image_shape}: "
+            "give other data."
+        )
+    if options.out is not None:
+        folder = new_folder(options.out, "evaluation")
+    evaluation = evaluate(
+        model,
+        part,
+        train=splits.train,
+        draws=options.draws,
+        limit=options.images,
+        seed=options.seed,
+        progress=not options.json,
+    )
+    facts: dict[str, object] = {
+        "model": options.model,
+        "data": splits.source,
+        "split": options.split,
+    }
+    facts["evaluation"] = evaluation.to_dict()
+    if options.out is not None:
+        write_json(folder / "evaluation.json", facts)
+    if not options.json:
+        Console(stderr=True).print(table(evaluation))
+    error = "" if evaluation.standard_error is None else f" ± {evaluation.standard_error:.3f}"
+    return Outcome(
+        f"{evaluation.mean:.3f}{error} bits/dim; round trip: {round_trip_sentence(evaluation)}.",
+        facts,
+        code=1 if evaluation.bytes_changed else 0,
+    )
+
+
+def _data(options: Options, model: Glow) -> DataConfig:
+    """The run's own data, or the ones that are asked for in the model's size."""
+    channels, height, width = model.config.image_shape
+    if options.data is not None:
+        own = DataConfig(data=options.data, upscale=options.upscale)
+        if options.data.endswith((".npy", ".npz")) and model.config.bits is None:
+            return own
+        wanted = channels if channels in (1, 3, 4) else None
+        return replace(own, size=(height, width), channels=wanted)  # type: ignore[arg-type]
+    try:
+        return read_run_config(Path(options.model)).data
+    except CheckpointError as error:
+        raise InputError(f"{options.model} does not say what to score: give --data.") from error

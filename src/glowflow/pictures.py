@@ -1,0 +1,131 @@
+"""Grids of images and curves, as PNG."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from .atomic import replacing
+
+CELL = 64
+"""Images smaller than this are shown enlarged by a whole factor."""
+GAP = 2
+MARGIN = 72
+"""Pixels left of a row for its label."""
+BACKGROUND = (255, 255, 255)
+
+
+def to_pil(image: NDArray[Any]) -> Image.Image:
+    """A Pillow image from uint8 (C, H, W).
+
+    1, 3 and 4 channels are grey, RGB and RGBA; of other numbers the first three are shown, or the
+    first. Float images are scaled from their own range.
+    """
+    if image.dtype != np.uint8:
+        low, high = float(np.min(image)), float(np.max(image))
+        image = (255 * (image - low) / max(high - low, 1e-12)).astype(np.uint8)
+    if len(image) not in (1, 3, 4):
+        image = image[:3] if len(image) > 3 else image[:1]
+    return Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
+
+
+def grid(images: NDArray[Any], columns: int | None = None) -> Image.Image:
+    """Images (N, C, H, W) in rows of `columns`, by default about a square."""
+    columns = columns or max(1, round(len(images) ** 0.5))
+    starts = range(0, len(images), columns)
+    return _sheet([("", images[start : start + columns]) for start in starts], margin=0)
+
+
+def rows(labelled: Sequence[tuple[str, NDArray[Any]]]) -> Image.Image:
+    """One row of images (N, C, H, W) per label."""
+    return _sheet(labelled, margin=MARGIN)
+
+
+def save_png(path: Path, image: Image.Image) -> None:
+    """Write a PNG, whole or not at all.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    with replacing(path) as temporary:
+        image.save(temporary, format="PNG")
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """The image as a PNG in memory."""
+    file = io.BytesIO()
+    image.save(file, format="PNG", optimize=True)
+    return file.getvalue()
+
+
+def loss_curve(
+    metrics: Sequence[Mapping[str, Any]], baselines: Mapping[str, float] | None = None
+) -> bytes:
+    """Bits/dim against training images as a PNG, baselines as dashed lines.
+
+    Args:
+        metrics: the lines of metrics.jsonl.
+        baselines: name and bits/dim of each line to draw.
+    """
+    figure = Figure(figsize=(8, 4), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    values: list[float] = []
+    curves: tuple[tuple[str, str, dict[str, Any]], ...] = (
+        ("bits_per_dim", "training", {"linewidth": 1.0, "color": "#8fb3d9"}),
+        ("valid_bits_per_dim", "held-out", {"marker": "o", "markersize": 3, "color": "#c2410c"}),
+    )
+    for name, label, style in curves:
+        points = [(m["images"], m[name]) for m in metrics if name in m]
+        if points:
+            axes.plot([x for x, _ in points], [y for _, y in points], label=label, **style)
+            values += [value for _, value in points]
+    for name, value in (baselines or {}).items():
+        axes.axhline(value, linestyle="--", linewidth=0.8, color="#555555")
+        axes.annotate(
+            f"{name} {value:.2f}",
+            (1.0, value),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            fontsize=7,
+        )
+    shown = values[len(values) // 50 :]  # the first lines are far above the rest
+    if shown:
+        everything = [*shown, *(baselines or {}).values()]
+        low, high = min(everything), max(everything)
+        axes.set_ylim(low - 0.05 * (high - low) - 0.01, high + 0.05 * (high - low) + 0.01)
+    axes.set_xlabel("training images")
+    axes.set_ylabel("bits/dim")
+    axes.grid(alpha=0.25)
+    if axes.has_data():
+        axes.legend(frameon=False)
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
+
+
+def _sheet(labelled: Sequence[tuple[str, NDArray[Any]]], margin: int) -> Image.Image:
+    height, width = labelled[0][1].shape[2:]
+    scale = max(1, -(-CELL // max(height, width)))
+    step_x, step_y = width * scale + GAP, height * scale + GAP
+    columns = max(len(images) for _, images in labelled)
+    size = (margin + columns * step_x + GAP, len(labelled) * step_y + GAP)
+    sheet = Image.new("RGB", size, BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    for row, (label, images) in enumerate(labelled):
+        top = GAP + row * step_y
+        if label:
+            font = ImageFont.load_default(size=12)
+            draw.text((6, top + step_y / 2), label, fill=(60, 60, 60), anchor="lm", font=font)
+        for column, image in enumerate(images):
+            picture = to_pil(image).resize(
+                (width * scale, height * scale), Image.Resampling.NEAREST
+            )
+            left = margin + GAP + column * step_x
+            sheet.paste(picture.convert("RGBA"), (left, top), picture.convert("RGBA"))
+    return sheet

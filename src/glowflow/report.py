@@ -1,0 +1,174 @@
+"""One self-contained HTML page about a run."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from .atomic import replacing
+from .evaluation import MODEL, Evaluation, ranked, round_trip_sentence
+from .pictures import loss_curve, png_bytes, rows
+
+STYLE = """
+:root { color-scheme: light dark; --line: #8885; --soft: #8882; --accent: #c2410c; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
+       padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2.5rem; }
+p { max-width: 44rem; } .quiet { opacity: .7; }
+.headline { display: grid; grid-template-columns: repeat(auto-fit, minmax(13rem, 1fr)); gap: 1rem; }
+.headline div { border: 1px solid var(--line); border-radius: .5rem; padding: .8rem 1rem; }
+.headline b { display: block; font-size: 1.4rem; }
+img { max-width: 100%; height: auto; border-radius: .3rem; background: #fff; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+td, th { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line);
+         vertical-align: top; overflow-wrap: anywhere; }
+tr.model { font-weight: 600; } tr.model .bar { background: var(--accent); }
+.bar { background: #8888; height: .6rem; border-radius: .3rem; min-width: 1px; }
+td.barcell { width: 30%; vertical-align: middle; }
+"""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a report shows."""
+
+    title: str
+    summary: str
+    source: str
+    checksum: str
+    skipped: Sequence[str]
+    config: Mapping[str, Any]
+    """Nested hyperparameters."""
+    environment: Mapping[str, Any]
+    metrics: Sequence[Mapping[str, Any]]
+    """The lines of metrics.jsonl."""
+    evaluation: Evaluation
+    samples: Sequence[tuple[float, NDArray[Any]]]
+    """Temperature, and images (N, C, H, W)."""
+    reconstructions: tuple[NDArray[Any], NDArray[Any]]
+    """Test images, and what came back of them."""
+    neighbours: tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
+    """Samples, the training image nearest to each, and their distances in units of the values."""
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Write the page, whole or not at all.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(_page(report), encoding="utf-8")
+
+
+def _page(report: Report) -> str:
+    evaluation = report.evaluation
+    originals, decoded = report.reconstructions
+    drawn, closest, distances = report.neighbours
+    shown = {b.name: b.mean for b in evaluation.baselines if b.mean is not None}
+    typical = ", ".join(f"{d:.1f}" for d in distances)
+    sheet = rows([(f"T = {temperature:g}", images) for temperature, images in report.samples])
+    body = [
+        f"<h1>{escape(report.title)}</h1>",
+        f"<p>{escape(report.summary)}</p>",
+        _headline(evaluation),
+        "<h2>Samples by temperature</h2>",
+        "<p class=quiet>Each column is one latent code, multiplied by the temperature at every "
+        "level and decoded.</p>",
+        _picture(png_bytes(sheet), "samples, a row per temperature"),
+        "<h2>Training</h2>",
+        _picture(loss_curve(report.metrics, shown), "bits per dimension against training images"),
+        "<h2>Bits per dimension</h2>",
+        _figures(evaluation),
+        "<h2>Reconstruction</h2>",
+        f"<p>Encoded and decoded: {escape(round_trip_sentence(evaluation))}.</p>",
+        _picture(
+            png_bytes(rows([("image", originals), ("decoded", decoded)])),
+            "test images above their reconstructions",
+        ),
+        "<h2>Nearest training images</h2>",
+        "<p>Below each sample, the training image that is nearest to it by root mean square over "
+        "the values. A model that memorises draws the same picture twice; here the distances are "
+        f"{typical} (bytes run from 0 to 255).</p>",
+        _picture(
+            png_bytes(rows([("sample", drawn), ("nearest", closest)])),
+            "samples above the nearest training images",
+        ),
+        "<h2>Data</h2>",
+        f"<p>{escape(report.source)}<br><span class=quiet>SHA-256 of the array: "
+        f"{escape(report.checksum)}</span></p>",
+        _skipped(report.skipped),
+        "<h2>Configuration and environment</h2>",
+        f"<details><summary>Configuration</summary>{_table(_flat(report.config))}</details>",
+        "<details open><summary>Environment</summary>"
+        f"{_table(_flat(report.environment))}</details>",
+    ]
+    return (
+        "<!doctype html><html lang=en><head><meta charset=utf-8>"
+        '<meta name=viewport content="width=device-width, initial-scale=1">'
+        f"<title>{escape(report.title)}</title><style>{STYLE}</style></head>"
+        f"<body>{''.join(body)}</body></html>\n"
+    )
+
+
+def _headline(evaluation: Evaluation) -> str:
+    error = "" if evaluation.standard_error is None else f" ± {evaluation.standard_error:.3f}"
+    boxes = [(f"{evaluation.mean:.3f}{error}", f"bits/dim, {evaluation.images} test images")]
+    webp = next(b for b in evaluation.baselines if b.name.startswith("WebP"))
+    if webp.mean is not None:
+        word = "below" if evaluation.mean < webp.mean else "above"
+        boxes.append((f"{abs(webp.mean - evaluation.mean):.3f} {word}", "lossless WebP"))
+    if evaluation.bits is not None:
+        share = evaluation.images_unchanged / evaluation.images
+        boxes.append((f"{share:.0%}", "of the images come back with every byte unchanged"))
+    inner = "".join(f"<div><b>{escape(a)}</b>{escape(b)}</div>" for a, b in boxes)
+    return f"<div class=headline>{inner}</div>"
+
+
+def _figures(evaluation: Evaluation) -> str:
+    figures = ranked(evaluation)
+    largest = max((abs(b.mean) for b in figures if b.mean is not None), default=1.0)
+    lines = []
+    for row in figures:
+        figure = "–" if row.mean is None else f"{row.mean:.3f}"
+        error = "" if row.standard_error is None else f"± {row.standard_error:.3f}"
+        width = 0.0 if row.mean is None else 100 * max(row.mean, 0.0) / largest
+        mark = " class=model" if row.name == MODEL else ""
+        lines.append(
+            f"<tr{mark}><td>{escape(row.name)}</td><td>{figure}</td><td>{error}</td>"
+            f'<td class=barcell><div class=bar style="width:{width:.1f}%"></div></td>'
+            f"<td class=quiet>{escape(row.note)}</td></tr>"
+        )
+    return f"<div class=wide><table>{''.join(lines)}</table></div>"
+
+
+def _skipped(skipped: Sequence[str]) -> str:
+    if not skipped:
+        return ""
+    items = "".join(f"<li>{escape(line)}</li>" for line in skipped[:100])
+    return f"<p>{len(skipped)} files could not be read:</p><ul>{items}</ul>"
+
+
+def _flat(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    lines: list[tuple[str, str]] = []
+    for name, value in nested.items():
+        if isinstance(value, Mapping):
+            lines += _flat(value, f"{prefix}{name}.")
+        else:
+            lines.append((f"{prefix}{name}", str(value)))
+    return lines
+
+
+def _table(lines: Sequence[tuple[str, str]]) -> str:
+    cells = "".join(f"<tr><td>{escape(a)}</td><td>{escape(b)}</td></tr>" for a, b in lines)
+    return f"<table>{cells}</table>"
+
+
+def _picture(png: bytes, alternative: str) -> str:
+    data = base64.b64encode(png).decode()
+    return f'<img alt="{escape(alternative)}" src="data:image/png;base64,{data}">'
