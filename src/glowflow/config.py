@@ -15,6 +15,7 @@ from .errors import InputError
 
 Config = TypeVar("Config")
 Optimizer = Literal["adamax", "adam", "adamw"]
+Precision = Literal["float32", "bf16", "auto"]
 Decay = Literal["constant", "cosine", "linear"]
 Coupling = Literal["affine", "additive"]
 CouplingScale = Literal["sigmoid", "bounded", "exp"]
@@ -201,6 +202,8 @@ class TrainConfig:
     """Largest Euclidean norm of the gradient; a longer one is scaled down to it."""
     ema: float = 0.999
     """Decay per step of the average of the weights that evaluation and samples use; 0 for none."""
+    precision: Precision = "float32"
+    """What the coupling networks compute in while training; `auto` measures which is faster."""
     seed: int = 0
     """Of the weights, the order of the images and the dequantisation noise."""
     log_every: int = 20
@@ -222,7 +225,11 @@ class TrainConfig:
         )
         _require(self.warmup_images >= 0, f"warmup_images is {self.warmup_images}: give 0 or more.")
         _require(0.0 <= self.ema < 1.0, f"ema is {self.ema}: give 0 up to, but below, 1.")
-        for name, choices in (("optimizer", Optimizer), ("decay", Decay)):
+        for name, choices in (
+            ("optimizer", Optimizer),
+            ("decay", Decay),
+            ("precision", Precision),
+        ):
             _require_choice(name, getattr(self, name), choices)
 
 

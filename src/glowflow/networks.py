@@ -60,10 +60,9 @@ class ActNormConv2d(nn.Module):
     ) -> Float[Tensor, "batch out height width"]:
         """Return the normalised convolution."""
         scale = torch.exp(LOG_SCALE_FACTOR * self.logs)
-        weight = self.weight * scale[:, None, None, None]
-        if weight.shape[-1] == 3:
-            return edge_conv2d(x, weight, self.b * scale)
-        return F.conv2d(x, weight, self.b * scale)
+        weight = (self.weight * scale[:, None, None, None]).to(x.dtype)
+        bias = (self.b * scale).to(x.dtype)
+        return edge_conv2d(x, weight, bias) if weight.shape[-1] == 3 else F.conv2d(x, weight, bias)
 
     @torch.no_grad()
     def initialize(
@@ -93,7 +92,8 @@ class ZeroConv2d(nn.Module):
     ) -> Float[Tensor, "batch out height width"]:
         """Return the scaled convolution."""
         scale = torch.exp(LOG_SCALE_FACTOR * self.logs)
-        return edge_conv2d(x, self.weight * scale[:, None, None, None], self.bias * scale)
+        weight = self.weight * scale[:, None, None, None]
+        return edge_conv2d(x, weight.to(x.dtype), (self.bias * scale).to(x.dtype))
 
 
 class ZeroLinear(nn.Module):
@@ -122,7 +122,11 @@ class CouplingNetwork(nn.Module):
         channels_in: channels of the half that conditions.
         channels_out: channels of the shift, or of shift and scale together.
         hidden_channels: channels of the two hidden layers.
+
+    `compute_dtype`, if set, is what the convolutions run in; input, output and weights keep theirs.
     """
+
+    compute_dtype: torch.dtype | None = None
 
     def __init__(self, channels_in: int, channels_out: int, hidden_channels: int) -> None:
         super().__init__()
@@ -134,9 +138,10 @@ class CouplingNetwork(nn.Module):
         self, x: Float[Tensor, "batch in height width"]
     ) -> Float[Tensor, "batch out height width"]:
         """Return what the coupling does to the other half; zero at the start."""
-        h = F.relu(self.first(x), inplace=True)
+        h = x if self.compute_dtype is None else x.to(self.compute_dtype)
+        h = F.relu(self.first(h), inplace=True)
         h = F.relu(self.second(h), inplace=True)
-        return self.last(h)
+        return self.last(h).to(x.dtype)
 
     @torch.no_grad()
     def initialize(self, x: Float[Tensor, "batch in height width"]) -> None:

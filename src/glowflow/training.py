@@ -32,6 +32,7 @@ from .diagnosis import describe, find_nonfinite, find_nonfinite_gradient
 from .errors import CheckpointError, InputError, TrainingError
 from .glow import Glow
 from .likelihood import bits_per_dim
+from .networks import CouplingNetwork
 
 CONFIG_FILE = "train.yaml"
 METRICS_FILE = "metrics.jsonl"
@@ -116,6 +117,37 @@ def make_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimiz
             return torch.optim.AdamW(model.parameters(), lr=config.lr)
 
 
+def use_precision(model: nn.Module, precision: str) -> None:
+    """Let the coupling networks compute in `float32` or `bf16`, or in what is faster (`auto`).
+
+    Weights, flow tensors, log-determinants and priors stay float32. The averaged model is not
+    touched: it evaluates, samples and is saved in float32.
+    """
+    networks = [module for module in model.modules() if isinstance(module, CouplingNetwork)]
+    if precision == "auto":
+        device = next(model.parameters()).device
+        precision = "bf16" if bf16_is_faster(networks[0].second.weight.shape[0], device) else ""
+    for network in networks:
+        network.compute_dtype = torch.bfloat16 if precision == "bf16" else None
+
+
+def bf16_is_faster(channels: int, device: torch.device, repeats: int = 5) -> bool:
+    """Measure whether a 3x3 convolution takes less than 0.8 of its float32 time in bfloat16."""
+
+    def seconds(dtype: torch.dtype) -> float:
+        x = torch.randn(16, channels, 16, 16, device=device, dtype=dtype)
+        weight = torch.randn(channels, channels, 3, 3, device=device, dtype=dtype)
+        best = math.inf
+        for _ in range(repeats):
+            start = time.perf_counter()
+            float(F.conv2d(x, weight, padding=1)[0, 0, 0, 0])
+            best = min(best, time.perf_counter() - start)
+        return best
+
+    with torch.no_grad():
+        return seconds(torch.bfloat16) < 0.8 * seconds(torch.float32)
+
+
 def make_average(config: TrainConfig, model: nn.Module) -> AveragedModel:
     """Moving average with decay min(ema, (1 + t)/(10 + t)) at step t, so that it starts fast."""
 
@@ -198,6 +230,7 @@ def train(
         state.save()
     _log_only_before(run, state.step)
 
+    use_precision(model, config.precision)
     objective = accelerator.prepare(Objective(model))
     batch_size = min(config.batch_size, len(splits.train))
     window = _Window(state.seconds)

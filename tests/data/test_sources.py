@@ -206,7 +206,7 @@ class TestFolder:
 
     @pytest.mark.parametrize("count", [0, 2])
     def test_too_few_images(self, tmp_path, cache, count):
-        with pytest.raises(InputError, match="no image|at least 3"):
+        with pytest.raises(InputError, match=r"no image|at least 3"):
             opened(folder_of(tmp_path / "photos", count), cache)
 
     def test_nothing_there(self, tmp_path, cache):

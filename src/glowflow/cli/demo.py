@@ -9,6 +9,10 @@ from .options import CommonOptions, Outcome
 DEMO = TrainConfig(
     data=DataConfig(data="faces", size=(32, 32)),
     model=Architecture(levels=3, steps=8, hidden_channels=128),
+    batch_size=16,
+    lr=5e-3,
+    warmup_images=2000,
+    precision="auto",
     images=10_000_000,
     minutes=9.5,
 )
@@ -19,13 +23,16 @@ DEMO = TrainConfig(
 class Options(CommonOptions):
     minutes: float = 9.5
     """Minutes of training."""
+    faces: int = 10_000
+    """How many faces to draw."""
     seed: int = 0
     """Of the weights, the order of the images and the noise."""
 
 
 def run(options: Options) -> Outcome:
     """Train on the drawn faces at 32x32, evaluate, sample, and write the report."""
-    config = replace(DEMO, minutes=options.minutes, seed=options.seed)
+    data = replace(DEMO.data, faces=options.faces)
+    config = replace(DEMO, data=data, minutes=options.minutes, seed=options.seed)
     return train.run(
         train.Options(
             train=config,

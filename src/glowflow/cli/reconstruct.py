@@ -25,7 +25,7 @@ class Options(CommonOptions):
     """Folder of a run or of a saved model, or a Hugging Face hub id."""
     upscale: bool = False
     """Accept images smaller than the model's and enlarge them."""
-    label: int | None = None
+    label: Annotated[int | None, tyro.conf.arg(name="class")] = None
     """Class of the images, for a class-conditional model."""
     seed: int = 0
     """Nothing here is random; taken for the sake of scripts."""
@@ -42,7 +42,9 @@ def run(options: Options) -> Outcome:
         raise InputError("This model is for float data: image files cannot be reconstructed by it.")
     read = [read_image(p, config.image_shape, upscale=options.upscale) for p in options.images]
     originals = torch.from_numpy(np.stack(read))
-    labels = None if options.label is None else torch.full((len(originals),), options.label)
+    labels = None
+    if options.label is not None:
+        labels = torch.full((len(originals),), options.label, device=device)
     x = model.to_float(originals, noise="center").to(device)
     decoded = model.to_images(model.decode(model.encode(x, labels), labels)).cpu()
     seen = quantize(dequantize(originals, config.bits, noise="center"), config.bits)

@@ -1,9 +1,11 @@
 """`glow sample`: draw images from a model."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
+import tyro
 
 from ..errors import InputError
 from ..glow import Glow
@@ -20,7 +22,7 @@ class Options(CommonOptions):
     """Number of images."""
     temperature: float = 0.7
     """Standard deviation of the latents; the paper shows 0.7."""
-    label: int | None = None
+    label: Annotated[int | None, tyro.conf.arg(name="class")] = None
     """Class to draw, for a class-conditional model; by default every image its own."""
     seed: int = 0
     """The same seed gives the same bytes."""

@@ -21,8 +21,8 @@ def array_source(
     """Images of an .npy file, or of an .npz file with `images` (or x, data) and `labels` (or y).
 
     Axes may be (N, H, W), (N, C, H, W) or (N, H, W, C): the last axis is taken for channels if it
-    is 1, 3 or 4 and the second is none of these, or larger. uint8 arrays are bytes of images; float arrays become
-    float32 and are neither scaled nor dequantised.
+    is 1, 3 or 4 and the second is none of these, or larger. uint8 arrays are bytes of
+    images; float arrays become float32 and are neither scaled nor dequantised.
 
     Raises:
         InputError: the file is damaged, or the array is of another type or shape, or empty, or has
