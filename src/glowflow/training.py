@@ -213,11 +213,12 @@ def train(
     """
     if not resume and run.is_dir() and any(run.iterdir()):
         raise InputError(f"The folder {run} is not empty: choose another --out, or --resume it.")
+    shape = model_config(config, splits)
     require_writable(run)
     accelerator = Accelerator(cpu=device == "cpu", device_placement=device is None)
     target = torch.device(device) if device else accelerator.device
     torch.manual_seed(config.seed)
-    model = Glow(model_config(config, splits)).to(target)
+    model = Glow(shape).to(target)
     average = make_average(config, model) if config.ema else None
     optimizer = make_optimizer(config, model)
     state = _State(run, config, model, average, optimizer)
