@@ -188,13 +188,13 @@ class TrainConfig:
     """Training images to see in all."""
     minutes: float | None = None
     """Stop training after so many minutes, if that comes before `images`."""
-    batch_size: int = 32
+    batch_size: int = 16
     """Images per optimiser step."""
     optimizer: Optimizer = "adamax"
     """`adamax` is the official choice."""
-    lr: float = 1e-3
-    """Learning rate after the warm-up."""
-    warmup_images: int = 10_000
+    lr: float = 5e-3
+    """Learning rate after the warm-up (the paper, for its large models: 1e-3)."""
+    warmup_images: int = 2_000
     """Images over which the learning rate rises linearly from 0 (the paper: 500,000)."""
     decay: Decay = "cosine"
     """What the learning rate does after the warm-up, until the end of the run."""

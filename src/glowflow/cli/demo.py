@@ -2,16 +2,12 @@
 
 from dataclasses import dataclass, replace
 
-from ..config import Architecture, DataConfig, TrainConfig
+from ..config import DataConfig, TrainConfig
 from . import train
 from .options import CommonOptions, Outcome
 
 DEMO = TrainConfig(
     data=DataConfig(data="faces", size=(32, 32)),
-    model=Architecture(levels=3, steps=8, hidden_channels=128),
-    batch_size=16,
-    lr=5e-3,
-    warmup_images=2000,
     precision="auto",
     images=10_000_000,
     minutes=9.5,

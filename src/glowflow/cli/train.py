@@ -107,6 +107,7 @@ def _of_preset(name: str) -> TrainConfig:
         "model": preset.model,
         "batch_size": preset.batch_size,
         "conditional": name.endswith("conditional"),
+        "lr": 1e-3,
         "warmup_images": 500_000,
         "decay": "constant",
     }

@@ -1,0 +1,197 @@
+"""Figures that can be trusted: baselines against known values, one model on any batch size."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from glowflow import Glow, GlowConfig, InputError
+from glowflow.baselines import gaussian, independent_pixels, mean_and_error, png, webp
+from glowflow.data import ImageData
+from glowflow.evaluation import evaluate, nearest, ranked, round_trip_sentence, table
+from glowflow.pictures import CELL, grid, loss_curve, rows, save_png, to_pil
+from tests.conftest import perturb
+
+
+def noise(count, shape=(3, 8, 8), seed=0, high=256):
+    return np.random.default_rng(seed).integers(0, high, (count, *shape), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    model = Glow(GlowConfig(image_shape=(3, 8, 8), levels=2, steps=2, hidden_channels=6))
+    model.initialize(torch.from_numpy(noise(64)))
+    return perturb(model, 0.02).eval()
+
+
+def scored(model, data, **options):
+    train = ImageData(noise(50, seed=1))
+    return evaluate(model, data, train=train, progress=False, **options)
+
+
+def test_batch_size_does_not_change_the_figures(model):
+    data = ImageData(noise(23, seed=2))
+    a, b = (scored(model, data, batch_size=size, draws=2) for size in (7, 16))
+    assert a.mean == pytest.approx(b.mean, abs=1e-6)
+    assert a.standard_error == pytest.approx(b.standard_error, abs=1e-6)
+
+
+def test_figures_and_round_trip(model):
+    data = ImageData(noise(20, seed=2))
+    found = scored(model, data, draws=3)
+    assert (found.images, found.draws, found.bytes_compared) == (20, 3, 20 * 192)
+    assert found.bytes_changed == 0
+    assert found.images_unchanged == 20
+    assert 0 < found.largest_error < 1e-4
+    assert "all 3,840 bytes of 20 images unchanged" in round_trip_sentence(found)
+    assert [row.mean for row in ranked(found)] == sorted(row.mean for row in ranked(found))
+    assert table(found).row_count == 5
+    assert scored(model, data, limit=5).images == 5
+
+
+def test_more_draws_shrink_the_noise_of_the_figure(model):
+    data = ImageData(noise(4, seed=2))
+    one = [scored(model, data, seed=s).mean for s in range(8)]
+    many = [scored(model, data, seed=s, draws=16).mean for s in range(8)]
+    assert np.std(many) < np.std(one)
+
+
+def test_a_changed_byte_is_counted(model, monkeypatch):
+    original = model.decode
+
+    def wrong(latents, labels=None):
+        x = original(latents, labels)
+        x[0, 0, 0, 0] += 0.5 if x[0, 0, 0, 0] < 0 else -0.5
+        return x
+
+    monkeypatch.setattr(model, "decode", wrong)
+    found = scored(model, ImageData(noise(6, seed=2)), batch_size=3)
+    assert (found.bytes_changed, found.images_unchanged) == (2, 4)
+    assert "2 of 1,152 bytes changed, 4 of 6 images unchanged" in round_trip_sentence(found)
+
+
+def test_labels_are_used():
+    model = perturb(
+        Glow(GlowConfig(image_shape=(3, 8, 8), levels=1, steps=1, hidden_channels=4, classes=2))
+    ).eval()
+    images = noise(10)
+    figures = [
+        scored(model, ImageData(images, labels=np.full(10, c), class_names=("a", "b"))).mean
+        for c in (0, 1)
+    ]
+    assert abs(figures[0] - figures[1]) > 1e-4
+    with pytest.raises(InputError, match="no labels"):
+        scored(model, ImageData(images))
+
+
+def test_float_data():
+    model = Glow(GlowConfig(image_shape=(1, 4, 4), levels=1, steps=1, hidden_channels=4, bits=None))
+    x = np.random.default_rng(0).normal(size=(30, 1, 4, 4)).astype(np.float32)
+    found = evaluate(model.eval(), ImageData(x), train=ImageData(x), progress=False)
+    assert (found.bytes_compared, found.draws) == (0, 0)
+    assert found.largest_error < 1e-4
+    assert [b.mean is None for b in found.baselines] == [True, False, True, True]
+    with pytest.raises(InputError, match="float data"):
+        evaluate(model, ImageData(noise(3)), train=ImageData(noise(3)), progress=False)
+
+
+def test_bad_arguments(model):
+    with pytest.raises(InputError, match="draws is 0"):
+        scored(model, ImageData(noise(3)), draws=0)
+
+
+def test_mean_and_error():
+    mean, error = mean_and_error(np.array([1.0, 2.0, 3.0, 4.0]))
+    assert mean == 2.5
+    assert error == pytest.approx(math.sqrt(5 / 3 / 4))
+    assert mean_and_error(np.array([1.0]))[1] is None
+
+
+class TestBaselines:
+    @pytest.mark.parametrize("bits", [1, 4, 8])
+    def test_independent_pixels_of_uniform_noise_are_all_the_bits(self, bits):
+        train, test = noise(8000, (1, 2, 2)), noise(500, (1, 2, 2), seed=1)
+        assert independent_pixels(train, test, bits).mean == pytest.approx(bits, abs=0.06)
+
+    def test_independent_pixels_by_hand(self):
+        train = np.array([0, 0, 128], dtype=np.uint8).reshape(3, 1, 1, 1)
+        test = np.array([0, 255], dtype=np.uint8).reshape(2, 1, 1, 1)
+        expected = -(math.log2(3 / 5) + math.log2(2 / 5)) / 2
+        assert independent_pixels(train, test, 1).mean == pytest.approx(expected)
+
+    def test_gaussian_of_gaussian_floats_is_its_entropy(self):
+        random = np.random.default_rng(0)
+        mix = random.normal(size=(4, 4))
+        x = (random.normal(size=(40_000, 4)) @ mix.T).astype(np.float32).reshape(-1, 1, 2, 2)
+        entropy = 0.5 * np.linalg.slogdet(2 * math.pi * math.e * mix @ mix.T)[1]
+        found = gaussian(x[:30_000], x[30_000:], None)
+        assert found.mean == pytest.approx(entropy / 4 / math.log(2), abs=0.02)
+
+    def test_gaussian_of_correlated_bytes_beats_independent_pixels(self):
+        random = np.random.default_rng(0)
+        base = random.normal(128, 40, (3000, 1, 1, 1))
+        x = (base + random.normal(0, 3, (3000, 1, 3, 3))).clip(0, 255).astype(np.uint8)
+        assert gaussian(x[:2500], x[2500:]).mean < independent_pixels(x[:2500], x[2500:]).mean - 1
+
+    def test_gaussian_is_not_fitted_above_its_limit(self):
+        found = gaussian(noise(20), noise(5), max_dims=10)
+        assert found.mean is None
+        assert "192" in found.note
+
+    @pytest.mark.parametrize("codec", [png, webp])
+    def test_codecs(self, codec):
+        flat = np.zeros((4, 3, 64, 64), dtype=np.uint8)
+        assert codec(flat).mean < 0.2
+        assert codec(noise(4, (3, 64, 64))).mean > 8.0
+        assert codec(noise(4, (3, 64, 64)), bits=2).mean < 3.5
+        assert codec(noise(4, (7, 8, 8))).mean is None
+
+    def test_shapes_must_agree(self):
+        with pytest.raises(InputError, match="same channels"):
+            independent_pixels(noise(3), noise(3, (1, 8, 8)))
+
+
+def test_nearest_is_exact():
+    among = noise(3000, seed=4)
+    images = among[[7, 2999, 1500]].copy()
+    images[0, 0, 0, 0] ^= 1
+    index, distance = nearest(images, among)
+    assert index.tolist() == [7, 2999, 1500]
+    assert distance[0] == pytest.approx(1 / math.sqrt(192), rel=1e-3)
+    assert distance[1] < 1e-2
+
+
+class TestPictures:
+    @pytest.mark.parametrize("channels", [1, 3, 4, 2, 7])
+    def test_small_images_are_enlarged_by_whole_pixels(self, channels):
+        images = noise(6, (channels, 8, 8))
+        sheet = grid(images, columns=3)
+        assert sheet.width >= 3 * CELL
+        assert sheet.height >= 2 * CELL
+
+    def test_pixels_are_the_values(self):
+        image = noise(1, (3, 8, 8))[0]
+        assert np.array_equal(np.asarray(to_pil(image)).transpose(2, 0, 1), image)
+        sheet = np.asarray(grid(image[None]))
+        assert (sheet[2:10, 2:10] == image[:, 0, 0]).all()
+
+    def test_floats_are_scaled_from_their_range(self):
+        image = np.linspace(-3, 7, 16, dtype=np.float32).reshape(1, 4, 4)
+        values = np.asarray(to_pil(image))
+        assert (values.min(), values.max()) == (0, 255)
+
+    def test_rows_have_room_for_labels(self):
+        images = noise(4)
+        assert rows([("a", images)]).width > grid(images, columns=4).width
+
+    def test_png_replaces_atomically(self, tmp_path):
+        save_png(tmp_path / "deep" / "a.png", grid(noise(1)))
+        assert [p.name for p in (tmp_path / "deep").iterdir()] == ["a.png"]
+
+    def test_loss_curve_is_a_png(self):
+        metrics = [{"images": i, "bits_per_dim": 8.0 - i / 10} for i in range(20)]
+        metrics.append({"images": 20, "valid_bits_per_dim": 6.0})
+        assert loss_curve(metrics, {"WebP": 5.0}).startswith(b"\x89PNG")
+        assert loss_curve([]).startswith(b"\x89PNG")
