@@ -29,6 +29,7 @@ td, th { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px soli
          vertical-align: top; overflow-wrap: anywhere; }
 tr.model { font-weight: 600; } tr.model .bar { background: var(--accent); }
 .bar { background: #8888; height: .6rem; border-radius: .3rem; min-width: 1px; }
+td.figure { white-space: nowrap; }
 td.barcell { width: 30%; vertical-align: middle; }
 """
 
@@ -140,7 +141,8 @@ def _figures(evaluation: Evaluation) -> str:
         width = 0.0 if row.mean is None else 100 * max(row.mean, 0.0) / largest
         mark = " class=model" if row.name == MODEL else ""
         lines.append(
-            f"<tr{mark}><td>{escape(row.name)}</td><td>{figure}</td><td>{error}</td>"
+            f"<tr{mark}><td>{escape(row.name)}</td><td class=figure>{figure}</td>"
+            f"<td class=figure>{error}</td>"
             f'<td class=barcell><div class=bar style="width:{width:.1f}%"></div></td>'
             f"<td class=quiet>{escape(row.note)}</td></tr>"
         )

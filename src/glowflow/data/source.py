@@ -1,5 +1,6 @@
 """From a name to splits."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from ..config import DataConfig
@@ -37,7 +38,9 @@ def _source(config: DataConfig, cache: Path, progress: bool) -> Source:
     if config.data == "digits":
         return digits_source(config.size, config.channels)
     if config.data == "faces":
-        return folder_source(drawn_faces(config.faces, cache, progress), *how)
+        return replace(
+            folder_source(drawn_faces(config.faces, cache, progress), *how), title="drawn faces"
+        )
     path = Path(config.data).expanduser()
     if path.is_dir():
         return folder_source(path, *how)
