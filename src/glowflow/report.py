@@ -73,6 +73,7 @@ def _page(report: Report) -> str:
     drawn, closest, distances = report.neighbours
     shown = {b.name: b.mean for b in evaluation.baselines if b.mean is not None}
     typical = ", ".join(f"{d:.1f}" for d in distances)
+    temperatures = ", ".join(f"T = {temperature:g}" for temperature, _ in report.samples)
     sheet = rows([(f"T = {temperature:g}", images) for temperature, images in report.samples])
     body = [
         f"<h1>{escape(report.title)}</h1>",
@@ -80,8 +81,8 @@ def _page(report: Report) -> str:
         _headline(evaluation),
         "<h2>Samples by temperature</h2>",
         "<p class=quiet>Each column is one latent code, multiplied by the temperature at every "
-        "level and decoded.</p>",
-        _picture(png_bytes(sheet), "samples, a row per temperature"),
+        f"level and decoded; from the top, {temperatures}.</p>",
+        _picture(png_bytes(sheet), f"samples at {temperatures}"),
         "<h2>Training</h2>",
         _picture(loss_curve(report.metrics, shown), "bits per dimension against training images"),
         "<h2>Bits per dimension</h2>",

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from jaxtyping import Float
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
@@ -487,7 +488,7 @@ def _bar(
     )
     start = time.monotonic()
     first = state.step
-    with Progress(*columns, disable=not visible, transient=False) as bar:
+    with Progress(*columns, console=Console(stderr=True), disable=not visible) as bar:
         task = bar.add_task("training", total=1.0, figures="")
         initial: list[float] = []
 

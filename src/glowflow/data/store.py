@@ -165,7 +165,7 @@ def replace_folder(final: Path, fill: Callable[[Path], None]) -> None:
 
 def split_of(count: int, held_out: float) -> NDArray[np.int64]:
     """TRAIN, VALID or TEST for each image: a fixed random choice, the same in every run."""
-    held = max(1, round(count * held_out))
+    held = min(max(1, round(count * held_out)), (count - 1) // 2)
     partition = np.full(count, TRAIN)
     order = np.random.default_rng(0).permutation(count)
     partition[order[:held]] = VALID
