@@ -176,11 +176,17 @@ PRESETS: dict[str, Preset] = {
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """One training run. The defaults are sized for a laptop's processor."""
+    """One training run. The defaults are sized for a laptop's processor.
+
+    Their coupling scale is `bounded`: a short run leaves a `sigmoid` one with small scales, whose
+    inverse overflows on some samples. The published presets have `sigmoid`.
+    """
 
     data: DataConfig = field(default_factory=DataConfig)
     model: Architecture = field(
-        default_factory=lambda: Architecture(levels=3, steps=8, hidden_channels=128)
+        default_factory=lambda: Architecture(
+            levels=3, steps=8, hidden_channels=128, coupling_scale="bounded"
+        )
     )
     conditional: bool = False
     """Condition the model on the labels of the data."""

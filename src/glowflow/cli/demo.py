@@ -8,7 +8,6 @@ from .options import CommonOptions, Outcome
 
 DEMO = TrainConfig(
     data=DataConfig(data="faces", size=(32, 32)),
-    model=replace(TrainConfig().model, coupling_scale="bounded"),
     precision="auto",
     images=10_000_000,
     minutes=9.5,
