@@ -9,7 +9,7 @@ import torch
 from glowflow import Glow, GlowConfig, InputError
 from glowflow.baselines import gaussian, independent_pixels, mean_and_error, png, webp
 from glowflow.data import ImageData
-from glowflow.evaluation import evaluate, nearest, ranked, round_trip_sentence, table
+from glowflow.evaluation import evaluate, figure, nearest, ranked, round_trip_sentence, table
 from glowflow.pictures import CELL, grid, loss_curve, rows, save_png, to_pil
 from tests.conftest import perturb
 
@@ -195,3 +195,10 @@ class TestPictures:
         metrics.append({"images": 20, "valid_bits_per_dim": 6.0})
         assert loss_curve(metrics, {"WebP": 5.0}).startswith(b"\x89PNG")
         assert loss_curve([]).startswith(b"\x89PNG")
+
+
+def test_one_image_has_a_figure_without_an_error(model):
+    found = scored(model, ImageData(noise(1, seed=2)))
+    assert found.standard_error is None
+    assert figure(found) == f"{found.mean:.3f}"
+    assert table(found).row_count == 5

@@ -34,6 +34,26 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text, whole or not at all.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def require_new(folder: Path) -> None:
+    """Refuse a folder that has something in it, so that nothing is overwritten.
+
+    Raises:
+        InputError: it is not empty, or it is a file.
+    """
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise InputError(f"{folder} exists and is not empty: choose another --out.")
+
+
 def require_writable(folder: Path) -> None:
     """Make `folder` and write a byte into it, so that a long run fails before it starts.
 

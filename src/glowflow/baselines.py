@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
+from .data.images import from_array
 from .errors import InputError
 
 GAUSSIAN_DIMS = 4096
@@ -173,9 +173,8 @@ def _codec(
 
     def size(image: NDArray[np.uint8]) -> int:
         scaled = (image >> (8 - bits)) << (8 - bits)
-        values = scaled[0] if channels == 1 else scaled.transpose(1, 2, 0)
         file = io.BytesIO()
-        Image.fromarray(np.ascontiguousarray(values)).save(file, **options)
+        from_array(scaled).save(file, **options)
         return file.tell()
 
     with ThreadPoolExecutor() as pool:  # the codecs release the interpreter lock

@@ -100,9 +100,7 @@ def evaluate(
             total += log_prob.numpy()
         dims = math.prod(model.config.image_shape)
         figures.append(-total / draws / (dims * math.log(2)) + (bits or 0))
-        x = images if bits is None else dequantize(images, bits, noise="center")
-        x = x.to(model.device, model.dtype)
-        decoded = model.decode(model.encode(x, labels), labels)
+        x, decoded = round_trip(model, images, labels)
         errors.append(float((decoded - x).abs().max()))
         if bits is not None:
             seen = quantize(x, bits)
@@ -138,10 +136,10 @@ def table(evaluation: Evaluation) -> Table:
     for column, justify in (("", "left"), ("bits/dim", "right"), ("±", "right"), ("", "left")):
         shown.add_column(column, justify=justify)  # type: ignore[arg-type]
     for row in ranked(evaluation):
-        figure = "–" if row.mean is None else f"{row.mean:.3f}"
+        value = "–" if row.mean is None else f"{row.mean:.3f}"
         error = "" if row.standard_error is None else f"{row.standard_error:.3f}"
         style = "bold" if row.name == MODEL else None
-        shown.add_row(row.name, figure, error, row.note, style=style)
+        shown.add_row(row.name, value, error, row.note, style=style)
     return shown
 
 
@@ -156,6 +154,20 @@ def ranked(evaluation: Evaluation) -> list[Baseline]:
     return sorted(
         (own, *evaluation.baselines), key=lambda b: math.inf if b.mean is None else b.mean
     )
+
+
+def figure(evaluation: Evaluation) -> str:
+    """The model's bits/dim with its standard error, where there is one."""
+    error = evaluation.standard_error
+    return f"{evaluation.mean:.3f}" + ("" if error is None else f" ± {error:.3f}")
+
+
+def round_trip(
+    model: ImageFlow, images: Tensor, labels: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """x at the centre of each byte's bin (float data as it is), and decode(encode(x))."""
+    x = model.to_float(images, noise="center").to(model.device)
+    return x, model.decode(model.encode(x, labels), labels)
 
 
 def round_trip_sentence(evaluation: Evaluation) -> str:

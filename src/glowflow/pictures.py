@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from .atomic import replacing
+from .data.images import from_array
 
 CELL = 64
 """Images smaller than this are shown enlarged by a whole factor."""
@@ -31,7 +32,7 @@ def to_pil(image: NDArray[Any]) -> Image.Image:
         image = (255 * (image - low) / max(high - low, 1e-12)).astype(np.uint8)
     if len(image) not in (1, 3, 4):
         image = image[:3] if len(image) > 3 else image[:1]
-    return Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
+    return from_array(image)
 
 
 def grid(images: NDArray[Any], columns: int | None = None) -> Image.Image:

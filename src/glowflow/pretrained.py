@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .atomic import replacing
+from .atomic import replacing, write_text
 from .errors import CheckpointError, InputError
 
 CONFIG_FILE = "config.json"
@@ -32,8 +32,7 @@ def save_pretrained(folder: Path, model_type: str, config: Any, state: dict[str,
     text = json.dumps(
         {"model_type": model_type, "format": FORMAT, **dataclasses.asdict(config)}, indent=2
     )
-    with replacing(folder / CONFIG_FILE) as path:
-        path.write_text(text + "\n", encoding="utf-8")
+    write_text(folder / CONFIG_FILE, text + "\n")
 
 
 def load_pretrained(

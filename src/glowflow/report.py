@@ -9,8 +9,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from .atomic import replacing
-from .evaluation import MODEL, Evaluation, ranked, round_trip_sentence
+from .atomic import write_text
+from .evaluation import MODEL, Evaluation, figure, ranked, round_trip_sentence
 from .pictures import loss_curve, png_bytes, rows
 
 STYLE = """
@@ -63,8 +63,7 @@ def write_report(path: Path, report: Report) -> None:
     Raises:
         InputError: the folder cannot be written.
     """
-    with replacing(path) as temporary:
-        temporary.write_text(_page(report), encoding="utf-8")
+    write_text(path, _page(report))
 
 
 def _page(report: Report) -> str:
@@ -119,8 +118,7 @@ def _page(report: Report) -> str:
 
 
 def _headline(evaluation: Evaluation) -> str:
-    error = "" if evaluation.standard_error is None else f" ± {evaluation.standard_error:.3f}"
-    boxes = [(f"{evaluation.mean:.3f}{error}", f"bits/dim, {evaluation.images} test images")]
+    boxes = [(figure(evaluation), f"bits/dim, {evaluation.images} test images")]
     webp = next(b for b in evaluation.baselines if b.name.startswith("WebP"))
     if webp.mean is not None:
         word = "below" if evaluation.mean < webp.mean else "above"
@@ -137,12 +135,12 @@ def _figures(evaluation: Evaluation) -> str:
     largest = max((abs(b.mean) for b in figures if b.mean is not None), default=1.0)
     lines = []
     for row in figures:
-        figure = "–" if row.mean is None else f"{row.mean:.3f}"
+        value = "–" if row.mean is None else f"{row.mean:.3f}"
         error = "" if row.standard_error is None else f"± {row.standard_error:.3f}"
         width = 0.0 if row.mean is None else 100 * max(row.mean, 0.0) / largest
         mark = " class=model" if row.name == MODEL else ""
         lines.append(
-            f"<tr{mark}><td>{escape(row.name)}</td><td class=figure>{figure}</td>"
+            f"<tr{mark}><td>{escape(row.name)}</td><td class=figure>{value}</td>"
             f"<td class=figure>{error}</td>"
             f'<td class=barcell><div class=bar style="width:{width:.1f}%"></div></td>'
             f"<td class=quiet>{escape(row.note)}</td></tr>"

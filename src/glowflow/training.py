@@ -25,7 +25,7 @@ from rich.progress import (
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from .atomic import replacing, require_writable
+from .atomic import require_new, require_writable, write_text
 from .checkpoint import Checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
 from .config import GlowConfig, TrainConfig, from_yaml, to_yaml
 from .data import ImageData, Splits, batches
@@ -168,12 +168,7 @@ def initial_batch_size(config: GlowConfig) -> int:
 def validate(model: Glow, data: ImageData, *, limit: int, batch_size: int, seed: int = 0) -> float:
     """Mean bits/dim of the first `limit` images, with one noise draw, the same at each call."""
     generator = torch.Generator().manual_seed(seed)
-    chosen = replace(
-        data,
-        images=data.images[:limit],
-        labels=None if data.labels is None else data.labels[:limit],
-        attributes=None,
-    )
+    chosen = data.part(0, limit)
     total = 0.0
     for images, labels in batches(chosen, batch_size, seed=seed, epoch=0, drop_last=False):
         labels = labels if model.config.classes else None
@@ -212,8 +207,8 @@ def train(
         CheckpointError: `resume`, and there is no usable checkpoint.
         TrainingError: a value became NaN or infinite; the message names where.
     """
-    if not resume and run.is_dir() and any(run.iterdir()):
-        raise InputError(f"The folder {run} is not empty: choose another --out, or --resume it.")
+    if not resume:
+        require_new(run)
     shape = model_config(config, splits)
     require_writable(run)
     accelerator = Accelerator(cpu=device == "cpu", device_placement=device is None)
@@ -226,8 +221,7 @@ def train(
     if resume:
         state.restore(load_checkpoint(run))
     else:
-        with replacing(run / CONFIG_FILE) as path:
-            path.write_text(to_yaml(config), encoding="utf-8")
+        write_text(run / CONFIG_FILE, to_yaml(config))
         state.initialize(splits.train)
         state.save()
     _log_only_before(run, state.step)
@@ -430,8 +424,7 @@ def _log(run: Path, metrics: Metrics) -> None:
 def _log_only_before(run: Path, step: int) -> None:
     """Drop the lines that the steps after the checkpoint will write again."""
     lines = [line for line in read_metrics(run) if line["step"] <= step]
-    with replacing(run / METRICS_FILE) as path:
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    write_text(run / METRICS_FILE, "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def _endless(

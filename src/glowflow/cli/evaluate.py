@@ -9,7 +9,7 @@ from rich.console import Console
 from ..config import DataConfig
 from ..data import open_splits
 from ..errors import CheckpointError, InputError
-from ..evaluation import evaluate, round_trip_sentence, table
+from ..evaluation import evaluate, figure, round_trip_sentence, table
 from ..glow import Glow
 from ..training import read_run_config
 from .options import CommonOptions, Outcome, check_device
@@ -68,9 +68,8 @@ def run(options: Options) -> Outcome:
         write_json(folder / "evaluation.json", facts)
     if not options.json:
         Console(stderr=True).print(table(evaluation))
-    error = "" if evaluation.standard_error is None else f" ± {evaluation.standard_error:.3f}"
     return Outcome(
-        f"{evaluation.mean:.3f}{error} bits/dim; round trip: {round_trip_sentence(evaluation)}.",
+        f"{figure(evaluation)} bits/dim; round trip: {round_trip_sentence(evaluation)}.",
         facts,
         code=1 if evaluation.bytes_changed else 0,
     )

@@ -10,8 +10,8 @@ import tyro
 
 from ..data import read_image
 from ..errors import InputError
+from ..evaluation import round_trip
 from ..glow import Glow
-from ..likelihood import dequantize, quantize
 from ..pictures import rows, save_png, to_pil
 from .options import CommonOptions, Outcome, check_device
 from .results import new_folder
@@ -45,9 +45,7 @@ def run(options: Options) -> Outcome:
     labels = None
     if options.label is not None:
         labels = torch.full((len(originals),), options.label, device=device)
-    x = model.to_float(originals, noise="center").to(device)
-    decoded = model.to_images(model.decode(model.encode(x, labels), labels)).cpu()
-    seen = quantize(dequantize(originals, config.bits, noise="center"), config.bits)
+    seen, decoded = (model.to_images(part).cpu() for part in round_trip(model, originals, labels))
     different = (decoded != seen).flatten(1).sum(1)
     folder = new_folder(options.out, "reconstructions")
     save_png(folder / "grid.png", rows([("original", seen.numpy()), ("decoded", decoded.numpy())]))

@@ -11,11 +11,10 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from ..atomic import replacing, require_writable
+from ..atomic import replacing, require_new, require_writable, write_text
 from ..config import TrainConfig
 from ..data import Splits
-from ..errors import InputError
-from ..evaluation import Evaluation, evaluate, nearest, table
+from ..evaluation import Evaluation, evaluate, figure, nearest, round_trip, table
 from ..glow import Glow
 from ..pictures import loss_curve, rows, save_png
 from ..report import Report, write_report
@@ -34,19 +33,9 @@ def new_folder(out: Path | None, name: str) -> Path:
         InputError: it is not empty, or cannot be written.
     """
     folder = out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-    wanted_run(folder)
+    require_new(folder)
     require_writable(folder)
     return folder
-
-
-def wanted_run(folder: Path) -> None:
-    """Refuse a folder that has something in it, so that nothing is overwritten.
-
-    Raises:
-        InputError: it is not empty, or it is a file.
-    """
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise InputError(f"{folder} exists and is not empty: choose another --out.")
 
 
 class SampleSheets:
@@ -85,7 +74,7 @@ def finish_run(trained: Trained, splits: Splits, config: TrainConfig, *, images:
         "evaluation": evaluation.to_dict(),
     }
     return Outcome(
-        f"{evaluation.mean:.3f} ± {evaluation.standard_error:.3f} bits/dim on "
+        f"{figure(evaluation)} bits/dim on "
         f"{evaluation.images} test images after {trained.images:,} training images in "
         f"{trained.seconds / 60:.1f} min; report: {run / 'report.html'}",
         facts,
@@ -106,8 +95,7 @@ def make_report(
     labels = None
     if model.config.classes and splits.test.labels is not None:
         labels = torch.from_numpy(splits.test.labels[:8]).to(model.device)
-    x = model.to_float(originals, noise="center").to(model.device)
-    decoded = model.to_images(model.decode(model.encode(x, labels), labels)).cpu()
+    seen, decoded = (model.to_images(part).cpu() for part in round_trip(model, originals, labels))
     drawn = model.sample(8, temperature=0.7, seed=1).numpy()
     index, distance = nearest(drawn, splits.train.images)
     return Report(
@@ -122,7 +110,7 @@ def make_report(
         metrics=read_metrics(trained.run),
         evaluation=evaluation,
         samples=samples(model, 8),
-        reconstructions=(model.to_images(x).cpu().numpy(), decoded.numpy()),
+        reconstructions=(seen.numpy(), decoded.numpy()),
         neighbours=(drawn, splits.train.images[index], distance),
     )
 
@@ -145,5 +133,4 @@ def describe_environment(model: Glow, seed: int) -> dict[str, Any]:
 
 def write_json(path: Path, facts: dict[str, Any]) -> None:
     """Write JSON, whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(facts, indent=2) + "\n")

@@ -7,12 +7,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ..atomic import require_new, write_text
 from ..config import PRESETS, TrainConfig, from_yaml, to_yaml
 from ..data import open_splits
 from ..errors import InputError
 from ..training import read_run_config, train
 from .options import CommonOptions, Outcome, check_device, taken
-from .results import SampleSheets, finish_run, wanted_run
+from .results import SampleSheets, finish_run
 
 DATA_FIRST = True
 
@@ -61,16 +62,13 @@ def run(options: Options) -> Outcome:
     if options.print_config:
         return Outcome(to_yaml(config).rstrip(), {"config": to_yaml(config)})
     if options.save_config is not None:
-        from ..atomic import replacing
-
-        with replacing(options.save_config) as path:
-            path.write_text(to_yaml(config), encoding="utf-8")
+        write_text(options.save_config, to_yaml(config))
         return Outcome(f"Wrote {options.save_config}.", {"config": str(options.save_config)})
     device = check_device(options.device)
     resume = options.resume is not None
     folder = options.resume or options.out or new_run(config.data.data)
     if not resume:
-        wanted_run(folder)
+        require_new(folder)
     splits = open_splits(config.data, progress=not options.json)
     trained = train(
         config,
