@@ -24,7 +24,9 @@ lint: install
 	$(BIN)/mypy
 
 bench: install
-	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/pip show --quiet normflows 2>/dev/null || \
+		$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m benchmarks
 
 docs: install
 	$(BIN)/python -m pydoc glowflow.glow

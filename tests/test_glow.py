@@ -153,11 +153,12 @@ def test_initialize_normalises_every_actnorm_once():
     assert model.initialized
     x = model.to_float(images, generator=torch.Generator().manual_seed(0))
     level = model.levels[0]
-    h, _ = level[1][0](level[0](x)[0])
+    step = level.steps[0]
+    h, _ = step.actnorm(level.squeeze(x)[0])
     assert h.mean(dim=(0, 2, 3)).abs().max() < 1e-4
     assert (h.std(dim=(0, 2, 3)) - 1).abs().max() < 1e-2
-    network = level[1][2].network
-    first = network.first(level[1][1](h)[0][:, :6])
+    network = step.coupling.network
+    first = network.first(step.permutation(h)[0][:, :6])
     assert first.mean(dim=(0, 2, 3)).abs().max() < 1e-4
     before = {k: v.clone() for k, v in model.state_dict().items()}
     model.initialize(random_images(64, seed=1))

@@ -19,9 +19,13 @@ def official_state(file) -> dict[str, torch.Tensor]:
     """The official variables under this package's names."""
     state = {}
 
+    def conv3x3(ours, theirs):
+        weight = kernel(file[f"var:{theirs}/W"])
+        state[f"{ours}.weight"], state[f"{ours}.edge"] = weight[:, :-1], weight[:, -1]
+
     def zero_conv(ours, theirs):
-        state[f"{ours}.weight"] = kernel(file[f"var:{theirs}/W"])
-        state[f"{ours}.bias"] = file[f"var:{theirs}/b"]
+        conv3x3(ours, theirs)
+        state[f"{ours}.b"] = file[f"var:{theirs}/b"]
         state[f"{ours}.logs"] = file[f"var:{theirs}/logs"]
 
     def actnorm(ours, theirs):
@@ -32,15 +36,14 @@ def official_state(file) -> dict[str, torch.Tensor]:
     for level in range(3):
         for step in range(2):
             theirs = f"model/{level}/{step}/"
-            actnorm_, mixing, coupling = (
-                f"levels.{level}.bijections.{step + 1}.bijections.{part}" for part in range(3)
-            )
-            actnorm(actnorm_, theirs)
-            state[f"{mixing}.weight"] = file[f"var:{theirs}invconv/W"].T
+            ours_step = f"levels.{level}.steps.{step}"
+            coupling = f"{ours_step}.coupling"
+            actnorm(f"{ours_step}.actnorm", theirs)
+            state[f"{ours_step}.permutation.weight"] = file[f"var:{theirs}invconv/W"].T
+            conv3x3(f"{coupling}.network.first", f"{theirs}f1/l_1")
+            second = kernel(file[f"var:{theirs}f1/l_2/W"])
+            state[f"{coupling}.network.second.weight"] = second
             for ours, layer in (("first", "l_1"), ("second", "l_2")):
-                state[f"{coupling}.network.{ours}.weight"] = kernel(
-                    file[f"var:{theirs}f1/{layer}/W"]
-                )
                 actnorm(f"{coupling}.network.{ours}", f"{theirs}f1/{layer}/")
             zero_conv(f"{coupling}.network.last", f"{theirs}f1/l_last")
     for split in range(2):

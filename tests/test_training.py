@@ -22,7 +22,6 @@ from glowflow.training import (
     read_metrics,
     read_run_config,
     train,
-    use_precision,
 )
 
 CONFIG = TrainConfig(
@@ -167,9 +166,9 @@ def test_nothing_is_overwritten(splits, tmp_path):
 @pytest.mark.parametrize(
     ("weight", "place"),
     [
-        ("levels.1.bijections.2.bijections.0.logs", "level 2, step 2, actnorm"),
-        ("levels.0.bijections.1.bijections.1.log_s", "level 1, step 1, permutation"),
-        ("splits.0.prior.conv.bias", "level 1, split"),
+        ("levels.1.steps.1.actnorm.logs", "level 2, step 2, actnorm"),
+        ("levels.0.steps.0.permutation.log_s", "level 1, step 1, permutation"),
+        ("splits.0.prior.conv.b", "level 1, split"),
     ],
 )
 def test_nan_stops_the_run_and_names_the_place(splits, tmp_path, weight, place):
@@ -207,9 +206,9 @@ def test_diagnosis_of_outputs_and_gradients():
     assert find_nonfinite(model, lambda: model(x)) is None
     infinite = x.clone()
     infinite[0, 0, 0, 0] = math.inf
-    assert "level 1, squeeze" in find_nonfinite(model, lambda: model(infinite))
+    assert "the input of level 1" in find_nonfinite(model, lambda: model(infinite))
     assert find_nonfinite_gradient(model) is None
-    weight = model.get_parameter("levels.0.bijections.1.bijections.2.network.first.b")
+    weight = model.get_parameter("levels.0.steps.0.coupling.network.first.b")
     weight.grad = torch.full_like(weight, math.nan)
     assert find_nonfinite_gradient(model) == (
         "the gradient of level 1, step 1, coupling, network.first.b"
@@ -226,10 +225,10 @@ def model_config_of(shape):
     ("name", "words"),
     [
         (
-            "levels.1.bijections.5.bijections.2.network.last",
+            "levels.1.steps.4.coupling.network.last",
             "level 2, step 5, coupling, network.last",
         ),
-        ("levels.0.bijections.0", "level 1, squeeze"),
+        ("levels.0.squeeze", "level 1, squeeze"),
         ("levels.0", "level 1"),
         ("splits.2.prior", "level 3, split, prior"),
         ("top.conv", "top.conv"),
@@ -311,13 +310,13 @@ def test_bf16_is_close_and_only_inside_the_networks(splits):
     x = model.to_float(torch.from_numpy(splits.train.images), noise="center")
     model.initialize(torch.from_numpy(splits.train.images))
     expected = model.log_prob(x)
-    use_precision(model, "bf16")
+    model.use(precision="bf16")
     found = model.log_prob(x)
     assert found.dtype == torch.float32
     assert (found - expected).abs().max() / 64 < 0.05
     found.sum().backward()
     assert all(p.grad is None or p.grad.dtype == torch.float32 for p in model.parameters())
-    use_precision(model, "float32")
+    model.use(precision="float32")
     assert torch.equal(model.log_prob(x), expected)
 
 

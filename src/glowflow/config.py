@@ -15,7 +15,9 @@ from .errors import InputError
 
 Config = TypeVar("Config")
 Optimizer = Literal["adamax", "adam", "adamw"]
-Precision = Literal["float32", "bf16", "auto"]
+Memory = Literal["stored", "reversible"]
+Precision = Literal["float32", "bf16"]
+PrecisionChoice = Literal["float32", "bf16", "auto"]
 Decay = Literal["constant", "cosine", "linear"]
 Coupling = Literal["affine", "additive"]
 CouplingScale = Literal["sigmoid", "bounded", "exp"]
@@ -27,7 +29,12 @@ def _require(condition: bool, message: str) -> None:
         raise InputError(message)
 
 
-def _require_choice(name: str, value: str, choices: Any) -> None:
+def require_choice(name: str, value: str, choices: Any) -> None:
+    """Refuse a value that is not one of a Literal's.
+
+    Raises:
+        InputError: it is not.
+    """
     allowed = get_args(choices)
     _require(value in allowed, f"{name} is {value!r}: choose one of {', '.join(allowed)}.")
 
@@ -37,7 +44,8 @@ class DataConfig:
     """Where the images come from and how they become one array."""
 
     data: str = "faces"
-    """`faces`, `digits`, a folder of images, or an .npy / .npz array."""
+    """`faces`, `digits`, a folder of images or of a published data set, an .npy / .npz array, or
+    `hub:org/name`."""
     size: tuple[int, int] | None = None
     """Height and width in pixels; by default the source's own (a folder: 64 64)."""
     channels: Literal[1, 3, 4] | None = None
@@ -48,7 +56,14 @@ class DataConfig:
     """Accept images smaller than `size` and enlarge them."""
     held_out: float = 0.1
     """Share of the images kept for validation, and as much again for the test, where the source
-    has no split of its own."""
+    has no split of its own; of the training images for validation, where it has a test only."""
+    limit: int | None = None
+    """Use so many images at most, validation and test included; by default all. A hub data set is
+    read no further."""
+    image_column: str | None = None
+    """Which column of a hub data set has the images; by default the only one that has."""
+    label_column: str | None = None
+    """Which column of a hub data set has the classes; by default the only one that has, if any."""
     faces: int = 10_000
     """How many `faces` to draw."""
     strict: bool = False
@@ -63,6 +78,10 @@ class DataConfig:
         _require(
             0.0 < self.held_out < 0.5,
             f"held_out is {self.held_out}: give a share between 0 and 0.5.",
+        )
+        _require(
+            self.limit is None or self.limit >= 3,
+            f"limit is {self.limit}: give at least 3, one image for each part.",
         )
         _require(self.faces >= 10, f"faces is {self.faces}: draw at least 10.")
 
@@ -107,7 +126,7 @@ class Architecture:
             ("coupling_scale", CouplingScale),
             ("permutation", PermutationKind),
         ):
-            _require_choice(name, getattr(self, name), choices)
+            require_choice(name, getattr(self, name), choices)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,8 +227,14 @@ class TrainConfig:
     """Largest Euclidean norm of the gradient; a longer one is scaled down to it."""
     ema: float = 0.999
     """Decay per step of the average of the weights that evaluation and samples use; 0 for none."""
-    precision: Precision = "float32"
+    precision: PrecisionChoice = "float32"
     """What the coupling networks compute in while training; `auto` measures which is faster."""
+    memory: Memory = "stored"
+    """`stored` keeps every step's activations; `reversible` computes them again from its output:
+    memory does not grow with `steps`, a training step takes about a third longer. Choose it when
+    the run does not fit."""
+    compile: bool = False
+    """Run the couplings through torch.compile (worth its start-up time on a GPU)."""
     seed: int = 0
     """Of the weights, the order of the images and the dequantisation noise."""
     log_every: int = 20
@@ -234,9 +259,10 @@ class TrainConfig:
         for name, choices in (
             ("optimizer", Optimizer),
             ("decay", Decay),
-            ("precision", Precision),
+            ("precision", PrecisionChoice),
+            ("memory", Memory),
         ):
-            _require_choice(name, getattr(self, name), choices)
+            require_choice(name, getattr(self, name), choices)
 
 
 def to_yaml(config: Any) -> str:

@@ -1,6 +1,5 @@
 """Where a NaN or an infinity came from."""
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -16,22 +15,29 @@ def find_nonfinite(model: nn.Module, run: Callable[[], object]) -> str | None:
         run: calls the model's forward.
 
     Returns:
-        For example "the output of level 2, step 5, actnorm", or None if all is finite.
+        For example "the output of level 2, step 5, coupling", or None if all is finite.
     """
     for name, weight in model.named_parameters():
         if not bool(torch.isfinite(weight).all()):
             return f"the weight {describe(name)}"
     found: list[str] = []
 
-    def watch(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, arguments: Any, output: Any) -> None:
-            if not found and not _finite(output):
-                found.append(f"the output of {describe(name)}")
+    def look(values: Any, what: str) -> None:
+        if not found and not _finite(values):
+            found.append(what)
 
-        return hook
-
-    leaves = [(name, module) for name, module in model.named_modules() if name]
-    handles = [module.register_forward_hook(watch(name)) for name, module in leaves]
+    handles = []
+    for name, module in model.named_modules():
+        if name:
+            place = describe(name)
+            handles += [
+                module.register_forward_pre_hook(
+                    lambda _, inputs, place=place: look(inputs, f"the input of {place}")
+                ),
+                module.register_forward_hook(
+                    lambda _, __, output, place=place: look(output, f"the output of {place}")
+                ),
+            ]
     try:
         with torch.no_grad():
             run()
@@ -52,24 +58,23 @@ def find_nonfinite_gradient(model: nn.Module) -> str | None:
     return None
 
 
-PARTS = ("actnorm", "permutation", "coupling")
-
-
 def describe(name: str) -> str:
-    """Turn a module's path into words: `levels.1.bijections.5…` is level 2, step 5."""
-    if match := re.match(r"levels\.(\d+)(?:\.bijections\.(\d+)(?:\.bijections\.(\d+))?)?", name):
-        level, step, part = match.groups()
-        words = [f"level {int(level) + 1}"]
-        if step is not None:
-            words.append(f"step {step}" if int(step) else "squeeze")
-        if part is not None:
-            words.append(PARTS[int(part)])
-        rest = name[match.end() :].strip(".")
-        return ", ".join([*words, rest] if rest else words)
-    if match := re.match(r"splits\.(\d+)", name):
-        rest = name[match.end() :].strip(".")
-        return f"level {int(match.group(1)) + 1}, split" + (f", {rest}" if rest else "")
-    return name
+    """Turn a module's path into words: `levels.1.steps.4.actnorm.b` is level 2, step 5, actnorm."""
+    parts = name.split(".")
+    words = []
+    while parts:
+        part = parts.pop(0)
+        if part in ("levels", "splits", "steps") and parts and parts[0].isdigit():
+            number = int(parts.pop(0)) + 1
+            words.append(f"step {number}" if part == "steps" else f"level {number}")
+            if part == "splits":
+                words.append("split")
+        elif part in ("squeeze", "actnorm", "permutation", "coupling"):
+            words.append(part)
+        else:
+            words.append(".".join([part, *parts]))
+            break
+    return ", ".join(words)
 
 
 def _finite(output: Any) -> bool:

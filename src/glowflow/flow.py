@@ -9,12 +9,14 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from .bijections import Bijection
-from .config import GlowConfig
+from .bijections import Bijection, Coupling
+from .config import GlowConfig, Memory, Precision, require_choice
 from .errors import InputError
 from .likelihood import bits_per_dim, dequantize, quantize
+from .networks import CouplingNetwork
 from .pretrained import check_state, load_pretrained, save_pretrained
 from .priors import standard_normal_log_prob
+from .steps import Steps
 
 Latents = tuple[Float[Tensor, "batch *shape"], ...]
 """Whitened latents ε: one tensor a level, first level first, standard normal under the model."""
@@ -49,6 +51,46 @@ class ImageFlow(Bijection):
     def dtype(self) -> torch.dtype:
         """The dtype of the weights."""
         return next(self.parameters()).dtype
+
+    def use(
+        self,
+        *,
+        memory: Memory | None = None,
+        precision: Precision | None = None,
+        compile: bool | None = None,
+    ) -> Self:
+        """Choose how the model computes; what it computes stays the same.
+
+        What is not given stays as it is. A new or a loaded model is `stored`, `float32` and not
+        compiled.
+
+        Args:
+            memory: what a backward pass needs of the steps' activations. `stored` keeps them, so
+                that memory grows with depth; `reversible` computes them again from the output,
+                so that memory is that of one step, for about a third more time.
+            precision: what the coupling networks' convolutions compute in, `float32` (the dtype
+                of the weights) or `bf16`. Weights, flow tensors, log-determinants, 1x1
+                convolutions and priors keep the dtype of the weights. Encode and decode with the
+                same precision: the inverse runs the same arithmetic.
+            compile: run the couplings through `torch.compile`.
+
+        Raises:
+            InputError: there is no such choice.
+        """
+        if memory is not None:
+            require_choice("memory", memory, Memory)
+        if precision is not None:
+            require_choice("precision", precision, Precision)
+        for module in self.modules():
+            if isinstance(module, Steps) and memory is not None:
+                module.reversible = memory == "reversible"
+            if isinstance(module, CouplingNetwork) and precision is not None:
+                module.compute_dtype = torch.bfloat16 if precision == "bf16" else None
+            if isinstance(module, (Coupling, CouplingNetwork)) and compile is not None:
+                module._compiled_call_impl = None
+                if compile:
+                    module.compile(dynamic=False)
+        return self
 
     @property
     def initialized(self) -> bool:

@@ -9,8 +9,8 @@ from .bijections import (
     ActNorm,
     AdditiveCoupling,
     AffineCoupling,
-    Bijection,
     Chain,
+    ChannelMixing,
     Coupling,
     Invertible1x1Conv,
     Permutation,
@@ -23,6 +23,7 @@ from .errors import InputError
 from .flow import ImageFlow, Latents
 from .networks import CouplingNetwork, ZeroLinear
 from .priors import Split, TopPrior, standard_normal_log_prob
+from .steps import FlowStep, Steps
 
 
 class Glow(ImageFlow):
@@ -145,19 +146,20 @@ class Level(Chain):
     """Squeeze, then K steps of flow (figure 2b)."""
 
     def __init__(self, channels: int, config: Architecture) -> None:
-        super().__init__([Squeeze(), *(Step(channels, config) for _ in range(config.steps))])
+        steps = Steps(Step(channels, config) for _ in range(config.steps))
+        super().__init__({"squeeze": Squeeze(), "steps": steps})
 
 
-class Step(Chain):
+class Step(FlowStep):
     """Actnorm, then a permutation of the channels, then a coupling (figure 2a)."""
 
     def __init__(self, channels: int, config: Architecture) -> None:
         super().__init__(
-            [ActNorm(channels), permutation(channels, config), coupling(channels, config)]
+            ActNorm(channels), permutation(channels, config), coupling(channels, config)
         )
 
 
-def permutation(channels: int, config: Architecture) -> Bijection:
+def permutation(channels: int, config: Architecture) -> ChannelMixing:
     """The channel mixing that the configuration names (paper, section 3.2)."""
     match config.permutation:
         case "lu":

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .bijections.base import Bijection
+from .bijections.base import Bijection, sum_per_sample
 from .bijections.coupling import halves
 from .errors import InputError
 from .networks import ZeroConv2d, ZeroLinear
@@ -21,7 +21,9 @@ def standard_normal_log_prob(
     latents: tuple[Float[Tensor, "batch *shape"], ...],
 ) -> Float[Tensor, " batch"]:
     """log N(ε; 0, I) = −½ Σ (ε² + log 2π) over all latents, in nats."""
-    return sum((-0.5 * (eps.square() + math.log(2 * math.pi))).flatten(1).sum(1) for eps in latents)  # type: ignore[return-value]
+    dims = sum(math.prod(eps.shape[1:]) for eps in latents)
+    squares = torch.stack([sum_per_sample(eps.square()) for eps in latents]).sum(0)
+    return -0.5 * (squares + dims * math.log(2 * math.pi))
 
 
 class GaussianPrior(Bijection):
@@ -40,14 +42,14 @@ class GaussianPrior(Bijection):
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Return the whitened latent ε and −Σ log σ in nats."""
         mean, log_std = self.mean_and_log_std(x, context)
-        return (x - mean) * (-log_std).exp(), -log_std.flatten(1).sum(1)
+        return (x - mean) * (-log_std).exp(), -sum_per_sample(log_std)
 
     def inverse(
         self, y: Float[Tensor, "batch channels height width"], context: Tensor | None = None
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Return z = μ + σ·ε and Σ log σ in nats."""
         mean, log_std = self.mean_and_log_std(y, context)
-        return mean + y * log_std.exp(), log_std.flatten(1).sum(1)
+        return mean + y * log_std.exp(), sum_per_sample(log_std)
 
 
 class SplitPrior(GaussianPrior):

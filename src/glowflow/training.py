@@ -27,13 +27,12 @@ from torch.optim.swa_utils import AveragedModel
 
 from .atomic import require_new, require_writable, write_text
 from .checkpoint import Checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
-from .config import GlowConfig, TrainConfig, from_yaml, to_yaml
+from .config import GlowConfig, Precision, TrainConfig, from_yaml, to_yaml
 from .data import ImageData, Splits, batches
 from .diagnosis import describe, find_nonfinite, find_nonfinite_gradient
 from .errors import CheckpointError, InputError, TrainingError
 from .glow import Glow
 from .likelihood import bits_per_dim
-from .networks import CouplingNetwork
 
 CONFIG_FILE = "train.yaml"
 METRICS_FILE = "metrics.jsonl"
@@ -118,35 +117,43 @@ def make_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimiz
             return torch.optim.AdamW(model.parameters(), lr=config.lr)
 
 
-def use_precision(model: nn.Module, precision: str) -> None:
-    """Let the coupling networks compute in `float32` or `bf16`, or in what is faster (`auto`).
-
-    Weights, flow tensors, log-determinants and priors stay float32. The averaged model is not
-    touched: it evaluates, samples and is saved in float32.
-    """
-    networks = [module for module in model.modules() if isinstance(module, CouplingNetwork)]
-    if precision == "auto":
-        device = next(model.parameters()).device
-        precision = "bf16" if bf16_is_faster(networks[0].second.weight.shape[0], device) else ""
-    for network in networks:
-        network.compute_dtype = torch.bfloat16 if precision == "bf16" else None
+def choose_precision(model: Glow, precision: str) -> Precision:
+    """`float32` or `bf16`; for `auto`, what a coupling network's convolution is faster in."""
+    if precision != "auto":
+        return "bf16" if precision == "bf16" else "float32"
+    faster = bf16_is_faster(model.config.hidden_channels, model.device)
+    return "bf16" if faster else "float32"
 
 
 def bf16_is_faster(channels: int, device: torch.device, repeats: int = 5) -> bool:
-    """Measure whether a 3x3 convolution takes less than 0.8 of its float32 time in bfloat16."""
+    """Measure whether a 1x1 convolution takes less than 0.8 of its float32 time in bfloat16."""
 
     def seconds(dtype: torch.dtype) -> float:
-        x = torch.randn(16, channels, 16, 16, device=device, dtype=dtype)
-        weight = torch.randn(channels, channels, 3, 3, device=device, dtype=dtype)
+        x = torch.randn(16, 16, 16, channels, device=device, dtype=dtype).permute(0, 3, 1, 2)
+        weight = torch.randn(channels, channels, 1, 1, device=device, dtype=dtype)
         best = math.inf
         for _ in range(repeats):
             start = time.perf_counter()
-            float(F.conv2d(x, weight, padding=1)[0, 0, 0, 0])
+            float(F.conv2d(x, weight)[0, 0, 0, 0])
             best = min(best, time.perf_counter() - start)
         return best
 
     with torch.no_grad():
         return seconds(torch.bfloat16) < 0.8 * seconds(torch.float32)
+
+
+def can_compile(device: torch.device) -> bool:
+    """Whether torch.compile works here; if not, say why on stderr."""
+    try:
+        torch.compile(lambda x: 2 * x + 1)(torch.ones(4, device=device))
+    except Exception as error:  # compilers fail in many ways
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        Console(stderr=True).print(
+            f"torch.compile does not work here, so the run goes on without it ({reason}).",
+            markup=False,
+        )
+        return False
+    return True
 
 
 def make_average(config: TrainConfig, model: nn.Module) -> AveragedModel:
@@ -226,7 +233,9 @@ def train(
         state.save()
     _log_only_before(run, state.step)
 
-    use_precision(model, config.precision)
+    state.precision = choose_precision(model, config.precision)
+    model.use(memory=config.memory, compile=config.compile and can_compile(target))
+    state.go_on()
     objective = accelerator.prepare(Objective(model))
     batch_size = min(config.batch_size, len(splits.train))
     window = _Window(state.seconds)
@@ -323,10 +332,17 @@ class _State:
     optimizer: torch.optim.Optimizer
     step: int = 0
     seconds: float = 0.0
+    precision: Precision = "float32"
 
     def averaged(self) -> Glow:
-        model = self.model if self.average is None else self.average.module
-        return model.eval()  # type: ignore[return-value]
+        """The model to show and save; in float32, until `go_on`."""
+        model: Any = self.model if self.average is None else self.average.module
+        shown: Glow = model.use(precision="float32").eval()
+        return shown
+
+    def go_on(self) -> None:
+        """Back to training, after `averaged`."""
+        self.model.use(precision=self.precision).train()
 
     def initialize(self, data: ImageData) -> None:
         size = min(initial_batch_size(self.model.config), len(data))
@@ -361,7 +377,7 @@ class _State:
             ),
         )
         self.averaged().save_pretrained(self.run)
-        self.model.train()
+        self.go_on()
 
 
 def _step(
@@ -412,7 +428,7 @@ def _validate(
     )
     if on_validation is not None:
         on_validation(model, images)
-    state.model.train()
+    state.go_on()
 
 
 def _log(run: Path, metrics: Metrics) -> None:

@@ -87,7 +87,7 @@ class TestInvertible1x1Conv:
         optimizer = torch.optim.SGD(conv.parameters(), lr=0.1)
         conv(torch.randn(2, 5, 2, 2))[0].square().sum().backward()
         optimizer.step()
-        L, U = conv.factors()
+        L, U = (factor[0] for factor in conv.factors([conv]))
         assert torch.equal(L.triu(), torch.eye(5))
         assert torch.equal(U.tril(-1), torch.zeros(5, 5))
         assert torch.equal(conv.rows, before[0])
@@ -125,8 +125,8 @@ class TestInvertible1x1Conv:
     def test_eval_mode_computes_the_matrices_once(self, form, monkeypatch):
         conv = form(4).eval()
         calls = []
-        original = conv.inverse_matrix
-        monkeypatch.setattr(conv, "inverse_matrix", lambda: calls.append(1) or original())
+        original = conv.inverse_matrices
+        monkeypatch.setattr(conv, "inverse_matrices", lambda m: calls.append(1) or original(m))
         with torch.no_grad():
             for _ in range(3):
                 conv.inverse(torch.randn(1, 4, 2, 2))
@@ -142,7 +142,7 @@ class TestInvertible1x1Conv:
         with torch.no_grad():
             conv(torch.randn(1, 4, 2, 2))
         other = copy.deepcopy(conv)
-        assert other._cache == {}
+        assert other._values == {}
         buffer = io.BytesIO()
         torch.save(conv.state_dict(), buffer)
         assert not any("cache" in name for name in conv.state_dict())
@@ -195,7 +195,7 @@ class TestCoupling:
         coupling = AffineCoupling(CouplingNetwork(2, 4, 3), scale)
         x = torch.randn(2, 4, 3, 3)
         with torch.no_grad():
-            coupling.network.last.bias.copy_(torch.tensor([1.0, 0.3, 2.0, -0.2]))
+            coupling.network.last.b.copy_(torch.tensor([1.0, 0.3, 2.0, -0.2]))
         y, _ = coupling(x)
         raw = torch.tensor([0.3, -0.2])
         expected = {

@@ -12,7 +12,8 @@ from PIL import Image
 from glowflow import DataConfig, InputError
 from glowflow.data import batches, cache_folder, images, open_splits, read_image
 from glowflow.data.faces import ATTRIBUTES, choose_portraits, paint
-from glowflow.data.store import ImageData, split_of
+from glowflow.data.partition import split_of
+from glowflow.data.types import ImageData
 
 
 @pytest.fixture

@@ -45,6 +45,12 @@ def per_sample(
     return torch.as_tensor(value, dtype=dtype, device=x.device).expand(x.shape[0])
 
 
+def sum_per_sample(log_det: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
+    """Sum over everything but the batch, in float32 or better."""
+    dims = tuple(range(1, log_det.dim()))
+    return log_det.sum(dims, dtype=torch.promote_types(log_det.dtype, torch.float32))
+
+
 def pixels(x: Float[Tensor, "batch channels height width"]) -> int:
     """Positions that share each channel's parameters: height times width."""
     return x.shape[2] * x.shape[3]

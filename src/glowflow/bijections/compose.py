@@ -1,30 +1,37 @@
 """Composition: maps one after another, log-determinants added."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from .base import Bijection, per_sample
 
 
 class Chain(Bijection):
-    """f = f_n ∘ … ∘ f_1, with log|det df/dx| = Σ_i log|det df_i| (paper, equation 7)."""
+    """f = f_n ∘ … ∘ f_1, with log|det df/dx| = Σ_i log|det df_i| (paper, equation 7).
 
-    def __init__(self, bijections: Iterable[Bijection]) -> None:
+    Args:
+        bijections: f_1 … f_n; with a mapping, each is an attribute of its name, else of its index.
+    """
+
+    def __init__(self, bijections: Iterable[Bijection] | Mapping[str, Bijection]) -> None:
         super().__init__()
-        self.bijections = nn.ModuleList(bijections)
+        if not isinstance(bijections, Mapping):
+            bijections = {str(index): bijection for index, bijection in enumerate(bijections)}
+        for name, bijection in bijections.items():
+            self.add_module(name, bijection)
 
     def __iter__(self) -> Iterator[Bijection]:
-        return iter(self.bijections)  # type: ignore[arg-type]
+        return iter(self._modules.values())  # type: ignore[arg-type]
 
     def __len__(self) -> int:
-        return len(self.bijections)
+        return len(self._modules)
 
     def __getitem__(self, index: int) -> Bijection:
-        return self.bijections[index]  # type: ignore[return-value]
+        return list(self)[index]
 
     def forward(self, x: Any, context: Tensor | None = None) -> tuple[Any, Float[Tensor, " batch"]]:
         """Return f(x) and its log-determinant in nats."""

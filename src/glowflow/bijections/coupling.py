@@ -1,6 +1,9 @@
 """Coupling layers: half of the channels decides what happens to the other half."""
 
+import math
+from abc import abstractmethod
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -8,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import InputError
-from .base import Bijection, per_sample
+from .base import Bijection, per_sample, sum_per_sample
 
-BOUND = 2.0
-"""The `bounded` scale lies between 1 / BOUND and BOUND."""
+LOG_BOUND = math.log(2.0)
+"""The `bounded` scale lies between exp(−LOG_BOUND) and exp(LOG_BOUND)."""
 
 
 def _sigmoid(raw: Tensor) -> Tensor:
@@ -19,8 +22,7 @@ def _sigmoid(raw: Tensor) -> Tensor:
 
 
 def _bounded(raw: Tensor) -> Tensor:
-    limit = torch.log(torch.as_tensor(BOUND, dtype=raw.dtype, device=raw.device))
-    return limit * torch.tanh(raw / limit)
+    return LOG_BOUND * torch.tanh(raw / LOG_BOUND)
 
 
 def _exp(raw: Tensor) -> Tensor:
@@ -35,18 +37,60 @@ LOG_SCALES: dict[str, Callable[[Tensor], Tensor]] = {
 """log of the coupling's scale as a function of the network's output."""
 
 
-class Coupling(Bijection):
-    """y1 = x1, y2 = g(x2; network(x1)): the first half of the channels conditions the second.
+class Rewound(NamedTuple):
+    """A coupling's input, recovered from its output, and the graph from one to the other."""
 
-    With an odd number of channels the first half is the larger one.
+    x1: Tensor
+    x2: Tensor
+    y2: Tensor
+    log_det: Tensor
+
+
+class Coupling(Bijection):
+    """y1 = x1, y2 = g(x2; h) with h = network(x1): one half of the channels conditions the other.
+
+    With an odd number of channels the first half is the larger one. A subclass says what `g` is.
 
     Args:
-        network: maps (batch, ceil(C/2), height, width) to what `g` needs.
+        network: maps (batch, ceil(C/2), height, width) to h.
     """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
+
+    @abstractmethod
+    def change(self, x2: Tensor, h: Tensor) -> tuple[Tensor, Float[Tensor, " batch"]]:
+        """Return y2 = g(x2; h) and log|det dy2/dx2| in nats."""
+
+    @abstractmethod
+    def restore(self, y2: Tensor, h: Tensor) -> tuple[Tensor, Float[Tensor, " batch"]]:
+        """Return x2 = g⁻¹(y2; h) and log|det dx2/dy2| in nats."""
+
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        """Return (x1, g(x2; network(x1))) and its log-determinant in nats."""
+        x1, x2 = halves(x)
+        y2, log_det = self.change(x2, self.network(x1))
+        return torch.cat((x1, y2), dim=1), log_det
+
+    def inverse(
+        self, y: Float[Tensor, "batch channels height width"], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        """Return (y1, g⁻¹(y2; network(y1))) and its log-determinant in nats."""
+        y1, y2 = halves(y)
+        x2, log_det = self.restore(y2, self.network(y1))
+        return torch.cat((y1, x2), dim=1), log_det
+
+    def rewind(self, y: Float[Tensor, "batch channels height width"]) -> Rewound:
+        """Recover x from y and run forward from it, with a single run of the network."""
+        y1, y2 = halves(y)
+        with torch.enable_grad():
+            x1 = y1.detach().requires_grad_()
+            h = self.network(x1)
+            x2 = self.restore(y2, h.detach())[0].detach().requires_grad_()
+            return Rewound(x1, x2, *self.change(x2, h))
 
     @torch.no_grad()
     def initialize(
@@ -66,19 +110,13 @@ class AdditiveCoupling(Coupling):
         network: maps ceil(C/2) channels to floor(C/2).
     """
 
-    def forward(
-        self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
-        """Return (x1, x2 + t) and 0."""
-        x1, x2 = halves(x)
-        return torch.cat((x1, x2 + self.network(x1)), dim=1), per_sample(0.0, x)
+    def change(self, x2: Tensor, h: Tensor) -> tuple[Tensor, Float[Tensor, " batch"]]:
+        """Return x2 + t and 0."""
+        return x2 + h, per_sample(0.0, x2)
 
-    def inverse(
-        self, y: Float[Tensor, "batch channels height width"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
-        """Return (y1, y2 − t) and 0."""
-        y1, y2 = halves(y)
-        return torch.cat((y1, y2 - self.network(y1)), dim=1), per_sample(0.0, y)
+    def restore(self, y2: Tensor, h: Tensor) -> tuple[Tensor, Float[Tensor, " batch"]]:
+        """Return y2 − t and 0."""
+        return y2 - h, per_sample(0.0, y2)
 
 
 class AffineCoupling(Coupling):
@@ -102,32 +140,15 @@ class AffineCoupling(Coupling):
             raise InputError(f"Coupling scale {scale!r}: choose one of {', '.join(LOG_SCALES)}.")
         self.scale = scale
 
-    def shift_and_log_scale(
-        self, conditioning: Float[Tensor, "batch kept height width"]
-    ) -> tuple[
-        Float[Tensor, "batch changed height width"], Float[Tensor, "batch changed height width"]
-    ]:
-        """t and log s from the half that stays."""
-        h = self.network(conditioning)
-        return h[:, 0::2], LOG_SCALES[self.scale](h[:, 1::2])
+    def change(self, x2: Tensor, h: Tensor) -> tuple[Tensor, Float[Tensor, " batch"]]:
+        """Return (x2 + t)·s and Σ log s in nats."""
+        log_scale = LOG_SCALES[self.scale](h[:, 1::2])
+        return (x2 + h[:, 0::2]) * log_scale.exp(), sum_per_sample(log_scale)
 
-    def forward(
-        self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
-        """Return (x1, (x2 + t)·s) and Σ log s in nats."""
-        x1, x2 = halves(x)
-        shift, log_scale = self.shift_and_log_scale(x1)
-        y2 = (x2 + shift) * log_scale.exp()
-        return torch.cat((x1, y2), dim=1), log_scale.flatten(1).sum(1)
-
-    def inverse(
-        self, y: Float[Tensor, "batch channels height width"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
-        """Return (y1, y2/s − t) and −Σ log s in nats."""
-        y1, y2 = halves(y)
-        shift, log_scale = self.shift_and_log_scale(y1)
-        x2 = y2 * (-log_scale).exp() - shift
-        return torch.cat((y1, x2), dim=1), -log_scale.flatten(1).sum(1)
+    def restore(self, y2: Tensor, h: Tensor) -> tuple[Tensor, Float[Tensor, " batch"]]:
+        """Return y2/s − t and −Σ log s in nats."""
+        log_scale = LOG_SCALES[self.scale](h[:, 1::2])
+        return y2 * (-log_scale).exp() - h[:, 0::2], -sum_per_sample(log_scale)
 
 
 def halves(

@@ -1,7 +1,8 @@
 """Maps that mix the channels: the invertible 1x1 convolution, and the fixed permutations."""
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -9,66 +10,58 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..kept import Kept
 from .base import Bijection, per_sample, pixels
 
 
-class ChannelMixing(Bijection):
+class ChannelMixing(Bijection, Kept):
     """A linear map of the channels, y_p = W x_p at every pixel p, log-det h·w·log|det W|.
 
-    In eval mode without gradients W and W⁻¹ are computed once and kept until a weight changes
-    (an optimiser step, a loaded state, another device or dtype; a write through `.data` is not
-    seen by PyTorch and needs a call of `train()`).
+    A subclass gives W, W⁻¹ and log|det W| of several such maps at once, which costs little more
+    than one. In eval mode without gradients they are computed once (see `Kept`).
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._cache: dict[str, tuple[object, Tensor]] = {}
-
+    @classmethod
     @abstractmethod
+    def matrices(cls, mixings: Sequence[Self]) -> Float[Tensor, "maps channels channels"]:
+        """W of each of these maps, which have the same number of channels."""
+
+    @classmethod
+    @abstractmethod
+    def inverse_matrices(cls, mixings: Sequence[Self]) -> Float[Tensor, "maps channels channels"]:
+        """W⁻¹ of each of these maps."""
+
+    @classmethod
+    @abstractmethod
+    def log_abs_dets(cls, mixings: Sequence[Self]) -> Float[Tensor, " maps"]:
+        """log|det W| of each of these maps, in nats."""
+
     def matrix(self) -> Float[Tensor, "channels channels"]:
         """W."""
+        return self.kept("W", lambda: self.matrices([self])[0], self._weights)
 
-    @abstractmethod
     def inverse_matrix(self) -> Float[Tensor, "channels channels"]:
         """W⁻¹."""
+        return self.kept("inverse", lambda: self.inverse_matrices([self])[0], self._weights)
 
-    @abstractmethod
     def log_abs_det(self) -> Float[Tensor, ""]:
         """log|det W| in nats."""
+        return self.kept("log_det", lambda: self.log_abs_dets([self])[0], self._weights)
 
     def forward(
         self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Return W x at every pixel and h·w·log|det W| in nats."""
-        y = F.conv2d(x, self._kept("W", self.matrix)[:, :, None, None])
-        return y, per_sample(pixels(x) * self._kept("log_det", self.log_abs_det), x)
+        return mix(x, self.matrix()), per_sample(pixels(x) * self.log_abs_det(), x)
 
     def inverse(
         self, y: Float[Tensor, "batch channels height width"], context: Tensor | None = None
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Return W⁻¹ y at every pixel and −h·w·log|det W| in nats."""
-        x = F.conv2d(y, self._kept("W_inverse", self.inverse_matrix)[:, :, None, None])
-        return x, per_sample(-pixels(y) * self._kept("log_det", self.log_abs_det), y)
+        return mix(y, self.inverse_matrix()), per_sample(-pixels(y) * self.log_abs_det(), y)
 
-    def train(self, mode: bool = True) -> "ChannelMixing":
-        """Switch between training and evaluation, and forget the kept matrices."""
-        self._cache.clear()
-        return super().train(mode)
-
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_cache": {}}
-
-    def _kept(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
-        if self.training or torch.is_grad_enabled():
-            return compute()
-        weights = [*self.parameters(), *self.buffers()]
-        if any(w.is_inference() for w in weights):
-            return compute()
-        version = tuple((w.data_ptr(), w._version, w.dtype, w.device) for w in weights)
-        kept = self._cache.get(name)
-        if kept is None or kept[0] != version:
-            kept = self._cache[name] = (version, compute())
-        return kept[1]
+    def _weights(self) -> list[Tensor]:
+        return [*self.parameters(), *self.buffers()]
 
 
 class Invertible1x1Conv(ChannelMixing):
@@ -91,14 +84,16 @@ class Invertible1x1Conv(ChannelMixing):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.channels = channels
-        below = torch.tril_indices(channels, channels, -1)
-        self.lower = nn.Parameter(torch.empty(below.shape[1]))
-        self.upper = nn.Parameter(torch.empty(below.shape[1]))
+        entries = channels * (channels - 1) // 2
+        self.lower = nn.Parameter(torch.empty(entries))
+        self.upper = nn.Parameter(torch.empty(entries))
         self.log_s = nn.Parameter(torch.empty(channels))
         self.register_buffer("sign_s", torch.empty(channels))
         self.register_buffer("rows", torch.empty(channels, dtype=torch.int64))
-        self.register_buffer("below", below, persistent=False)
-        self.register_buffer("above", torch.triu_indices(channels, channels, 1), persistent=False)
+        i, j = torch.tril_indices(channels, channels, -1)
+        self.register_buffer("below", i * channels + j, persistent=False)
+        i, j = torch.triu_indices(channels, channels, 1)
+        self.register_buffer("above", i * channels + j, persistent=False)
         self.set_matrix(random_rotation(channels))
 
     @torch.no_grad()
@@ -106,37 +101,47 @@ class Invertible1x1Conv(ChannelMixing):
         """Decompose an invertible matrix and take it as W."""
         P, L, U = torch.linalg.lu(precise(weight))
         s = U.diagonal()
-        self.lower.copy_(L[self.below[0], self.below[1]])
-        self.upper.copy_(U[self.above[0], self.above[1]])
+        self.lower.copy_(L.flatten()[self.below])
+        self.upper.copy_(U.flatten()[self.above])
         self.log_s.copy_(s.abs().log())
         self.sign_s.copy_(s.sign())
         self.rows.copy_(P.argmax(dim=1))
 
+    @classmethod
     def factors(
-        self,
-    ) -> tuple[Float[Tensor, "channels channels"], Float[Tensor, "channels channels"]]:
-        """L and U + diag(s)."""
-        zeros = self.lower.new_zeros(self.channels, self.channels)
-        L = zeros.index_put((self.below[0], self.below[1]), self.lower)
-        U = zeros.index_put((self.above[0], self.above[1]), self.upper)
-        s = self.sign_s * self.log_s.exp()
+        cls, mixings: Sequence[Self]
+    ) -> tuple[Float[Tensor, "maps channels channels"], Float[Tensor, "maps channels channels"]]:
+        """L and U + diag(s) of each map."""
+        one = mixings[0]
+        shape = (len(mixings), one.channels, one.channels)
+        s = torch.stack([m.sign_s for m in mixings]) * torch.stack([m.log_s for m in mixings]).exp()
+        zeros = s.new_zeros(len(mixings), one.channels**2)
+        L = zeros.index_copy(1, one.below, torch.stack([m.lower for m in mixings])).view(shape)
+        U = zeros.index_copy(1, one.above, torch.stack([m.upper for m in mixings])).view(shape)
         return L + torch.diag_embed(torch.ones_like(s)), U + torch.diag_embed(s)
 
-    def matrix(self) -> Float[Tensor, "channels channels"]:
-        """W = P L (U + diag(s))."""
-        L, U = self.factors()
-        return (L @ U)[self.rows]
+    @classmethod
+    def matrices(cls, mixings: Sequence[Self]) -> Float[Tensor, "maps channels channels"]:
+        """W = P L (U + diag(s)) of each map."""
+        L, U = cls.factors(mixings)
+        maps, channels, _ = L.shape
+        rows = torch.cat([m.rows + k * channels for k, m in enumerate(mixings)])
+        return (L @ U).reshape(-1, channels).index_select(0, rows).view(maps, channels, channels)
 
-    def inverse_matrix(self) -> Float[Tensor, "channels channels"]:
+    @classmethod
+    def inverse_matrices(cls, mixings: Sequence[Self]) -> Float[Tensor, "maps channels channels"]:
         """W⁻¹ = (U + diag(s))⁻¹ L⁻¹ Pᵀ by two triangular solves in float64."""
-        L, U = (precise(factor) for factor in self.factors())
-        P = torch.eye(self.channels, dtype=L.dtype, device=L.device)[self.rows]
-        half = torch.linalg.solve_triangular(L, P.T, upper=False, unitriangular=True)
-        return torch.linalg.solve_triangular(U, half, upper=True).to(self.lower.dtype)
+        L, U = (precise(factor) for factor in cls.factors(mixings))
+        eye = torch.eye(L.shape[1], dtype=L.dtype, device=L.device)
+        P_transposed = torch.stack([eye[m.rows].T for m in mixings])
+        half = torch.linalg.solve_triangular(L, P_transposed, upper=False, unitriangular=True)
+        inverse = torch.linalg.solve_triangular(U, half, upper=True)
+        return inverse.to(mixings[0].lower.dtype)
 
-    def log_abs_det(self) -> Float[Tensor, ""]:
-        """log|det W| = Σ log|s| in nats."""
-        return self.log_s.sum()
+    @classmethod
+    def log_abs_dets(cls, mixings: Sequence[Self]) -> Float[Tensor, " maps"]:
+        """log|det W| = Σ log|s| of each map, in nats."""
+        return torch.stack([m.log_s for m in mixings]).sum(dim=1)
 
 
 class PlainInvertible1x1Conv(ChannelMixing):
@@ -158,20 +163,25 @@ class PlainInvertible1x1Conv(ChannelMixing):
         """Take an invertible matrix as W."""
         self.weight.copy_(weight)
 
-    def matrix(self) -> Float[Tensor, "channels channels"]:
-        """W."""
-        return self.weight
+    @classmethod
+    def matrices(cls, mixings: Sequence[Self]) -> Float[Tensor, "maps channels channels"]:
+        """W of each map."""
+        return torch.stack([m.weight for m in mixings])
 
-    def inverse_matrix(self) -> Float[Tensor, "channels channels"]:
-        """W⁻¹, computed in float64."""
-        return torch.linalg.inv(precise(self.weight)).to(self.weight.dtype)
+    @classmethod
+    def inverse_matrices(cls, mixings: Sequence[Self]) -> Float[Tensor, "maps channels channels"]:
+        """W⁻¹ of each map, computed in float64."""
+        W = cls.matrices(mixings)
+        return torch.linalg.inv(precise(W)).to(W.dtype)
 
-    def log_abs_det(self) -> Float[Tensor, ""]:
-        """log|det W| in nats, computed in float64."""
-        return torch.linalg.slogdet(precise(self.weight)).logabsdet.to(self.weight.dtype)
+    @classmethod
+    def log_abs_dets(cls, mixings: Sequence[Self]) -> Float[Tensor, " maps"]:
+        """log|det W| of each map in nats, computed in float64."""
+        W = cls.matrices(mixings)
+        return torch.linalg.slogdet(precise(W)).logabsdet.to(W.dtype)
 
 
-class Permutation(Bijection):
+class Permutation(ChannelMixing):
     """A fixed permutation of the channels, y_c = x_{order(c)}, log-det 0.
 
     Args:
@@ -184,14 +194,14 @@ class Permutation(Bijection):
     """
 
     order: Tensor
-    inverse_order: Tensor
+    one: Tensor
 
     def __init__(self, order: Int[Tensor, " channels"]) -> None:
         super().__init__()
         if order.sort().values.tolist() != list(range(order.numel())):
             raise InputError(f"{order.tolist()} is not a permutation: give each index once.")
         self.register_buffer("order", order.clone())
-        self.register_buffer("inverse_order", order.argsort())
+        self.register_buffer("one", torch.ones(()), persistent=False)
 
     @classmethod
     def reverse(cls, channels: int) -> "Permutation":
@@ -203,17 +213,30 @@ class Permutation(Bijection):
         """Channels in a random order, drawn once from PyTorch's global generator."""
         return cls(torch.randperm(channels))
 
-    def forward(
-        self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
-        """Return the permuted channels and 0."""
-        return x.index_select(1, self.order), per_sample(0.0, x)
+    @classmethod
+    def matrices(cls, mixings: Sequence[Self]) -> Float[Tensor, "maps channels channels"]:
+        """W of each map: row c is 1 at order(c), else 0."""
+        order = torch.stack([m.order for m in mixings])
+        return F.one_hot(order, order.shape[1]).to(mixings[0].one.dtype)
 
-    def inverse(
-        self, y: Float[Tensor, "batch channels height width"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
-        """Return the channels in their old order and 0."""
-        return y.index_select(1, self.inverse_order), per_sample(0.0, y)
+    @classmethod
+    def inverse_matrices(cls, mixings: Sequence[Self]) -> Float[Tensor, "maps channels channels"]:
+        """W⁻¹ = Wᵀ of each map."""
+        return cls.matrices(mixings).mT
+
+    @classmethod
+    def log_abs_dets(cls, mixings: Sequence[Self]) -> Float[Tensor, " maps"]:
+        """Zeros."""
+        return torch.stack([m.one for m in mixings]) * 0.0
+
+
+def mix(
+    x: Float[Tensor, "batch channels height width"],
+    weight: Float[Tensor, "channels channels"],
+    bias: Float[Tensor, " channels"] | None = None,
+) -> Float[Tensor, "batch channels height width"]:
+    """W x + bias at every pixel: a 1x1 convolution, as the matrix product that it is."""
+    return F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
 
 
 def random_rotation(channels: int) -> Float[Tensor, "channels channels"]:

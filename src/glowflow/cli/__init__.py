@@ -12,6 +12,7 @@ COMMANDS = {
     "evaluate": "Bits per dimension on held-out images, beside baselines, and the round trip.",
     "sample": "Draw images from a model.",
     "reconstruct": "Encode images, decode them, and count the bytes that differ.",
+    "data": "Prepare a data set, say what is in it, or verify it: prepare, info, verify.",
     "demo": "Train on drawn faces in ten minutes, evaluate, sample, and write a report.",
 }
 

@@ -3,6 +3,7 @@
 from .images import read_image
 from .loader import batches
 from .source import open_splits
-from .store import ImageData, Splits, cache_folder
+from .store import cache_folder
+from .types import ImageData, Splits
 
 __all__ = ["ImageData", "Splits", "batches", "cache_folder", "open_splits", "read_image"]

@@ -7,17 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..config import DataConfig
 from ..errors import InputError
-from .images import convert, from_array, resize, to_array
-from .store import Source, file_checksum
+from .images import refit
+from .types import Source
 
 IMAGE_KEYS = ("images", "x", "data", "arr_0")
 LABEL_KEYS = ("labels", "y")
 
 
-def array_source(
-    path: Path, size: tuple[int, int] | None, channels: int | None, fit: str, upscale: bool
-) -> Source:
+def array_source(path: Path, config: DataConfig) -> Source:
     """Images of an .npy file, or of an .npz file with `images` (or x, data) and `labels` (or y).
 
     Axes may be (N, H, W), (N, C, H, W) or (N, H, W, C): the last axis is taken for channels if it
@@ -44,7 +43,7 @@ def array_source(
         images.shape[1] in (1, 3, 4) and images.shape[1] <= images.shape[3]
     ):
         images = images.transpose(0, 3, 1, 2)
-    shape = (channels or images.shape[1], *(size or images.shape[2:]))
+    shape = (config.channels or images.shape[1], *(config.size or images.shape[2:]))
     is_float = images.dtype != np.uint8
     if is_float:
         _require_finite(images, path)
@@ -56,20 +55,17 @@ def array_source(
 
     def read(index: int) -> NDArray[Any]:
         image = images[index]
-        if shape == image.shape:
-            return image.astype(np.float32) if is_float else image
-        picture = convert(from_array(image), shape[0])
-        return to_array(resize(picture, shape[1], shape[2], fit, upscale, f"{path}[{index}]"))
+        if is_float:
+            return image.astype(np.float32)
+        return refit(image, shape, config.fit, config.upscale, f"{path}[{index}]")
 
     return Source(
         title=str(path.name),
-        fingerprint=f"array {file_checksum(path)} {fit} {upscale}",
         shape=shape,
         dtype="float32" if is_float else "uint8",
         names=tuple(map(str, range(len(images)))),
         read=read,
         labels=labels,
-        class_names=() if labels is None else tuple(map(str, range(int(labels.max()) + 1))),
     )
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from .folder import CELEBA
+from .celeba import CELEBA
 from .store import replace_folder
 
 PIXELS = 64

@@ -1,14 +1,14 @@
 """One image file to one uint8 array."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from ..errors import InputError
-from .store import UnreadableImageError
+from .types import UnreadableImageError
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
@@ -35,24 +35,57 @@ def read_image(
         raise InputError(f"Cannot read the image {path}: {error}.") from error
 
 
-def decode(path: Path, shape: tuple[int, int, int], fit: str, upscale: bool) -> NDArray[np.uint8]:
+def decode(
+    file: Path | BinaryIO,
+    shape: tuple[int, int, int],
+    fit: str,
+    upscale: bool,
+    name: str = "",
+) -> NDArray[np.uint8]:
     """Decode, honour the EXIF rotation, convert, fit and resize.
+
+    Args:
+        file: a path, or an open file.
+        shape: channels, height, width.
+        fit: `crop` or `stretch`.
+        upscale: enlarge smaller images.
+        name: what to call an open file in the message of an error.
 
     Raises:
         UnreadableImageError: the file is broken.
         InputError: the image is smaller than `shape` and not to be enlarged.
     """
     channels, height, width = shape
+    image = open_image(file, channels)
+    return to_array(resize(image, height, width, fit, upscale, name or str(file)))
+
+
+def open_image(file: Path | BinaryIO, channels: int) -> Image.Image:
+    """Decode, honour the EXIF rotation, and convert to 8 bits and 1, 3 or 4 channels.
+
+    Raises:
+        UnreadableImageError: the file is broken.
+        InputError: there is no such number of channels.
+    """
     if channels not in MODES:
         raise InputError(f"Image files have 1, 3 or 4 channels, and the model has {channels}.")
     try:
-        with Image.open(path) as opened:
-            image = convert(ImageOps.exif_transpose(opened), channels)
+        with Image.open(file) as opened:
+            return convert(ImageOps.exif_transpose(opened), channels)
     except UnreadableImageError:
         raise
     except Exception as error:  # Pillow raises whatever its decoders raise
         raise UnreadableImageError(" ".join(str(error).split()) or type(error).__name__) from error
-    return to_array(resize(image, height, width, fit, upscale, str(path)))
+
+
+def refit(
+    image: NDArray[np.uint8], shape: tuple[int, int, int], fit: str, upscale: bool, name: str
+) -> NDArray[np.uint8]:
+    """Convert and resize uint8 (C, H, W), where its shape is another one."""
+    if image.shape == shape:
+        return image
+    picture = convert(from_array(image), shape[0])
+    return to_array(resize(picture, shape[1], shape[2], fit, upscale, name))
 
 
 def convert(image: Image.Image, channels: int) -> Image.Image:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .store import ImageData
+from .types import ImageData
 
 
 def batches(

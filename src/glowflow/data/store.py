@@ -2,13 +2,13 @@
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,86 +18,22 @@ from rich.console import Console
 from rich.progress import track
 
 from ..errors import InputError
+from .partition import complete_partition, limit_parts
+from .types import (
+    TEST,
+    TRAIN,
+    VALID,
+    Count,
+    ImageData,
+    NoMoreImagesError,
+    Source,
+    Splits,
+    UnreadableImageError,
+)
 
-TRAIN, VALID, TEST = 0, 1, 2
 THREADS = 4
-
-
-@dataclass(frozen=True)
-class ImageData:
-    """One split of a source."""
-
-    images: NDArray[Any]
-    """(N, C, H, W), uint8 or float32, memory-mapped and read-only."""
-    labels: NDArray[np.int64] | None = None
-    """(N,) class indices."""
-    attributes: NDArray[np.bool_] | None = None
-    """(N, A) whether image n has attribute a."""
-    class_names: tuple[str, ...] = ()
-    attribute_names: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
-    """File names, relative to the folder they are from."""
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
-        _, channels, height, width = self.images.shape
-        return channels, height, width
-
-    def part(self, start: int, stop: int) -> "ImageData":
-        """Images `start` to `stop`, as views."""
-        some = slice(start, stop)
-        return ImageData(
-            self.images[some],
-            None if self.labels is None else self.labels[some],
-            None if self.attributes is None else self.attributes[some],
-            self.class_names,
-            self.attribute_names,
-            self.names[some],
-        )
-
-
-@dataclass(frozen=True)
-class Splits:
-    """A source, split into what is trained on, chosen by, and reported."""
-
-    train: ImageData
-    valid: ImageData
-    test: ImageData
-    source: str
-    """What was read, in words."""
-    checksum: str
-    """SHA-256 of the array on disk."""
-    skipped: tuple[str, ...] = ()
-    """`file: reason` of each image that could not be read."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """Images that can be read one by one, before they are an array."""
-
-    title: str
-    fingerprint: str
-    """Changes whenever the images would."""
-    shape: tuple[int, int, int]
-    dtype: str
-    """uint8 or float32."""
-    names: tuple[str, ...]
-    read: Callable[[int], NDArray[Any]]
-    """Image i as (C, H, W); raises `UnreadableImageError` for a broken one."""
-    labels: NDArray[np.int64] | None = None
-    class_names: tuple[str, ...] = ()
-    attributes: NDArray[np.bool_] | None = None
-    attribute_names: tuple[str, ...] = ()
-    partition: NDArray[np.int64] | None = None
-    """(N,) of TRAIN, VALID and TEST, where the source has a split of its own."""
-
-
-class UnreadableImageError(Exception):
-    """One image is broken; the others may be fine."""
+CHUNK = 256
+"""Images that are read ahead of the array."""
 
 
 def cache_folder() -> Path:
@@ -107,36 +43,54 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glowflow"
 
 
-def store(source: Source, *, held_out: float, strict: bool, cache: Path, progress: bool) -> Splits:
+def store(
+    fingerprint: str,
+    make: Callable[[], Source],
+    *,
+    held_out: float,
+    limit: int | None,
+    strict: bool,
+    cache: Path,
+    progress: bool,
+) -> Splits:
     """Decode a source into one array under `cache`, or open the array of an earlier start.
 
     Args:
-        source: the images.
+        fingerprint: changes whenever the images would.
+        make: opens the source; called only if there is no array yet.
         held_out: share for validation, and for the test, where the source is not split.
+        limit: largest number of images.
         strict: stop at a broken image instead of skipping it.
         cache: folder of all arrays.
-        progress: show a bar, and warn of skipped images.
+        progress: show a bar, and warn of skipped and missing images.
 
     Raises:
-        InputError: `strict` and an image is broken, or fewer than 3 can be read.
+        InputError: `strict` and an image is broken, or fewer than 3 can be read, or the array does
+            not fit on the disk.
     """
-    key = hashlib.sha256(
-        f"1 {source.fingerprint} {source.shape} {source.dtype} {held_out}".encode()
-    ).hexdigest()[:20]
+    key = hashlib.sha256(f"2 {fingerprint} {held_out} {limit}".encode()).hexdigest()[:20]
     folder = cache / "arrays" / key
     if not (folder / "info.json").is_file():
-        _build(source, held_out, strict, folder, progress)
+        _build(make(), held_out, limit, strict, folder, progress)
     splits = _open(folder)
     if splits.skipped and strict:
         raise InputError(f"{splits.skipped[0]}; mend or remove the file, or leave --strict out.")
-    if splits.skipped and progress:
+    if progress:
+        _warn(splits)
+    return splits
+
+
+def _warn(splits: Splits) -> None:
+    console = Console(stderr=True)
+    if splits.skipped:
         shown = "; ".join(splits.skipped[:5])
         more = f"; and {len(splits.skipped) - 5} more" if len(splits.skipped) > 5 else ""
-        Console(stderr=True).print(
+        console.print(
             f"Skipped {len(splits.skipped)} images that cannot be read: {shown}{more}",
             markup=False,
         )
-    return splits
+    if splits.completeness.startswith("incomplete"):
+        console.print(f"{splits.source} ({splits.completeness}).", markup=False)
 
 
 def replace_folder(final: Path, fill: Callable[[Path], None]) -> None:
@@ -163,88 +117,135 @@ def replace_folder(final: Path, fill: Callable[[Path], None]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def split_of(count: int, held_out: float) -> NDArray[np.int64]:
-    """TRAIN, VALID or TEST for each image: a fixed random choice, the same in every run."""
-    held = min(max(1, round(count * held_out)), (count - 1) // 2)
-    partition = np.full(count, TRAIN)
-    order = np.random.default_rng(0).permutation(count)
-    partition[order[:held]] = VALID
-    partition[order[held : 2 * held]] = TEST
-    return partition
-
-
-def _build(source: Source, held_out: float, strict: bool, folder: Path, progress: bool) -> None:
+def _build(
+    source: Source, held_out: float, limit: int | None, strict: bool, folder: Path, progress: bool
+) -> None:
     count = len(source.names)
     if count < 3:
         raise InputError(
             f"{source.title} has {count} images: at least 3 are needed, "
             "one to train on, one to validate and one to test."
         )
-    partition = split_of(count, held_out) if source.partition is None else source.partition
-    order = np.argsort(partition, kind="stable")
-
-    def attempt(index: int) -> NDArray[Any] | str:
-        try:
-            return source.read(index)
-        except UnreadableImageError as error:
-            return f"{source.names[index]}: {error}"
+    partition = complete_partition(count, source.partition, held_out)
+    order = limit_parts(partition, limit, held_out)
+    order = order[np.argsort(partition[order], kind="stable")]
+    row = np.zeros(count, dtype=np.int64)
+    row[order] = np.arange(len(order))
 
     def fill(temporary: Path) -> None:
         path = temporary / "images.npy"
-        array = np.lib.format.open_memmap(
-            path, mode="w+", dtype=source.dtype, shape=(count, *source.shape)
-        )
-        kept: list[int] = []
+        array = _allocate(path, source, len(order))
+        kept = np.zeros(len(order), dtype=bool)
         skipped: list[str] = []
-        with ThreadPoolExecutor(THREADS) as pool:
-            results = zip(order.tolist(), pool.map(attempt, order.tolist()), strict=True)
-            for index, image in track(
-                results,
-                total=count,
-                description="reading images",
-                disable=not progress,
-                console=Console(stderr=True),
-            ):
-                if isinstance(image, str):
-                    if strict:
-                        pool.shutdown(cancel_futures=True)
-                        raise InputError(f"{image}; mend or remove it, or leave --strict out.")
-                    skipped.append(image)
-                else:
-                    array[len(kept)] = image
-                    kept.append(index)
-        sizes = np.bincount(partition[kept], minlength=3).tolist() if kept else [0, 0, 0]
+        for index, image in track(
+            _images(source, order),
+            total=len(order),
+            description="reading images",
+            disable=not progress,
+            console=Console(stderr=True),
+        ):
+            if isinstance(image, str):
+                if strict:
+                    raise InputError(f"{image}; mend or remove it, or leave --strict out.")
+                skipped.append(image)
+            elif image is not None:
+                array[row[index]] = image
+                kept[row[index]] = True
+        indices = order[kept]
+        sizes = np.bincount(partition[indices], minlength=3).tolist()
         if min(sizes) < 1:
             reason = f", the first one, {skipped[0]}" if skipped else ""
             raise InputError(
-                f"{source.title}: {len(kept)} images can be read ({sizes[TRAIN]} to train on, "
+                f"{source.title}: {len(indices)} images can be read ({sizes[TRAIN]} to train on, "
                 f"{sizes[VALID]} to validate, {sizes[TEST]} to test){reason}; "
                 "each part needs at least one."
             )
-        array.flush()
-        if skipped:
-            np.save(temporary / "kept.npy", array[: len(kept)])
+        if not kept.all():
+            for to, start in enumerate(np.flatnonzero(kept)):
+                array[to] = array[start]
+            np.save(temporary / "kept.npy", array[: len(indices)])
             del array
             (temporary / "kept.npy").replace(path)
-        for name in ("labels", "attributes"):
-            values = getattr(source, name)
-            if values is not None:
-                np.save(temporary / f"{name}.npy", values[kept])
-        info = {
-            "title": source.title,
-            "sizes": sizes,
-            "class_names": source.class_names,
-            "attribute_names": source.attribute_names,
-            "names": [source.names[i] for i in kept],
-            "skipped": skipped,
-            "sha256": file_checksum(path),
-        }
-        (temporary / "info.json").write_text(json.dumps(info), encoding="utf-8")
+        else:
+            array.flush()
+        _describe(source, temporary, indices, sizes, skipped)
 
     replace_folder(folder, fill)
 
 
+def _allocate(path: Path, source: Source, count: int) -> Any:
+    shape = (count, *source.shape)
+    needed = math.prod(shape) * np.dtype(source.dtype).itemsize
+    free = shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise InputError(
+            f"The array of {source.title} needs {needed / 1e9:,.1f} GB and {path.parent.parent} "
+            f"has {free / 1e9:,.1f} GB free: give a --limit or a smaller --size, or set "
+            "GLOWFLOW_CACHE to another disk."
+        )
+    return np.lib.format.open_memmap(path, mode="w+", dtype=source.dtype, shape=shape)
+
+
+def _images(
+    source: Source, order: NDArray[np.int64]
+) -> Iterator[tuple[int, NDArray[Any] | str | None]]:
+    """Each image, or why it cannot be read, or None after the end of a stream."""
+
+    def attempt(index: int) -> NDArray[Any] | str | None:
+        try:
+            return source.read(index)
+        except UnreadableImageError as error:
+            return f"{source.names[index]}: {error}"
+        except NoMoreImagesError:
+            return None
+
+    if source.in_order:
+        yield from ((index, attempt(index)) for index in np.sort(order).tolist())
+        return
+    with ThreadPoolExecutor(THREADS) as pool:
+        for start in range(0, len(order), CHUNK):
+            some = order[start : start + CHUNK].tolist()
+            yield from zip(some, pool.map(attempt, some), strict=True)
+
+
+def _describe(
+    source: Source,
+    folder: Path,
+    indices: NDArray[np.int64],
+    sizes: list[int],
+    skipped: list[str],
+) -> None:
+    class_names = source.class_names
+    if source.labels is not None:
+        labels = source.labels[indices]
+        class_names = class_names or tuple(map(str, range(int(source.labels.max()) + 1)))
+        np.save(folder / "labels.npy", labels)
+    if source.attributes is not None:
+        np.save(folder / "attributes.npy", source.attributes[indices])
+    info = {
+        "title": source.title,
+        "dataset": source.dataset,
+        "counts": source.counts,
+        "sizes": sizes,
+        "class_names": class_names,
+        "attribute_names": source.attribute_names,
+        "names": [source.names[i] for i in indices],
+        "skipped": skipped,
+        "sha256": file_checksum(folder / "images.npy"),
+    }
+    (folder / "info.json").write_text(json.dumps(info), encoding="utf-8")
+
+
 def _open(folder: Path) -> Splits:
+    try:
+        return _open_array(folder)
+    except (OSError, ValueError, LookupError) as error:
+        raise InputError(
+            f"The array in {folder} is damaged ({error}): remove that folder, it is made again."
+        ) from error
+
+
+def _open_array(folder: Path) -> Splits:
     info = json.loads((folder / "info.json").read_text(encoding="utf-8"))
 
     def load(name: str) -> Any:
@@ -269,6 +270,9 @@ def _open(folder: Path) -> Splits:
         f"{info['title']}: {len(whole):,} images, {height}x{width} {colours}",
         info["sha256"],
         tuple(info["skipped"]),
+        info["dataset"],
+        tuple(Count(part, found, tuple(sizes)) for part, found, sizes in info["counts"]),
+        folder,
     )
 
 

@@ -1,0 +1,121 @@
+"""K steps of flow, as one map that costs little more than its couplings."""
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .bijections import ActNorm, Chain, ChannelMixing, Coupling
+from .bijections.actnorm import LOG_SCALE_FACTOR
+from .bijections.base import per_sample, pixels
+from .bijections.linear import mix
+from .kept import Kept
+from .reversible import DRIFT_LIMIT, DriftGuard, Trail, step_without_activations
+
+
+class FlowStep(Chain):
+    """Actnorm, then a mixing of the channels, then a coupling (paper, figure 2a)."""
+
+    actnorm: ActNorm
+    permutation: ChannelMixing
+    coupling: Coupling
+
+    def __init__(self, actnorm: ActNorm, permutation: ChannelMixing, coupling: Coupling) -> None:
+        super().__init__({"actnorm": actnorm, "permutation": permutation, "coupling": coupling})
+
+
+class Steps(Chain, Kept):
+    """The chain of K steps of flow with the same number of channels and one kind of mixing.
+
+    Actnorm and mixing of a step are one linear map of the channels,
+    W (s·(x + b)) = A x + c with s = exp(3·logs), A = W diag(s), c = A b. A and c are built for all
+    steps at once, and their log-determinants are sums of parameters,
+    h·w·Σ_steps (log|det W| + Σ_channels 3·logs).
+
+    `reversible` says how the backward pass gets a step's activations: kept from the forward pass
+    (False), or computed again from the step's output (True), so that memory does not grow with
+    K; see `reversible.py`.
+
+    Args:
+        steps: the K steps, in order.
+    """
+
+    reversible: bool = False
+
+    def __init__(self, steps: Iterable[FlowStep]) -> None:
+        super().__init__(steps)
+        self.guard = DriftGuard()
+
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        """Return the last step's output and the sum of the log-determinants in nats."""
+        A, c, log_det = self.kept("forward", self._linear_maps, self._linear_weights)
+        total = per_sample(pixels(x) * log_det, x)
+        if self.reversible and torch.is_grad_enabled():
+            y, by_couplings = self._forward_without_activations(x, A, c)
+            return y, total + by_couplings
+        for step, A_k, c_k in zip(self._steps(), A, c, strict=True):
+            x, by_coupling = step.coupling(mix(x, A_k, c_k))
+            total = total + by_coupling
+        return x, total
+
+    def inverse(
+        self, y: Float[Tensor, "batch channels height width"], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        """Return the first step's input and minus the sum of the log-determinants in nats."""
+        A_inverse, b = self.kept("inverse", self._inverse_linear_maps, self._linear_weights)
+        _, _, log_det = self.kept("forward", self._linear_maps, self._linear_weights)
+        total = per_sample(-pixels(y) * log_det, y)
+        maps = list(zip(self._steps(), A_inverse, b, strict=True))
+        for step, A_inverse_k, b_k in reversed(maps):
+            y, by_coupling = step.coupling.inverse(y)
+            y = mix(y, A_inverse_k, -b_k)
+            total = total + by_coupling
+        return y, total
+
+    def _forward_without_activations(
+        self, x: Tensor, A: tuple[Tensor, ...], c: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor]:
+        network = self._steps()[0].coupling.network
+        limit = DRIFT_LIMIT[getattr(network, "compute_dtype", None) or x.dtype]
+        trail = Trail(x.detach(), len(self), self.guard, limit)
+        with torch.no_grad():
+            A_inverse, b = self._inverse_linear_maps()
+        total = per_sample(0.0, x)
+        for step, *maps in zip(self._steps(), A, c, A_inverse, b, strict=True):
+            x, by_coupling = step_without_activations(trail, step.coupling, x, *maps)
+            total = total + by_coupling
+        trail.y = x.detach()
+        return x, total
+
+    def _linear_maps(
+        self,
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], Float[Tensor, ""]]:
+        """A and c of each step, and the sum of log|det A| over the steps, in nats a pixel."""
+        b, log_scale, mixings = self._stacked()
+        kind = type(mixings[0])
+        A = kind.matrices(mixings) * log_scale.exp()[:, None, :]
+        c = (A @ b[:, :, None])[:, :, 0]
+        log_det = kind.log_abs_dets(mixings).sum() + log_scale.sum()
+        return A.unbind(), c.unbind(), log_det
+
+    def _inverse_linear_maps(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """A⁻¹ = diag(1/s) W⁻¹ and b of each step, for x = A⁻¹ y − b."""
+        b, log_scale, mixings = self._stacked()
+        inverses = type(mixings[0]).inverse_matrices(mixings)
+        return ((-log_scale).exp()[:, :, None] * inverses).unbind(), b.unbind()
+
+    def _stacked(self) -> tuple[Tensor, Tensor, list[ChannelMixing]]:
+        steps = self._steps()
+        b = torch.stack([step.actnorm.b for step in steps])
+        log_scale = LOG_SCALE_FACTOR * torch.stack([step.actnorm.logs for step in steps])
+        return b, log_scale, [step.permutation for step in steps]
+
+    def _linear_weights(self) -> list[Tensor]:
+        parts = [part for step in self._steps() for part in (step.actnorm, step.permutation)]
+        return [w for part in parts for w in (*part.parameters(), *part.buffers())]
+
+    def _steps(self) -> list[FlowStep]:
+        return list(self)  # type: ignore[arg-type]

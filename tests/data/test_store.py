@@ -1,0 +1,148 @@
+"""The array: how it is split, limited, checked and described."""
+
+import shutil
+from collections import namedtuple
+from itertools import chain
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from glowflow import DataConfig, InputError
+from glowflow.data.partition import complete_partition, limit_parts, split_of
+from glowflow.data.store import CHUNK, store
+from glowflow.data.types import TEST, TRAIN, VALID, Count, Source, Splits
+
+counts = st.lists(st.integers(0, 60), min_size=3, max_size=3).filter(lambda n: sum(n) >= 3)
+shares = st.floats(0.01, 0.49)
+
+
+@given(counts, shares, st.randoms())
+@settings(deadline=None)
+def test_own_parts_are_kept_and_missing_ones_are_made(sizes, held_out, shuffler):
+    own = np.repeat([TRAIN, VALID, TEST], sizes)
+    shuffler.shuffle(own)
+    got = complete_partition(len(own), own, held_out)
+    train, valid, test = sizes
+    if not valid and not test:
+        assert (got == split_of(len(own), held_out)).all()
+    elif valid and test:
+        assert (got == own).all()
+    else:
+        assert ((got == TEST) == (own != TRAIN)).all()
+        assert (got == VALID).sum() == min(max(1, round(train * held_out)), train // 2)
+    assert (complete_partition(len(own), own, held_out) == got).all()
+
+
+@given(counts, shares, st.integers(3, 200))
+@settings(deadline=None)
+def test_a_limit_is_kept_in_every_part(sizes, held_out, limit):
+    partition = np.repeat([TRAIN, VALID, TEST], sizes)
+    chosen = limit_parts(partition, limit, held_out)
+    assert len(chosen) <= limit
+    assert len(set(chosen)) == len(chosen)
+    assert (np.diff(chosen) > 0).all()
+    for part, size in enumerate(sizes):
+        assert min(size, 1) <= (partition[chosen] == part).sum() <= size
+    if limit >= sum(sizes):
+        assert len(chosen) == sum(sizes)
+
+
+def source(count, **changes):
+    images = np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 2, 2), np.uint8)
+    return Source(
+        title="numbers",
+        shape=(1, 2, 2),
+        dtype="uint8",
+        names=tuple(map(str, range(count))),
+        read=lambda i: images[i],
+        **changes,
+    )
+
+
+def stored(source, cache, fingerprint="a", limit=None):
+    return store(
+        fingerprint,
+        lambda: source,
+        held_out=0.1,
+        limit=limit,
+        strict=False,
+        cache=cache,
+        progress=False,
+    )
+
+
+def values(splits):
+    return [p.images[:, 0, 0, 0].tolist() for p in (splits.train, splits.valid, splits.test)]
+
+
+def test_reading_in_order_gives_the_same_array(cache):
+    seen = []
+    plain = source(50)
+
+    def read(index):
+        seen.append(index)
+        return plain.read(index)
+
+    ordered = Source(**{**vars(plain), "read": read, "in_order": True})
+    first, second = stored(plain, cache, "a"), stored(ordered, cache, "b")
+    assert seen == list(range(50))
+    assert first.checksum == second.checksum
+    assert first.train.names == second.train.names
+
+
+def test_more_images_than_are_read_ahead(cache):
+    count = 2 * CHUNK + 7
+    images = np.arange(count, dtype=np.float32)
+    many = Source(
+        title="many",
+        shape=(1, 1, 1),
+        dtype="float32",
+        names=tuple(map(str, range(count))),
+        read=lambda i: images[i].reshape(1, 1, 1),
+    )
+    assert sorted(chain(*values(stored(many, cache)))) == list(range(count))
+
+
+def test_train_and_one_other_part(cache):
+    partition = np.repeat([TRAIN, VALID], [8, 4])
+    train, valid, test = values(stored(source(12, partition=partition), cache))
+    assert test == [8, 9, 10, 11]
+    assert len(valid) == 1
+    assert sorted(train + valid) == list(range(8))
+
+
+def test_limit_is_part_of_the_key(cache):
+    assert [len(v) for v in values(stored(source(50), cache, limit=20))] == [16, 2, 2]
+    assert [len(v) for v in values(stored(source(50), cache))] == [40, 5, 5]
+
+
+def test_a_limit_below_three_is_refused():
+    with pytest.raises(InputError, match="limit is 2"):
+        DataConfig(limit=2)
+
+
+def test_a_disk_that_is_too_small(cache, monkeypatch):
+    usage = namedtuple("Usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 10, 7))
+    with pytest.raises(InputError, match=r"has 0.0 GB free: give a --limit"):
+        stored(source(5), cache)
+    assert list((cache / "arrays").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["images.npy", "info.json"])
+def test_a_damaged_array_is_named(cache, name):
+    folder = stored(source(50), cache).folder
+    (folder / name).write_bytes((folder / name).read_bytes()[:100])
+    with pytest.raises(InputError, match=r"is damaged .*: remove that folder"):
+        stored(source(50), cache)
+
+
+def test_completeness():
+    empty = Splits(None, None, None, "", "")
+    assert empty.completeness == ""
+    whole, short = Count("train", 9, (8, 9)), Count("test", 3, (4,))
+    assert Splits(None, None, None, "", "", counts=(whole,)).completeness == "complete"
+    some = Splits(None, None, None, "", "", counts=(whole, short))
+    assert some.completeness == "incomplete: test 3 of 4"
