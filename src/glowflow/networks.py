@@ -1,5 +1,12 @@
-"""The convolutions of the coupling networks and the priors, as the official model has them."""
+"""The networks in the couplings and the convolutions of the priors, as the official model has them.
 
+Every convolution runs as a product of matrices, one row a pixel: `gather` copies the 3x3 pixels
+under a kernel into a row, `scatter` adds up what a row gives to the 3x3 pixels round it. A
+coupling's network has few channels at both ends and many between, so it gathers at the start,
+scatters at the end, and is a perceptron on rows between.
+"""
+
+from abc import abstractmethod
 from functools import lru_cache
 from typing import Any
 
@@ -13,97 +20,51 @@ from .kept import Kept
 
 INITIAL_STD = 0.05
 """Standard deviation of the hidden convolutions' weights at the start."""
+ENDS = 10
+"""Columns of a gathered row after the pixels: 9 for the edge, one for the bias."""
+ROWS = 1024
+"""Rows that a processor's caches hold, at 512 hidden channels."""
 
 
 class ScaledConv2d(Kept):
     """A convolution whose output is shifted and scaled, y = (conv(x) + b)·exp(3·logs).
 
-    It runs as one convolution, with the weights weight·exp(3·logs) and the bias b·exp(3·logs).
+    The scale is multiplied into the weights and the bias (`folded`), not into the output.
 
     3x3 kernels see where the image ends: the zero-padded input has one more, last channel, which
-    is 1 on the padding and 0 inside, and whose weights are `edge`. What it adds is the same for
-    every image, so it joins the bias as a map of the size of the output.
+    is 1 on the padding and 0 inside, and whose weights are `edge`.
 
     Args:
         channels_in: channels of the input.
         channels_out: channels of the output.
         kernel_size: 1 or 3.
-    """
-
-    def __init__(self, channels_in: int, channels_out: int, kernel_size: int) -> None:
-        super().__init__()
-        kernel = (kernel_size, kernel_size)
-        weight = torch.zeros(channels_out, channels_in, *kernel)
-        self.weight = nn.Parameter(weight.to(memory_format=torch.channels_last))
-        self.edge = nn.Parameter(torch.zeros(channels_out, *kernel)) if kernel_size == 3 else None
-        self.b = nn.Parameter(torch.zeros(channels_out))
-        self.logs = nn.Parameter(torch.zeros(channels_out))
-
-    def forward(
-        self, x: Float[Tensor, "batch in height width"]
-    ) -> Float[Tensor, "batch out height width"]:
-        """Return the shifted and scaled convolution, in the dtype of `x`."""
-        return convolve(x, *self.folded(x.shape[2], x.shape[3], x.dtype))
-
-    def folded(self, height: int, width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """weight·exp(3·logs), and b·exp(3·logs) as a row (1, out).
-
-        For a 3x3 kernel that is one row a pixel, (height·width, out), with what the edge adds.
-        """
-        return self.kept(
-            (height, width, dtype), lambda: self._fold(height, width, dtype), self.parameters
-        )
-
-    def _fold(self, height: int, width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        scale = torch.exp(LOG_SCALE_FACTOR * self.logs)
-        bias = (self.b * scale)[None]
-        if self.edge is not None:
-            outside = _outside(height, width, bias.dtype, bias.device)
-            bias = torch.addmm(bias, outside, (self.edge.flatten(1) * scale[:, None]).T)
-        return (self.weight * scale[:, None, None, None]).to(dtype), bias.to(dtype)
-
-
-def convolve(
-    x: Float[Tensor, "batch in height width"],
-    weight: Float[Tensor, "out in kernel kernel"],
-    bias: Float[Tensor, "rows out"],
-) -> Float[Tensor, "batch out height width"]:
-    """Zero-padded convolution plus a row of `bias` for each pixel, or the same row for all."""
-    padding = weight.shape[-1] // 2
-    if len(bias) == 1:
-        return F.conv2d(x, weight, bias[0], padding=padding)
-    y = F.conv2d(x, weight, padding=padding)
-    return y.add_(bias.view(1, *y.shape[2:], -1).permute(0, 3, 1, 2))
-
-
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)
-def _outside(
-    height: int, width: int, dtype: torch.dtype, device: torch.device
-) -> Float[Tensor, "height*width 9"]:
-    """For each pixel, which of the nine pixels under a 3x3 kernel lie outside the image."""
-    inside = torch.zeros(1, 1, height, width, dtype=dtype, device=device)
-    padded = F.pad(inside, (1, 1, 1, 1), value=1.0)
-    return F.unfold(padded, 3)[0].T.contiguous()
-
-
-class ActNormConv2d(ScaledConv2d):
-    """A convolution with actnorm: `initialize` gives its output zero mean and unit variance.
-
-    Args:
-        channels_in: channels of the input.
-        channels_out: channels of the output.
-        kernel_size: 1 or 3.
+        actnorm: start with random weights and let `initialize` give the output zero mean and unit
+            variance; otherwise all weights start at zero.
     """
 
     initialized: Tensor
 
-    def __init__(self, channels_in: int, channels_out: int, kernel_size: int) -> None:
-        super().__init__(channels_in, channels_out, kernel_size)
-        for weight in (self.weight, self.edge):
-            if weight is not None:
-                nn.init.normal_(weight, std=INITIAL_STD)
-        self.register_buffer("initialized", torch.tensor(False))
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel_size: int, actnorm: bool
+    ) -> None:
+        super().__init__()
+        kernel = (kernel_size, kernel_size)
+        self.weight = nn.Parameter(self._empty(channels_out, channels_in, kernel_size))
+        self.edge = nn.Parameter(torch.zeros(channels_out, *kernel)) if kernel_size == 3 else None
+        self.b = nn.Parameter(torch.zeros(channels_out))
+        self.logs = nn.Parameter(torch.zeros(channels_out))
+        nn.init.zeros_(self.weight)
+        if actnorm:
+            self.register_buffer("initialized", torch.tensor(False))
+            for weight in (self.weight, self.edge):
+                if weight is not None:
+                    nn.init.normal_(weight, std=INITIAL_STD)
+
+    @abstractmethod
+    def forward(
+        self, x: Float[Tensor, "batch in height width"]
+    ) -> Float[Tensor, "batch out height width"]:
+        """Return the shifted and scaled convolution."""
 
     @torch.no_grad()
     def initialize(
@@ -113,17 +74,109 @@ class ActNormConv2d(ScaledConv2d):
         set_from_batch(self.b, self.logs, self.initialized, self(x))
         return self(x)
 
+    def scale(self) -> Float[Tensor, " out"]:
+        """exp(3·logs)."""
+        return torch.exp(LOG_SCALE_FACTOR * self.logs)
 
-class ZeroConv2d(ScaledConv2d):
-    """A 3x3 convolution that starts at zero.
+    def _empty(self, channels_out: int, channels_in: int, kernel_size: int) -> Tensor:
+        """(out, in, kernel, kernel), laid out so that the folded matrix is a view."""
+        shape = (channels_out, kernel_size, kernel_size, channels_in)
+        return torch.empty(shape).permute(0, 3, 1, 2)
 
-    Args:
-        channels_in: channels of the input.
-        channels_out: channels of the output.
+
+class PointConv(ScaledConv2d):
+    """The 1x1 convolution, y = x Wᵀ + b for each pixel's row.
+
+    Args: as of `ScaledConv2d`.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, *, actnorm: bool) -> None:
+        super().__init__(channels_in, channels_out, 1, actnorm)
+
+    def forward(
+        self, x: Float[Tensor, "batch in height width"]
+    ) -> Float[Tensor, "batch out height width"]:
+        """Return the shifted and scaled convolution."""
+        return _images(F.linear(_rows(x), *self.folded(x.dtype)))
+
+    def folded(self, dtype: torch.dtype) -> tuple[Float[Tensor, "out in"], Float[Tensor, " out"]]:
+        """W and b, scaled."""
+
+        def fold() -> tuple[Tensor, Tensor]:
+            scale = self.scale()
+            weight = self.weight.flatten(1) * scale[:, None]
+            return weight.to(dtype), (self.b * scale).to(dtype)
+
+        return self.kept(dtype, fold, self.parameters)
+
+
+class GatherConv(ScaledConv2d):
+    """The 3x3 convolution with few input channels: y = gather(x) Wᵀ.
+
+    The edge channel and the bias are further columns of the gathered rows and of W.
+
+    Args: as of `ScaledConv2d`.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, *, actnorm: bool = False) -> None:
+        super().__init__(channels_in, channels_out, 3, actnorm)
+
+    def forward(
+        self, x: Float[Tensor, "batch in height width"]
+    ) -> Float[Tensor, "batch out height width"]:
+        """Return the shifted and scaled convolution."""
+        ends = row_ends(x.shape[2], x.shape[3], x.dtype, x.device).expand(len(x), -1, -1, -1)
+        rows = torch.cat((gather(_rows(x)), ends), dim=-1)
+        return _images(rows @ self.folded(x.dtype).T)
+
+    def folded(self, dtype: torch.dtype) -> Float[Tensor, "out columns"]:
+        """W, scaled: 9·in columns for the pixels, 9 for the edge, one for the bias."""
+
+        def fold() -> Tensor:
+            assert self.edge is not None
+            pixels = self.weight.permute(0, 2, 3, 1).flatten(1)
+            columns = torch.cat((pixels, self.edge.flatten(1), self.b[:, None]), dim=1)
+            return (columns * self.scale()[:, None]).to(dtype)
+
+        return self.kept(dtype, fold, self.parameters)
+
+
+class ScatterConv(ScaledConv2d):
+    """The 3x3 convolution with few output channels: y = scatter(x Wᵀ) + bias map.
+
+    The edge channel is the same for every image, so it is a part of the bias map.
+
+    Args: as of `ScaledConv2d`.
     """
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
-        super().__init__(channels_in, channels_out, kernel_size=3)
+        super().__init__(channels_in, channels_out, 3, actnorm=False)
+
+    def forward(
+        self, x: Float[Tensor, "batch in height width"]
+    ) -> Float[Tensor, "batch out height width"]:
+        """Return the shifted and scaled convolution."""
+        y = scatter(_rows(x) @ self.folded(x.dtype).T)
+        return _images(y + self.bias_map(x.shape[2], x.shape[3]))
+
+    def folded(self, dtype: torch.dtype) -> Float[Tensor, "columns in"]:
+        """W, scaled: for each of the 9 pixels of the kernel, in reverse, a row a channel."""
+
+        def fold() -> Tensor:
+            weight = self.weight.permute(2, 3, 0, 1).flatten(0, 1).flip(0)
+            return (weight * self.scale()[:, None]).flatten(0, 1).to(dtype)
+
+        return self.kept(dtype, fold, self.parameters)
+
+    def bias_map(self, height: int, width: int) -> Float[Tensor, "height width out"]:
+        """The bias, and what the edge channel adds to it, scaled."""
+
+        def compute() -> Tensor:
+            assert self.edge is not None
+            ends = row_ends(height, width, self.b.dtype, self.b.device)[0]
+            return ends @ torch.cat((self.edge.flatten(1), self.b[:, None]), 1).T * self.scale()
+
+        return self.kept((height, width), compute, self.parameters)
 
 
 class ZeroLinear(nn.Module):
@@ -153,28 +206,31 @@ class CouplingNetwork(nn.Module):
         channels_out: channels of the shift, or of shift and scale together.
         hidden_channels: channels of the two hidden layers.
 
-    `compute_dtype`, if set, is what the convolutions run in; input, output and weights keep theirs.
+    `compute_dtype`, if set, is what the products run in; input, output and weights keep theirs.
     """
 
     compute_dtype: torch.dtype | None = None
 
     def __init__(self, channels_in: int, channels_out: int, hidden_channels: int) -> None:
         super().__init__()
-        self.first = ActNormConv2d(channels_in, hidden_channels, kernel_size=3)
-        self.second = ActNormConv2d(hidden_channels, hidden_channels, kernel_size=1)
-        self.last = ZeroConv2d(hidden_channels, channels_out)
+        self.first = GatherConv(channels_in, hidden_channels, actnorm=True)
+        self.second = PointConv(hidden_channels, hidden_channels, actnorm=True)
+        self.last = ScatterConv(hidden_channels, channels_out)
 
     def forward(
         self, x: Float[Tensor, "batch in height width"]
     ) -> Float[Tensor, "batch out height width"]:
         """Return what the coupling does to the other half; zero at the start."""
         dtype = self.compute_dtype or x.dtype
-        weights = [
-            tensor
-            for layer in (self.first, self.second, self.last)
-            for tensor in layer.folded(x.shape[2], x.shape[3], dtype)
-        ]
-        return run_network(x.to(dtype), *weights).to(x.dtype)
+        height, width = x.shape[2:]
+        y = run_network(
+            _rows(x).to(dtype),
+            row_ends(height, width, dtype, x.device),
+            self.first.folded(dtype),
+            *self.second.folded(dtype),
+            self.last.folded(dtype),
+        )
+        return _images(y.to(x.dtype) + self.last.bias_map(height, width))
 
     @torch.no_grad()
     def initialize(self, x: Float[Tensor, "batch in height width"]) -> None:
@@ -182,58 +238,138 @@ class CouplingNetwork(nn.Module):
         self.second.initialize(F.relu(self.first.initialize(x)))
 
 
-def run_network(x: Tensor, *weights: Tensor) -> Tensor:
-    """conv → ReLU → conv → ReLU → conv, given weight and bias of each."""
-    traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-    if torch.is_grad_enabled() and not traced:
-        y: Tensor = _Network.apply(x, *weights)  # type: ignore[no-untyped-call]
+def gather(
+    x: Float[Tensor, "batch height width channels"],
+) -> Float[Tensor, "batch height width 9*channels"]:
+    """The 3x3 pixels round each pixel as one row, zeros outside the image."""
+    padded = F.pad(x, (0, 0, 1, 1, 1, 1))
+    return padded.unfold(1, 3, 1).unfold(2, 3, 1).permute(0, 1, 2, 4, 5, 3).flatten(3)
+
+
+def scatter(
+    rows: Float[Tensor, "batch height width 9*channels"],
+) -> Float[Tensor, "batch height width channels"]:
+    """Add up what the rows give to each pixel: the transpose of `gather`, kernel reversed.
+
+    Column group k of a row goes to the pixel whose `gather` would take column group 8 − k from it.
+    """
+    batch, height, width, columns = rows.shape
+    third = columns // 3
+    down = rows.new_zeros(batch, height + 2, width, third)
+    for dy in range(3):
+        down[:, dy : dy + height] += rows[..., dy * third : (dy + 1) * third]
+    down = down[:, 1:-1]
+    channels = third // 3
+    y = rows.new_zeros(batch, height, width + 2, channels)
+    for dx in range(3):
+        y[:, :, dx : dx + width] += down[..., dx * channels : (dx + 1) * channels]
+    return y[:, :, 1:-1]
+
+
+def run_network(
+    x: Float[Tensor, "batch height width in"],
+    ends: Float[Tensor, "1 height width 10"],
+    w1: Float[Tensor, "hidden 9*in+10"],
+    w2: Float[Tensor, "hidden hidden"],
+    b2: Float[Tensor, " hidden"],
+    w3: Float[Tensor, "9*out hidden"],
+) -> Float[Tensor, "batch height width out"]:
+    """scatter(h2 w3ᵀ) with h2 = relu(h1 w2ᵀ + b2), h1 = relu([gather(x), ends] w1ᵀ)."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return _traced_network(x, ends, w1, w2, b2, w3)
+    if torch.is_grad_enabled():
+        y: Tensor = _Network.apply(x, ends, w1, w2, b2, w3)  # type: ignore[no-untyped-call]
         return y
-    return _layers(x, *weights)[-1]
+    return _Network.run(False, x, ends, w1, w2, b2, w3)[0]
 
 
-def _layers(x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    w1, b1, w2, b2, w3, b3 = weights
-    h1 = F.relu(convolve(x, w1, b1), inplace=True)
-    h2 = F.relu(convolve(h1, w2, b2), inplace=True)
-    return h1, h2, convolve(h2, w3, b3)
+def _traced_network(
+    x: Tensor, ends: Tensor, w1: Tensor, w2: Tensor, b2: Tensor, w3: Tensor
+) -> Tensor:
+    rows = torch.cat((gather(x), ends.expand(len(x), -1, -1, -1)), dim=-1)
+    return scatter(F.relu(F.linear(F.relu(rows @ w1.T), w2, b2)) @ w3.T)
 
 
 class _Network(torch.autograd.Function):
-    """The backward pass of `_layers`, scheduled by hand.
+    """`_traced_network` by a schedule of its own, forward and backward.
 
-    Autograd would make a new tensor of hidden size for each mask and each sum of a bias's
-    gradient; this one masks in place and sums rows. Second derivatives go through `_layers`.
+    A processor takes `ROWS` rows at a time, so that what is hidden stays in its cache; masks are
+    in place, and gradients of weights add up in the products that make them. Second derivatives
+    go through `_traced_network`.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, *weights: Tensor) -> Tensor:
-        h1, h2, y = _layers(x, *weights)
-        ctx.save_for_backward(x, h1, h2, *weights)
+    def run(keep: bool, *inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The output, and for each chunk of rows the rows and the hidden layers, if asked for."""
+        x, ends, w1, w2, b2, w3 = inputs
+        rows = torch.cat((gather(x), ends.expand(len(x), -1, -1, -1)), dim=-1)
+        products = x.new_empty(*rows.shape[:3], len(w3))
+        kept = []
+        for chunk, product in zip(_chunks(rows), _chunks(products), strict=True):
+            h1 = (chunk @ w1.T).relu_()
+            h2 = (h1 @ w2.T).add_(b2).relu_()
+            torch.mm(h2, w3.T, out=product)
+            if keep:
+                kept += [chunk, h1, h2]
+        return scatter(products), kept
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Tensor) -> Tensor:
+        y, kept = _Network.run(True, *inputs)
+        ctx.save_for_backward(*inputs, *kept)
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, h1, h2, *weights = ctx.saved_tensors
+        inputs, kept = ctx.saved_tensors[:6], ctx.saved_tensors[6:]
         if torch.is_grad_enabled():
-            with torch.enable_grad():
-                y = _layers(x, *weights)[-1]
-            needed = [t for t in (x, *weights) if t.requires_grad]
+            needed = [t for t in inputs if t.requires_grad]
+            y = _traced_network(*inputs)
             found = iter(torch.autograd.grad(y, needed, grad, create_graph=True))
-            return tuple(next(found) if t.requires_grad else None for t in (x, *weights))
-        w1, b1, w2, b2, w3, b3 = weights
-        gradients: list[Tensor | None] = []
-        for h, w, b, below in ((h2, w3, b3, h2), (h1, w2, b2, h1), (x, w1, b1, None)):
-            needs_input = below is not None or ctx.needs_input_grad[0]
-            padding = w.shape[-1] // 2
-            by_bias = grad.permute(0, 2, 3, 1).reshape(-1, *b.shape).sum(0)
-            by_input, by_weight, _ = torch.ops.aten.convolution_backward(
-                grad, h, w, None, [1, 1], [padding] * 2, [1, 1], False, [0, 0], 1,
-                [needs_input, True, False],
-            )  # fmt: skip
-            gradients[:0] = [by_weight, by_bias]
-            if below is not None:
-                torch.ops.aten.threshold_backward.grad_input(
-                    by_input, below, 0, grad_input=by_input
-                )
-            grad = by_input
-        return grad, *gradients
+            return tuple(next(found) if t.requires_grad else None for t in inputs)
+        x, _, w1, w2, b2, w3 = inputs
+        by_w1, by_w2, by_b2, by_w3 = (torch.zeros_like(w) for w in (w1, w2, b2, w3))
+        by_rows = x.new_empty(*x.shape[:3], 9 * x.shape[3])
+        row_chunks = _chunks(by_rows)
+        for index, d3 in enumerate(_chunks(gather(grad))):
+            chunk, h1, h2 = kept[3 * index : 3 * index + 3]
+            by_w3.addmm_(d3.T, h2)
+            d2 = _mask(d3 @ w3, h2)
+            by_w2.addmm_(d2.T, h1)
+            by_b2 += d2.sum(0)
+            d1 = _mask(d2 @ w2, h1)
+            by_w1.addmm_(d1.T, chunk)
+            torch.mm(d1, w1[:, :-ENDS], out=row_chunks[index])
+        return scatter(by_rows), None, by_w1, by_w2, by_b2, by_w3
+
+
+def _chunks(rows: Float[Tensor, "batch height width columns"]) -> tuple[Tensor, ...]:
+    flat = rows.reshape(-1, rows.shape[-1])
+    return torch.split(flat, ROWS) if flat.device.type == "cpu" else (flat,)
+
+
+def _mask(grad: Tensor, h: Tensor) -> Tensor:
+    """Zero `grad`, in place, where the rectified `h` is zero."""
+    return torch.ops.aten.threshold_backward.grad_input(grad, h, 0, grad_input=grad)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def row_ends(
+    height: int, width: int, dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "1 height width 10"]:
+    """How each pixel's gathered row ends: which of the 9 pixels lie outside the image, then 1."""
+    inside = gather(torch.ones(1, height, width, 1, dtype=dtype, device=device))
+    return torch.cat((1.0 - inside, torch.ones_like(inside[..., :1])), dim=-1)
+
+
+def _rows(
+    x: Float[Tensor, "batch channels height width"],
+) -> Float[Tensor, "batch height width channels"]:
+    return x.permute(0, 2, 3, 1)
+
+
+def _images(
+    x: Float[Tensor, "batch height width channels"],
+) -> Float[Tensor, "batch channels height width"]:
+    return x.permute(0, 3, 1, 2)

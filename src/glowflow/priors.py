@@ -14,7 +14,7 @@ from torch import Tensor
 from .bijections.base import Bijection, sum_per_sample
 from .bijections.coupling import halves
 from .errors import InputError
-from .networks import ZeroConv2d, ZeroLinear
+from .networks import GatherConv, ZeroLinear
 
 
 def standard_normal_log_prob(
@@ -64,7 +64,7 @@ class SplitPrior(GaussianPrior):
 
     def __init__(self, kept: int, factored: int) -> None:
         super().__init__()
-        self.conv = ZeroConv2d(kept, 2 * factored)
+        self.conv = GatherConv(kept, 2 * factored)
 
     def mean_and_log_std(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """μ(z1) and log σ(z1), with z1 the context."""
@@ -94,7 +94,7 @@ class TopPrior(GaussianPrior):
         super().__init__()
         self.channels = channels
         self.classes = classes
-        self.conv = ZeroConv2d(2 * channels, 2 * channels) if learn else None
+        self.conv = GatherConv(2 * channels, 2 * channels) if learn else None
         self.classes_map = ZeroLinear(classes, 2 * channels) if classes else None
 
     def mean_and_log_std(

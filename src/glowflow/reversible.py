@@ -9,6 +9,7 @@ beside one forward and two backward (Gomez et al. 2017, "The Reversible Residual
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -86,7 +87,7 @@ def step_without_activations(
     A: Float[Tensor, "channels channels"],
     c: Float[Tensor, " channels"],
     A_inverse: Float[Tensor, "channels channels"],
-    b: Float[Tensor, " channels"],
+    minus_b: Float[Tensor, " channels"],
 ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
     """coupling(A x + c) and its log-determinant, with nothing kept but what `trail` keeps.
 
@@ -96,12 +97,12 @@ def step_without_activations(
         x: the step's input.
         A: matrix of the step's linear map.
         c: shift of the step's linear map.
-        A_inverse: x = A_inverse y − b inverts A x + c; no gradient goes through it.
-        b: likewise.
+        A_inverse: x = A_inverse y + minus_b inverts A x + c; no gradient goes through it.
+        minus_b: likewise.
     """
     weights = tuple(w for w in coupling.parameters() if w.requires_grad)
     y, log_det = _Step.apply(  # type: ignore[no-untyped-call]
-        trail, coupling, A_inverse, b, x, A, c, *weights
+        trail, coupling, A_inverse, minus_b, x, A, c, *weights
     )
     return y, log_det
 
@@ -113,21 +114,21 @@ class _Step(torch.autograd.Function):
         trail: Trail,
         coupling: Coupling,
         A_inverse: Tensor,
-        b: Tensor,
+        minus_b: Tensor,
         x: Tensor,
         A: Tensor,
         c: Tensor,
         *weights: Tensor,
     ) -> tuple[Tensor, Tensor]:
         ctx.trail, ctx.coupling, ctx.weights = trail, coupling, weights
-        ctx.save_for_backward(A, A_inverse, b)
+        ctx.save_for_backward(A, A_inverse, minus_b)
         y, log_det = coupling(mix(x, A, c))
         return y, log_det
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor, grad_log_det: Tensor) -> tuple[Tensor | None, ...]:
-        A, A_inverse, b = ctx.saved_tensors
+        A, A_inverse, minus_b = ctx.saved_tensors
         trail: Trail = ctx.trail
         if trail.y is None:
             raise RuntimeError("The graph was gone back through before: call forward again.")
@@ -144,7 +145,7 @@ class _Step(torch.autograd.Function):
             channels_last = (0, 2, 3, 1)
             mixed = torch.cat((found.x1, found.x2), dim=1).permute(channels_last)
             grad = torch.cat((grad_y[:, :kept] + grad_1, grad_2), dim=1).permute(channels_last)
-            x = mixed @ A_inverse.T - b
+            x = F.linear(mixed, A_inverse, minus_b)
             rows = grad.reshape(-1, grad.shape[-1])
             grad_A = rows.T @ x.reshape(rows.shape)
             grad_x = (grad @ A).permute(0, 3, 1, 2)

@@ -65,13 +65,13 @@ class Steps(Chain, Kept):
         self, y: Float[Tensor, "batch channels height width"], context: Tensor | None = None
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Return the first step's input and minus the sum of the log-determinants in nats."""
-        A_inverse, b = self.kept("inverse", self._inverse_linear_maps, self._linear_weights)
+        A_inverse, minus_b = self.kept("inverse", self._inverse_linear_maps, self._linear_weights)
         _, _, log_det = self.kept("forward", self._linear_maps, self._linear_weights)
         total = per_sample(-pixels(y) * log_det, y)
-        maps = list(zip(self._steps(), A_inverse, b, strict=True))
-        for step, A_inverse_k, b_k in reversed(maps):
+        maps = list(zip(self._steps(), A_inverse, minus_b, strict=True))
+        for step, A_inverse_k, minus_b_k in reversed(maps):
             y, by_coupling = step.coupling.inverse(y)
-            y = mix(y, A_inverse_k, -b_k)
+            y = mix(y, A_inverse_k, minus_b_k)
             total = total + by_coupling
         return y, total
 
@@ -82,9 +82,9 @@ class Steps(Chain, Kept):
         limit = DRIFT_LIMIT[getattr(network, "compute_dtype", None) or x.dtype]
         trail = Trail(x.detach(), len(self), self.guard, limit)
         with torch.no_grad():
-            A_inverse, b = self._inverse_linear_maps()
+            A_inverse, minus_b = self._inverse_linear_maps()
         total = per_sample(0.0, x)
-        for step, *maps in zip(self._steps(), A, c, A_inverse, b, strict=True):
+        for step, *maps in zip(self._steps(), A, c, A_inverse, minus_b, strict=True):
             x, by_coupling = step_without_activations(trail, step.coupling, x, *maps)
             total = total + by_coupling
         trail.y = x.detach()
@@ -102,10 +102,11 @@ class Steps(Chain, Kept):
         return A.unbind(), c.unbind(), log_det
 
     def _inverse_linear_maps(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """A⁻¹ = diag(1/s) W⁻¹ and b of each step, for x = A⁻¹ y − b."""
+        """A⁻¹ = diag(1/s) W⁻¹ and −b of each step, for x = A⁻¹ y − b."""
         b, log_scale, mixings = self._stacked()
         inverses = type(mixings[0]).inverse_matrices(mixings)
-        return ((-log_scale).exp()[:, :, None] * inverses).unbind(), b.unbind()
+        A_inverse = (-log_scale.to(inverses)).exp()[:, :, None] * inverses
+        return A_inverse.to(b).unbind(), (-b).unbind()
 
     def _stacked(self) -> tuple[Tensor, Tensor, list[ChannelMixing]]:
         steps = self._steps()

@@ -29,7 +29,7 @@ class ChannelMixing(Bijection, Kept):
     @classmethod
     @abstractmethod
     def inverse_matrices(cls, mixings: Sequence[Self]) -> Float[Tensor, "maps channels channels"]:
-        """W⁻¹ of each of these maps."""
+        """W⁻¹ of each of these maps, in float64 where the device has it."""
 
     @classmethod
     @abstractmethod
@@ -42,7 +42,11 @@ class ChannelMixing(Bijection, Kept):
 
     def inverse_matrix(self) -> Float[Tensor, "channels channels"]:
         """W⁻¹."""
-        return self.kept("inverse", lambda: self.inverse_matrices([self])[0], self._weights)
+
+        def compute() -> Tensor:
+            return self.inverse_matrices([self])[0].to(self.log_abs_det().dtype)
+
+        return self.kept("inverse", compute, self._weights)
 
     def log_abs_det(self) -> Float[Tensor, ""]:
         """log|det W| in nats."""
@@ -135,8 +139,7 @@ class Invertible1x1Conv(ChannelMixing):
         eye = torch.eye(L.shape[1], dtype=L.dtype, device=L.device)
         P_transposed = torch.stack([eye[m.rows].T for m in mixings])
         half = torch.linalg.solve_triangular(L, P_transposed, upper=False, unitriangular=True)
-        inverse = torch.linalg.solve_triangular(U, half, upper=True)
-        return inverse.to(mixings[0].lower.dtype)
+        return torch.linalg.solve_triangular(U, half, upper=True)
 
     @classmethod
     def log_abs_dets(cls, mixings: Sequence[Self]) -> Float[Tensor, " maps"]:
@@ -170,9 +173,8 @@ class PlainInvertible1x1Conv(ChannelMixing):
 
     @classmethod
     def inverse_matrices(cls, mixings: Sequence[Self]) -> Float[Tensor, "maps channels channels"]:
-        """W⁻¹ of each map, computed in float64."""
-        W = cls.matrices(mixings)
-        return torch.linalg.inv(precise(W)).to(W.dtype)
+        """W⁻¹ of each map."""
+        return torch.linalg.inv(precise(cls.matrices(mixings)))
 
     @classmethod
     def log_abs_dets(cls, mixings: Sequence[Self]) -> Float[Tensor, " maps"]:
@@ -222,7 +224,7 @@ class Permutation(ChannelMixing):
     @classmethod
     def inverse_matrices(cls, mixings: Sequence[Self]) -> Float[Tensor, "maps channels channels"]:
         """W⁻¹ = Wᵀ of each map."""
-        return cls.matrices(mixings).mT
+        return precise(cls.matrices(mixings)).mT
 
     @classmethod
     def log_abs_dets(cls, mixings: Sequence[Self]) -> Float[Tensor, " maps"]:
