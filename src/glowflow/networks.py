@@ -353,14 +353,24 @@ def _mask(grad: Tensor, h: Tensor) -> Tensor:
     return torch.ops.aten.threshold_backward.grad_input(grad, h, 0, grad_input=grad)
 
 
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)
 def row_ends(
     height: int, width: int, dtype: torch.dtype, device: torch.device
 ) -> Float[Tensor, "1 height width 10"]:
     """How each pixel's gathered row ends: which of the 9 pixels lie outside the image, then 1."""
+    if torch.compiler.is_compiling():  # torch.compile does not look into a cache
+        return _row_ends(height, width, dtype, device)
+    return _kept_row_ends(height, width, dtype, device)
+
+
+@torch.inference_mode(False)
+def _row_ends(
+    height: int, width: int, dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "1 height width 10"]:
     inside = gather(torch.ones(1, height, width, 1, dtype=dtype, device=device))
     return torch.cat((1.0 - inside, torch.ones_like(inside[..., :1])), dim=-1)
+
+
+_kept_row_ends = lru_cache(maxsize=64)(_row_ends)
 
 
 def _rows(

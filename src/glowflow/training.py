@@ -110,11 +110,11 @@ def make_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimiz
     """The optimiser that the configuration names, over all trainable weights."""
     match config.optimizer:
         case "adamax":
-            return torch.optim.Adamax(model.parameters(), lr=config.lr)
+            return torch.optim.Adamax(model.parameters(), lr=config.lr, foreach=True)
         case "adam":
-            return torch.optim.Adam(model.parameters(), lr=config.lr)
+            return torch.optim.Adam(model.parameters(), lr=config.lr, fused=True)
         case "adamw":
-            return torch.optim.AdamW(model.parameters(), lr=config.lr)
+            return torch.optim.AdamW(model.parameters(), lr=config.lr, fused=True)
 
 
 def choose_precision(model: Glow, precision: str) -> Precision:
