@@ -22,6 +22,7 @@ from .measure import (
     ROOT,
     MeasurementError,
     answer_memory,
+    keep_freed_memory,
     peak_memory_in_a_process,
     time_rounds,
 )
@@ -32,7 +33,6 @@ DEFAULTS = {
     "hidden": 512,
     "batch": 16,
     "repeats": 5,
-    "modes": MODES,
     "threads": torch.get_num_threads(),
 }
 QUICK = {
@@ -57,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         require_writable(given.out)
+        keep_freed_memory()
         report = run(given)
         console = Console()
         console.width = max(console.width, WIDTH)
@@ -82,7 +83,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--hidden", type=positive, help="hidden channels (512)")
     parser.add_argument("--batch", type=positive, help="images of a step (16)")
     parser.add_argument("--repeats", type=positive, help="rounds after the warm-up (5)")
-    parser.add_argument("--modes", nargs="+", choices=MODES, help="of this project (all)")
+    parser.add_argument(
+        "--modes",
+        nargs="+",
+        choices=MODES,
+        help="of this project (all; bf16 only where the device has such instructions)",
+    )
     parser.add_argument("--threads", type=positive, help="of the processor (PyTorch's choice)")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results", help="folder")
     parser.add_argument(
@@ -110,12 +116,18 @@ def positive(text: str) -> int:
 def run(given: argparse.Namespace) -> Report:
     """Time all contenders at each depth, then the memory of each in a process of its own."""
     device = torch.device(given.device)
+    facts = describe(device)
+    without_bf16 = given.modes is None and facts.bf16_instructions is False
+    if given.modes is None:
+        given.modes = [m for m in MODES if not (m.startswith("bf16") and without_bf16)]
     setting = Setting(hidden=given.hidden, batch=given.batch)
     if given.quick:
         setting = Setting(size=QUICK_SIZE, hidden=given.hidden, batch=given.batch)
     steps = tuple(sorted(set(given.steps)))
     names, skipped = contender_names(list(dict.fromkeys(given.modes)))
-    report = Report(describe(device), setting, steps, skipped=skipped)
+    if without_bf16:
+        skipped.append(f"bf16: {facts.name} has no bf16 instructions")
+    report = Report(facts, setting, steps, skipped=skipped)
     bare = [name for name in names if name.startswith("bare")]
     turns = (given.repeats + 1) * (2 * len(bare) + len(MEASURES) * (len(names) - len(bare)))
     with progress(len(skipped) + len(steps) * (turns + len(names))) as note:

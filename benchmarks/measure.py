@@ -27,6 +27,9 @@ ALLOCATOR = {
 }
 """glibc gives what is freed back at once, so that the resident set is what is in use."""
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""glibc's numbers of the two."""
+
 Note = Callable[[str], None]
 
 
@@ -167,9 +170,9 @@ def peak_memory(name: str, setting: Setting, steps: int, device: torch.device) -
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
     _give_back()
-    resident = _start_peak()
+    resident = _startpeak_resident()
     train_twice()
-    peak = _peak()
+    peak = peak_resident()
     return None if resident is None or peak is None else max(0, peak - resident)
 
 
@@ -205,20 +208,29 @@ def answer_memory(order: str) -> str:
     return json.dumps(peak_memory(name, Setting(**fields), steps, torch.device(device)))
 
 
+def keep_freed_memory() -> None:
+    """Let the C library keep what is freed, where it can: what is timed is not page faults."""
+    with suppress(OSError, AttributeError, TypeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        library.mallopt(M_MMAP_THRESHOLD, 2**25)
+
+
 def _give_back() -> None:
     """Let the C library return free memory to the system, where it can."""
     with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _start_peak() -> int | None:
+def _startpeak_resident() -> int | None:
     """Set the peak of the resident set back to its present size, which is returned in bytes."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     return _status("VmRSS") or _largest_so_far()
 
 
-def _peak() -> int | None:
+def peak_resident() -> int | None:
+    """Largest resident set of the process since it began, or since `_start_peak`, in bytes."""
     return _status("VmHWM") or _largest_so_far()
 
 

@@ -1,0 +1,101 @@
+"""Gradients by inversion against gradients by stored activations, on a trained model.
+
+python -m benchmarks.gradients [--model RUN] [--steps 32] [--hidden 64] [--minutes 3]
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glowflow import Architecture, DataConfig, Glow
+from glowflow.atomic import write_text
+from glowflow.config import TrainConfig
+from glowflow.data import open_splits
+from glowflow.steps import Steps
+from glowflow.training import Objective, train
+
+from .device import describe
+from .measure import ROOT
+
+WAYS: dict[str, tuple[torch.dtype, Any]] = {
+    "float64": (torch.float64, "float32"),
+    "float32": (torch.float32, "float32"),
+    "bf16 networks": (torch.float32, "bf16"),
+}
+"""dtype of the weights, and what `Glow.use` calls the precision."""
+
+
+def main() -> None:
+    """Train if no run is given, compare, print, and write a JSON file."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gradients", description=__doc__)
+    parser.add_argument("--model", help="a run of `glow train`; by default one is trained")
+    parser.add_argument("--steps", type=int, default=32)
+    parser.add_argument("--hidden", type=int, default=64)
+    parser.add_argument("--minutes", type=float, default=3.0)
+    parser.add_argument("--scale", choices=("bounded", "sigmoid"), default="bounded")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results")
+    given = parser.parse_args()
+    data = DataConfig(data="faces", size=(32, 32))
+    splits = open_splits(data)
+    images = torch.from_numpy(splits.test.images[: given.batch])
+    facts: dict[str, Any] = {"device": str(describe(torch.device("cpu"))), "batch": given.batch}
+    with tempfile.TemporaryDirectory() as folder:
+        run = given.model
+        if run is None:
+            config = TrainConfig(
+                data=data,
+                model=Architecture(
+                    steps=given.steps, hidden_channels=given.hidden, coupling_scale=given.scale
+                ),
+                images=10**9,
+                minutes=given.minutes,
+            )
+            trained = train(config, splits, Path(folder) / "run")
+            run = trained.run
+            facts["trained on"] = f"{trained.images} faces in {given.minutes} minutes"
+        model = Glow.from_pretrained(run)
+        facts["config"] = {
+            name: getattr(model.config, name)
+            for name in ("levels", "steps", "hidden_channels", "coupling", "coupling_scale")
+        }
+        facts["bits per dimension"] = float(model.bits_per_dim(images).mean())
+        for name, (dtype, precision) in WAYS.items():
+            model = Glow.from_pretrained(run).to(dtype).train().use(precision=precision)
+            facts[name] = compare(model, model.to_float(images, noise="center"))
+            print(name, json.dumps(facts[name]))
+    write_text(
+        given.out / f"reversible-gradients-{given.scale}.json", json.dumps(facts, indent=2) + "\n"
+    )
+
+
+def compare(model: Glow, x: Tensor) -> dict[str, Any]:
+    """Relative differences of the gradients of the mean bits/dim, and the drift of each level."""
+    stored, reversible = (gradients(model, x, memory) for memory in ("stored", "reversible"))
+    worst = max(
+        (float((reversible[n] - g).norm() / g.norm()), n) for n, g in stored.items() if g.any()
+    )
+    difference = sum(float((reversible[n] - g).square().sum()) for n, g in stored.items()) ** 0.5
+    norm = sum(float(g.square().sum()) for g in stored.values()) ** 0.5
+    return {
+        "all weights, relative": difference / norm,
+        "worst weight, relative": worst[0],
+        "worst weight": worst[1],
+        "drift by level": [m.guard.drift for m in model.modules() if isinstance(m, Steps)],
+    }
+
+
+def gradients(model: Glow, x: Tensor, memory: Any) -> dict[str, Tensor]:
+    """The gradient of every weight."""
+    model.use(memory=memory).zero_grad()
+    torch.autograd.backward(Objective(model)(x)[0])
+    return {n: w.grad.detach().clone() for n, w in model.named_parameters() if w.grad is not None}
+
+
+if __name__ == "__main__":
+    main()

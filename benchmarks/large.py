@@ -1,0 +1,78 @@
+"""Memory and time of a training step of the published 256x256 model, in either memory mode.
+
+python -m benchmarks.large [--preset celebahq256] [--batch 1] [--steps 3]
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from glowflow import Glow, GlowConfig
+from glowflow.atomic import write_text
+from glowflow.config import PRESETS, TrainConfig
+from glowflow.training import Objective, make_optimizer
+
+from .device import describe
+from .measure import ROOT, peak_resident
+
+
+def main() -> None:
+    """Measure each mode in a process of its own, print, and write a JSON file."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.large", description=__doc__)
+    parser.add_argument("--preset", choices=PRESETS, default="celebahq256")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results")
+    parser.add_argument("--memory", choices=("stored", "reversible"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.memory:
+        print(json.dumps(measure(given.preset, given.batch, given.steps, given.memory)))
+        return
+    facts: dict[str, Any] = {
+        "device": str(describe(torch.device("cpu"))),
+        "preset": given.preset,
+        "batch": given.batch,
+    }
+    for memory in ("stored", "reversible"):
+        command = [sys.executable, "-m", "benchmarks.large", *sys.argv[1:], "--memory", memory]
+        child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        facts[memory] = json.loads(child.stdout.splitlines()[-1])
+        print(memory, json.dumps(facts[memory]), flush=True)
+    write_text(given.out / f"large-{given.preset}.json", json.dumps(facts, indent=2) + "\n")
+
+
+def measure(preset: str, batch: int, steps: int, memory: Any) -> dict[str, Any]:
+    """Peak resident set of the process, seconds of each step, and the loss at each step."""
+    torch.manual_seed(0)
+    published = PRESETS[preset]
+    model = Glow(GlowConfig.of(published.model, (3, *published.size))).use(memory=memory)
+    images = torch.randint(0, 256, (batch, 3, *published.size), dtype=torch.uint8)
+    model.initialize(images)
+    optimizer = make_optimizer(TrainConfig(lr=1e-4), model)
+    seconds, losses = [], []
+    for _ in range(steps):
+        start = time.perf_counter()
+        optimizer.zero_grad()
+        loss, bits = Objective(model)(model.to_float(images))
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 50.0)
+        optimizer.step()
+        seconds.append(round(time.perf_counter() - start, 2))
+        losses.append(round(float(bits), 4))
+    peak = peak_resident()
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "peak resident GiB": None if peak is None else round(peak / 2**30, 2),
+        "seconds a step": seconds,
+        "bits per dimension": losses,
+    }
+
+
+if __name__ == "__main__":
+    main()
