@@ -22,8 +22,8 @@ INITIAL_STD = 0.05
 """Standard deviation of the hidden convolutions' weights at the start."""
 ENDS = 10
 """Columns of a gathered row after the pixels: 9 for the edge, one for the bias."""
-ROWS = 1024
-"""Rows that a processor's caches hold, at 512 hidden channels."""
+CHUNK = 2**19
+"""Values of a hidden layer that a processor computes at once, so that its caches hold them."""
 
 
 class ScaledConv2d(Kept):
@@ -293,7 +293,7 @@ def _traced_network(
 class _Network(torch.autograd.Function):
     """`_traced_network` by a schedule of its own, forward and backward.
 
-    A processor takes `ROWS` rows at a time, so that what is hidden stays in its cache; masks are
+    A processor takes some rows at a time, so that what is hidden stays in its cache; masks are
     in place, and gradients of weights add up in the products that make them. Second derivatives
     go through `_traced_network`.
     """
@@ -305,7 +305,7 @@ class _Network(torch.autograd.Function):
         rows = torch.cat((gather(x), ends.expand(len(x), -1, -1, -1)), dim=-1)
         products = x.new_empty(*rows.shape[:3], len(w3))
         kept = []
-        for chunk, product in zip(_chunks(rows), _chunks(products), strict=True):
+        for chunk, product in zip(_chunks(rows, w2), _chunks(products, w2), strict=True):
             h1 = (chunk @ w1.T).relu_()
             h2 = (h1 @ w2.T).add_(b2).relu_()
             torch.mm(h2, w3.T, out=product)
@@ -330,8 +330,8 @@ class _Network(torch.autograd.Function):
         x, _, w1, w2, b2, w3 = inputs
         by_w1, by_w2, by_b2, by_w3 = (torch.zeros_like(w) for w in (w1, w2, b2, w3))
         by_rows = x.new_empty(*x.shape[:3], 9 * x.shape[3])
-        row_chunks = _chunks(by_rows)
-        for index, d3 in enumerate(_chunks(gather(grad))):
+        row_chunks = _chunks(by_rows, w2)
+        for index, d3 in enumerate(_chunks(gather(grad), w2)):
             chunk, h1, h2 = kept[3 * index : 3 * index + 3]
             by_w3.addmm_(d3.T, h2)
             d2 = _mask(d3 @ w3, h2)
@@ -343,9 +343,11 @@ class _Network(torch.autograd.Function):
         return scatter(by_rows), None, by_w1, by_w2, by_b2, by_w3
 
 
-def _chunks(rows: Float[Tensor, "batch height width columns"]) -> tuple[Tensor, ...]:
+def _chunks(
+    rows: Float[Tensor, "batch height width columns"], w2: Float[Tensor, "hidden hidden"]
+) -> tuple[Tensor, ...]:
     flat = rows.reshape(-1, rows.shape[-1])
-    return torch.split(flat, ROWS) if flat.device.type == "cpu" else (flat,)
+    return torch.split(flat, max(1, CHUNK // len(w2))) if flat.device.type == "cpu" else (flat,)
 
 
 def _mask(grad: Tensor, h: Tensor) -> Tensor:
