@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .bijections.actnorm import LOG_SCALE_FACTOR, set_from_batch
-from .kept import Kept
+from .kept import Kept, own_weights
 
 INITIAL_STD = 0.05
 """Standard deviation of the hidden convolutions' weights at the start."""
@@ -26,7 +26,7 @@ CHUNK = 2**19
 """Values of a hidden layer that a processor computes at once, so that its caches hold them."""
 
 
-class ScaledConv2d(Kept):
+class ScaledConv2d(nn.Module):
     """A convolution whose output is shifted and scaled, y = (conv(x) + b)·exp(3·logs).
 
     The scale is multiplied into the weights and the bias (`folded`), not into the output.
@@ -78,6 +78,11 @@ class ScaledConv2d(Kept):
         """exp(3·logs)."""
         return torch.exp(LOG_SCALE_FACTOR * self.logs)
 
+    def row_end_weights(self) -> Float[Tensor, "out 10"]:
+        """The weights of `row_ends`: of the edge channel, then the bias."""
+        assert self.edge is not None
+        return torch.cat((self.edge.flatten(1), self.b[:, None]), dim=1)
+
     def _empty(self, channels_out: int, channels_in: int, kernel_size: int) -> Tensor:
         """(out, in, kernel, kernel), laid out so that the folded matrix is a view."""
         shape = (channels_out, kernel_size, kernel_size, channels_in)
@@ -101,13 +106,8 @@ class PointConv(ScaledConv2d):
 
     def folded(self, dtype: torch.dtype) -> tuple[Float[Tensor, "out in"], Float[Tensor, " out"]]:
         """W and b, scaled."""
-
-        def fold() -> tuple[Tensor, Tensor]:
-            scale = self.scale()
-            weight = self.weight.flatten(1) * scale[:, None]
-            return weight.to(dtype), (self.b * scale).to(dtype)
-
-        return self.kept(dtype, fold, self.parameters)
+        scale = self.scale()
+        return (self.weight.flatten(1) * scale[:, None]).to(dtype), (self.b * scale).to(dtype)
 
 
 class GatherConv(ScaledConv2d):
@@ -131,14 +131,9 @@ class GatherConv(ScaledConv2d):
 
     def folded(self, dtype: torch.dtype) -> Float[Tensor, "out columns"]:
         """W, scaled: 9·in columns for the pixels, 9 for the edge, one for the bias."""
-
-        def fold() -> Tensor:
-            assert self.edge is not None
-            pixels = self.weight.permute(0, 2, 3, 1).flatten(1)
-            columns = torch.cat((pixels, self.edge.flatten(1), self.b[:, None]), dim=1)
-            return (columns * self.scale()[:, None]).to(dtype)
-
-        return self.kept(dtype, fold, self.parameters)
+        pixels = self.weight.permute(0, 2, 3, 1).flatten(1)
+        columns = torch.cat((pixels, self.row_end_weights()), dim=1)
+        return (columns * self.scale()[:, None]).to(dtype)
 
 
 class ScatterConv(ScaledConv2d):
@@ -161,22 +156,13 @@ class ScatterConv(ScaledConv2d):
 
     def folded(self, dtype: torch.dtype) -> Float[Tensor, "columns in"]:
         """W, scaled: for each of the 9 pixels of the kernel, in reverse, a row a channel."""
-
-        def fold() -> Tensor:
-            weight = self.weight.permute(2, 3, 0, 1).flatten(0, 1).flip(0)
-            return (weight * self.scale()[:, None]).flatten(0, 1).to(dtype)
-
-        return self.kept(dtype, fold, self.parameters)
+        weight = self.weight.permute(2, 3, 0, 1).flatten(0, 1).flip(0)
+        return (weight * self.scale()[:, None]).flatten(0, 1).to(dtype)
 
     def bias_map(self, height: int, width: int) -> Float[Tensor, "height width out"]:
         """The bias, and what the edge channel adds to it, scaled."""
-
-        def compute() -> Tensor:
-            assert self.edge is not None
-            ends = row_ends(height, width, self.b.dtype, self.b.device)[0]
-            return ends @ torch.cat((self.edge.flatten(1), self.b[:, None]), 1).T * self.scale()
-
-        return self.kept((height, width), compute, self.parameters)
+        ends = row_ends(height, width, self.b.dtype, self.b.device)[0]
+        return ends @ self.row_end_weights().T * self.scale()
 
 
 class ZeroLinear(nn.Module):
@@ -198,7 +184,7 @@ class ZeroLinear(nn.Module):
         return F.linear(x, self.weight, self.b) * torch.exp(LOG_SCALE_FACTOR * self.logs)
 
 
-class CouplingNetwork(nn.Module):
+class CouplingNetwork(Kept):
     """conv 3x3 → actnorm → ReLU → conv 1x1 → actnorm → ReLU → zero conv 3x3 (paper, appendix B).
 
     Args:
@@ -221,16 +207,20 @@ class CouplingNetwork(nn.Module):
         self, x: Float[Tensor, "batch in height width"]
     ) -> Float[Tensor, "batch out height width"]:
         """Return what the coupling does to the other half; zero at the start."""
-        dtype = self.compute_dtype or x.dtype
         height, width = x.shape[2:]
-        y = run_network(
-            _rows(x).to(dtype),
-            row_ends(height, width, dtype, x.device),
-            self.first.folded(dtype),
-            *self.second.folded(dtype),
-            self.last.folded(dtype),
+        dtype = self.compute_dtype or x.dtype
+        bias, *weights = self.kept(
+            (height, width, dtype),
+            lambda: (
+                self.last.bias_map(height, width),
+                row_ends(height, width, dtype, x.device),
+                self.first.folded(dtype),
+                *self.second.folded(dtype),
+                self.last.folded(dtype),
+            ),
+            lambda: own_weights(self.first, self.second, self.last),
         )
-        return _images(y.to(x.dtype) + self.last.bias_map(height, width))
+        return _images(run_network(_rows(x).to(dtype), *weights).to(x.dtype) + bias)
 
     @torch.no_grad()
     def initialize(self, x: Float[Tensor, "batch in height width"]) -> None:
@@ -242,8 +232,13 @@ def gather(
     x: Float[Tensor, "batch height width channels"],
 ) -> Float[Tensor, "batch height width 9*channels"]:
     """The 3x3 pixels round each pixel as one row, zeros outside the image."""
+    return _windows(x).flatten(3)
+
+
+def _windows(x: Tensor) -> Float[Tensor, "batch height width 3 3 channels"]:
+    """The rows of `gather`, as a view of the padded images."""
     padded = F.pad(x, (0, 0, 1, 1, 1, 1))
-    return padded.unfold(1, 3, 1).unfold(2, 3, 1).permute(0, 1, 2, 4, 5, 3).flatten(3)
+    return padded.unfold(1, 3, 1).unfold(2, 3, 1).permute(0, 1, 2, 4, 5, 3)
 
 
 def scatter(
@@ -302,8 +297,11 @@ class _Network(torch.autograd.Function):
     def run(keep: bool, *inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The output, and for each chunk of rows the rows and the hidden layers, if asked for."""
         x, ends, w1, w2, b2, w3 = inputs
-        rows = torch.cat((gather(x), ends.expand(len(x), -1, -1, -1)), dim=-1)
-        products = x.new_empty(*rows.shape[:3], len(w3))
+        windows = _windows(x)
+        rows = x.new_empty(*x.shape[:3], w1.shape[1])
+        rows[..., :-ENDS].view(windows.shape).copy_(windows)
+        rows[..., -ENDS:] = ends
+        products = x.new_empty(*x.shape[:3], len(w3))
         kept = []
         for chunk, product in zip(_chunks(rows, w2), _chunks(products, w2), strict=True):
             h1 = (chunk @ w1.T).relu_()

@@ -9,13 +9,12 @@ beside one forward and two backward (Gomez et al. 2017, "The Reversible Residual
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .bijections import Coupling
-from .bijections.linear import mix
+from .bijections.linear import mix, precise
 from .errors import TrainingError
 
 DRIFT_LIMIT = {torch.float64: 1e-6, torch.float32: 1e-2, torch.bfloat16: 3e-2}
@@ -86,8 +85,6 @@ def step_without_activations(
     x: Float[Tensor, "batch channels height width"],
     A: Float[Tensor, "channels channels"],
     c: Float[Tensor, " channels"],
-    A_inverse: Float[Tensor, "channels channels"],
-    minus_b: Float[Tensor, " channels"],
 ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
     """coupling(A x + c) and its log-determinant, with nothing kept but what `trail` keeps.
 
@@ -97,12 +94,10 @@ def step_without_activations(
         x: the step's input.
         A: matrix of the step's linear map.
         c: shift of the step's linear map.
-        A_inverse: x = A_inverse y + minus_b inverts A x + c; no gradient goes through it.
-        minus_b: likewise.
     """
     weights = tuple(w for w in coupling.parameters() if w.requires_grad)
     y, log_det = _Step.apply(  # type: ignore[no-untyped-call]
-        trail, coupling, A_inverse, minus_b, x, A, c, *weights
+        trail, coupling, x, A, c, *weights
     )
     return y, log_det
 
@@ -113,22 +108,20 @@ class _Step(torch.autograd.Function):
         ctx: Any,
         trail: Trail,
         coupling: Coupling,
-        A_inverse: Tensor,
-        minus_b: Tensor,
         x: Tensor,
         A: Tensor,
         c: Tensor,
         *weights: Tensor,
     ) -> tuple[Tensor, Tensor]:
         ctx.trail, ctx.coupling, ctx.weights = trail, coupling, weights
-        ctx.save_for_backward(A, A_inverse, minus_b)
+        ctx.save_for_backward(A, c)
         y, log_det = coupling(mix(x, A, c))
         return y, log_det
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor, grad_log_det: Tensor) -> tuple[Tensor | None, ...]:
-        A, A_inverse, minus_b = ctx.saved_tensors
+        A, c = ctx.saved_tensors
         trail: Trail = ctx.trail
         if trail.y is None:
             raise RuntimeError("The graph was gone back through before: call forward again.")
@@ -145,9 +138,10 @@ class _Step(torch.autograd.Function):
             channels_last = (0, 2, 3, 1)
             mixed = torch.cat((found.x1, found.x2), dim=1).permute(channels_last)
             grad = torch.cat((grad_y[:, :kept] + grad_1, grad_2), dim=1).permute(channels_last)
-            x = F.linear(mixed, A_inverse, minus_b)
+            A_inverse = torch.linalg.inv_ex(precise(A)).inverse.to(A)
+            x = (mixed - c) @ A_inverse.T
             rows = grad.reshape(-1, grad.shape[-1])
             grad_A = rows.T @ x.reshape(rows.shape)
             grad_x = (grad @ A).permute(0, 3, 1, 2)
             trail.back(x.permute(0, 3, 1, 2))
-        return None, None, None, None, grad_x, grad_A, rows.sum(0), *by_weight
+        return None, None, grad_x, grad_A, rows.sum(0), *by_weight

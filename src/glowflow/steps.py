@@ -10,7 +10,7 @@ from .bijections import ActNorm, Chain, ChannelMixing, Coupling
 from .bijections.actnorm import LOG_SCALE_FACTOR
 from .bijections.base import per_sample, pixels
 from .bijections.linear import mix
-from .kept import Kept
+from .kept import Kept, own_weights
 from .reversible import DRIFT_LIMIT, DriftGuard, Trail, step_without_activations
 
 
@@ -81,11 +81,9 @@ class Steps(Chain, Kept):
         network = self._steps()[0].coupling.network
         limit = DRIFT_LIMIT[getattr(network, "compute_dtype", None) or x.dtype]
         trail = Trail(x.detach(), len(self), self.guard, limit)
-        with torch.no_grad():
-            A_inverse, minus_b = self._inverse_linear_maps()
         total = per_sample(0.0, x)
-        for step, *maps in zip(self._steps(), A, c, A_inverse, minus_b, strict=True):
-            x, by_coupling = step_without_activations(trail, step.coupling, x, *maps)
+        for step, A_k, c_k in zip(self._steps(), A, c, strict=True):
+            x, by_coupling = step_without_activations(trail, step.coupling, x, A_k, c_k)
             total = total + by_coupling
         trail.y = x.detach()
         return x, total
@@ -115,8 +113,7 @@ class Steps(Chain, Kept):
         return b, log_scale, [step.permutation for step in steps]
 
     def _linear_weights(self) -> list[Tensor]:
-        parts = [part for step in self._steps() for part in (step.actnorm, step.permutation)]
-        return [w for part in parts for w in (*part.parameters(), *part.buffers())]
+        return own_weights(*(p for step in self._steps() for p in (step.actnorm, step.permutation)))
 
     def _steps(self) -> list[FlowStep]:
         return list(self)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..kept import Kept
+from ..kept import Kept, own_weights
 from .base import Bijection, per_sample, pixels
 
 
@@ -65,7 +65,7 @@ class ChannelMixing(Bijection, Kept):
         return mix(y, self.inverse_matrix()), per_sample(-pixels(y) * self.log_abs_det(), y)
 
     def _weights(self) -> list[Tensor]:
-        return [*self.parameters(), *self.buffers()]
+        return own_weights(self)
 
 
 class Invertible1x1Conv(ChannelMixing):
