@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import UInt8
+from sklearn.datasets import load_sample_image
+from torch import Tensor
 
 from glowflow import Glow, GlowConfig
 from glowflow.atomic import write_text
 from glowflow.config import PRESETS, TrainConfig
-from glowflow.training import Objective, make_optimizer
+from glowflow.training import Objective, learning_rate, make_optimizer
 
 from .device import describe
 from .measure import ROOT, peak_resident
@@ -52,12 +55,15 @@ def measure(preset: str, batch: int, steps: int, memory: Any) -> dict[str, Any]:
     torch.manual_seed(0)
     published = PRESETS[preset]
     model = Glow(GlowConfig.of(published.model, (3, *published.size))).use(memory=memory)
-    images = torch.randint(0, 256, (batch, 3, *published.size), dtype=torch.uint8)
-    model.initialize(images)
-    optimizer = make_optimizer(TrainConfig(lr=1e-4), model)
+    model.initialize(crops(max(batch, 4), published.size))
+    images = crops(batch, published.size)
+    config = TrainConfig(lr=1e-3, warmup_images=2_000, decay="constant")
+    optimizer = make_optimizer(config, model)
     seconds, losses = [], []
-    for _ in range(steps):
+    for step in range(steps):
         start = time.perf_counter()
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config, (step + 1) * batch, 0.0)
         optimizer.zero_grad()
         loss, bits = Objective(model)(model.to_float(images))
         torch.autograd.backward(loss)
@@ -72,6 +78,20 @@ def measure(preset: str, batch: int, steps: int, memory: Any) -> dict[str, Any]:
         "seconds a step": seconds,
         "bits per dimension": losses,
     }
+
+
+def crops(count: int, size: tuple[int, int]) -> UInt8[Tensor, "count 3 height width"]:
+    """Squares of a real photograph, the same at each call."""
+    photo = torch.from_numpy(load_sample_image("china.jpg").copy()).permute(2, 0, 1)
+    places = torch.Generator().manual_seed(0)
+    cut = []
+    for _ in range(count):
+        top, left = (
+            int(torch.randint(0, whole - part + 1, (), generator=places))
+            for whole, part in zip(photo.shape[1:], size, strict=True)
+        )
+        cut.append(photo[:, top : top + size[0], left : left + size[1]])
+    return torch.stack(cut)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
        padding: 0 1rem; }
 h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2.5rem; }
-p { max-width: 44rem; } .quiet { opacity: .7; }
+p { max-width: 44rem; overflow-wrap: anywhere; } .quiet { opacity: .7; }
 .headline { display: grid; grid-template-columns: repeat(auto-fit, minmax(13rem, 1fr)); gap: 1rem; }
 .headline div { border: 1px solid var(--line); border-radius: .5rem; padding: .8rem 1rem; }
 .headline b { display: block; font-size: 1.4rem; }
@@ -30,7 +30,9 @@ td, th { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px soli
 tr.model { font-weight: 600; } tr.model .bar { background: var(--accent); }
 .bar { background: #8888; height: .6rem; border-radius: .3rem; min-width: 1px; }
 td.figure { white-space: nowrap; }
-td.barcell { width: 30%; vertical-align: middle; }
+.wide td:first-child { overflow-wrap: normal; min-width: 8rem; }
+.wide td:last-child { min-width: 12rem; }
+td.barcell { width: 30%; min-width: 4rem; vertical-align: middle; }
 """
 
 
