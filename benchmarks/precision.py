@@ -44,7 +44,7 @@ def main() -> None:
         validate_every=1e9,
     )
     splits = open_splits(config.data)
-    images = torch.from_numpy(splits.test.images[: given.images])
+    images = torch.from_numpy(splits.test.images[: given.images].copy())
     facts: dict[str, Any] = {
         "device": str(describe(torch.device("cpu"))),
         "steps": given.steps,
