@@ -364,3 +364,19 @@ def test_input_of_another_shape_or_type_is_refused():
 def test_architecture_for_images():
     config = GlowConfig.of(Architecture(levels=2, steps=5), (1, 4, 8), classes=3)
     assert (config.steps, config.image_shape, config.classes) == (5, (1, 4, 8), 3)
+
+
+def test_large_batches_are_taken_in_chunks(monkeypatch):
+    model = perturb(tiny(classes=3), 0.02).eval()
+    x = 0.1 * torch.randn(7, 3, 8, 8)
+    labels = torch.tensor([0, 1, 2, 2, 1, 0, 1])
+    whole = model.encode(x, labels)
+    monkeypatch.setattr("glowflow.flow.CHUNK", 3)
+    chunked = model.encode(x, labels)
+    for a, b in zip(chunked, whole, strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+    assert torch.allclose(model.decode(chunked, labels), x, atol=1e-5)
+    for wrong in (None, labels[:3]):
+        with pytest.raises(InputError, match=r"[lL]abels"):
+            model.encode(x, wrong)
+    assert tiny().eval().encode(x[:0])[0].shape == (0, 6, 4, 4)

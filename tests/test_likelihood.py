@@ -19,12 +19,13 @@ def test_every_byte_comes_back_without_its_lower_bits(bits, noise, seed):
     assert torch.equal(quantize(x, bits), EVERY_BYTE >> (8 - bits) << (8 - bits))
 
 
-def test_highest_byte_with_the_highest_noise_stays_below_one_half(monkeypatch):
-    almost_one = 1 - 2.0**-24
-    monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.full(shape, almost_one))
-    x = dequantize(torch.full((1, 1, 1, 1), 255, dtype=torch.uint8))
-    assert x.item() < 0.5
-    assert quantize(x).item() == 255
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("u", [0.0, 2.0**-24, 1 - 2.0**-16, 1 - 2.0**-24])
+def test_extreme_noise_stays_in_the_bin(monkeypatch, bits, u):
+    monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.full(shape, u))
+    x = dequantize(EVERY_BYTE, bits)
+    assert x.max() < 0.5
+    assert torch.equal(quantize(x, bits), EVERY_BYTE >> (8 - bits) << (8 - bits))
 
 
 def test_noise_fills_the_bin():

@@ -2,9 +2,17 @@
 
 from importlib.metadata import version
 
-from .config import Architecture, DataConfig, GlowConfig
+from .config import (
+    Architecture,
+    DataConfig,
+    GlowConfig,
+    RealNVPArchitecture,
+    RealNVPConfig,
+)
 from .errors import CheckpointError, GlowflowError, InputError, TrainingError
 from .glow import Glow
+from .models import load_model
+from .realnvp import RealNVP
 
 __version__ = version("glowflow")
 
@@ -16,6 +24,10 @@ __all__ = [
     "GlowConfig",
     "GlowflowError",
     "InputError",
+    "RealNVP",
+    "RealNVPArchitecture",
+    "RealNVPConfig",
     "TrainingError",
     "__version__",
+    "load_model",
 ]

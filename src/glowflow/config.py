@@ -7,7 +7,7 @@ The same classes are the Python arguments, the command line (`glow train --help`
 import dataclasses
 from dataclasses import dataclass, field
 from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -22,11 +22,37 @@ Decay = Literal["constant", "cosine", "linear"]
 Coupling = Literal["affine", "additive"]
 CouplingScale = Literal["sigmoid", "bounded", "exp"]
 PermutationKind = Literal["lu", "plain", "shuffle", "reverse"]
+Family = Literal["glow", "realnvp"]
 
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise InputError(message)
+
+
+def _require_bits(bits: int | None) -> None:
+    _require(
+        bits is None or 1 <= bits <= 8,
+        f"bits is {bits}: give 1 to 8 for images, or None for float data.",
+    )
+
+
+def _require_shape(image_shape: tuple[int, ...]) -> None:
+    _require(
+        len(image_shape) == 3 and min(image_shape) >= 1,
+        f"image_shape is {image_shape}: give channels, height and width.",
+    )
+
+
+def _require_halvings(
+    image_shape: tuple[int, int, int], halvings: int, factor: str, what: str
+) -> None:
+    _, height, width = image_shape
+    _require(
+        height % 2**halvings == 0 and width % 2**halvings == 0,
+        f"Images of {height}x{width} cannot be halved {halvings} times: height and width must be "
+        f"divisible by {factor} = {2**halvings}; change the size or the {what}.",
+    )
 
 
 def require_choice(name: str, value: str, choices: Any) -> None:
@@ -90,6 +116,8 @@ class DataConfig:
 class Architecture:
     """What a Glow is made of, apart from the data it is for (paper, section 3 and appendix B)."""
 
+    family: ClassVar[Family] = "glow"
+
     levels: int = 3
     """L: number of scales; each halves height and width."""
     steps: int = 32
@@ -117,10 +145,7 @@ class Architecture:
             self.hidden_channels >= 1,
             f"hidden_channels is {self.hidden_channels}: give at least 1.",
         )
-        _require(
-            self.bits is None or 1 <= self.bits <= 8,
-            f"bits is {self.bits}: give 1 to 8 for images, or None for float data.",
-        )
+        _require_bits(self.bits)
         for name, choices in (
             ("coupling", Coupling),
             ("coupling_scale", CouplingScale),
@@ -142,18 +167,9 @@ class GlowConfig(Architecture):
         """Refuse what cannot work."""
         super().__post_init__()
         object.__setattr__(self, "image_shape", tuple(self.image_shape))
-        _require(
-            len(self.image_shape) == 3 and min(self.image_shape) >= 1,
-            f"image_shape is {self.image_shape}: give channels, height and width.",
-        )
+        _require_shape(self.image_shape)
         _require(self.classes >= 0, f"classes is {self.classes}: give 0 or more.")
-        _, height, width = self.image_shape
-        factor = 2**self.levels
-        _require(
-            height % factor == 0 and width % factor == 0,
-            f"Images of {height}x{width} cannot be halved {self.levels} times: height and width "
-            f"must be divisible by 2^levels = {factor}; change the size or the levels.",
-        )
+        _require_halvings(self.image_shape, self.levels, "2^levels", "levels")
 
     @classmethod
     def of(
@@ -161,6 +177,76 @@ class GlowConfig(Architecture):
     ) -> "GlowConfig":
         """The architecture, for images of this shape and this many classes."""
         return cls(**dataclasses.asdict(architecture), image_shape=image_shape, classes=classes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealNVPArchitecture:
+    """What a RealNVP is made of, apart from the data it is for (Dinh et al. 2017).
+
+    The defaults are the paper's for CIFAR-10. Its other 32x32 images: 4 scales, 4 residual blocks
+    of 32 feature maps; 64x64 images: 5 scales, 2 residual blocks of 32 feature maps.
+    """
+
+    family: ClassVar[Family] = "realnvp"
+
+    scales: int = 2
+    """Number of scales; each but the last halves height and width."""
+    residual_blocks: int = 8
+    """Residual blocks of each coupling network."""
+    hidden_channels: int = 64
+    """Feature maps of the coupling networks at the image's resolution; each halving of height and
+    width doubles them."""
+    bits: int | None = 8
+    """Bits per pixel value, 1 to 8; `None` for float data, which is not dequantised and for which
+    there is no logit."""
+    alpha: float = 0.05
+    """The logit's input runs from alpha to 1 - alpha."""
+    batch_norm_lag: float = 0.0
+    """Share of the running averages in the statistics that a training step normalises by; 0 is
+    plain batch normalisation, 0.9 the paper's form for very small batches."""
+    l2: float = 5e-5
+    """Weight in the loss, in bits/dim, of the squared weight-norm magnitudes and scales of s."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        for name in ("scales", "residual_blocks", "hidden_channels"):
+            _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}: give at least 1.")
+        _require_bits(self.bits)
+        _require(
+            0.0 < self.alpha < 0.5, f"alpha is {self.alpha}: give more than 0 and less than 0.5."
+        )
+        _require(
+            0.0 <= self.batch_norm_lag < 1.0,
+            f"batch_norm_lag is {self.batch_norm_lag}: give 0 up to, but below, 1.",
+        )
+        _require(self.l2 >= 0, f"l2 is {self.l2}: give 0 or more.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealNVPConfig(RealNVPArchitecture):
+    """An architecture for images of one shape."""
+
+    image_shape: tuple[int, int, int]
+    """Channels, height, width."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        super().__post_init__()
+        object.__setattr__(self, "image_shape", tuple(self.image_shape))
+        _require_shape(self.image_shape)
+        _require_halvings(self.image_shape, self.scales - 1, "2^(scales - 1)", "scales")
+
+    @property
+    def classes(self) -> int:
+        """0: there is no class-conditional RealNVP."""
+        return 0
+
+    @classmethod
+    def of(
+        cls, architecture: RealNVPArchitecture, image_shape: tuple[int, int, int]
+    ) -> "RealNVPConfig":
+        """The architecture, for images of this shape."""
+        return cls(**dataclasses.asdict(architecture), image_shape=image_shape)
 
 
 @dataclass(frozen=True)
@@ -202,13 +288,15 @@ class TrainConfig:
     """
 
     data: DataConfig = field(default_factory=DataConfig)
-    model: Architecture = field(
+    model: Architecture | RealNVPArchitecture = field(
         default_factory=lambda: Architecture(
             levels=3, steps=8, hidden_channels=128, coupling_scale="bounded"
         )
     )
     conditional: bool = False
     """Condition the model on the labels of the data."""
+    flip: bool = False
+    """Mirror every second training image, on average, left to right."""
     images: int = 1_000_000
     """Training images to see in all."""
     minutes: float | None = None
@@ -263,6 +351,28 @@ class TrainConfig:
             ("memory", Memory),
         ):
             require_choice(name, getattr(self, name), choices)
+        if self.model.family == "realnvp":
+            _require(
+                not self.conditional, "RealNVP is not class-conditional: train without conditional."
+            )
+            _require(
+                self.memory == "stored",
+                "RealNVP's batch statistics cannot be recovered from its output: "
+                "train with memory stored.",
+            )
+
+
+FAMILIES: dict[str, TrainConfig] = {
+    "glow": TrainConfig(),
+    "realnvp": TrainConfig(
+        model=RealNVPArchitecture(scales=3, residual_blocks=2, hidden_channels=32),
+        batch_size=64,
+        optimizer="adam",
+        lr=1e-3,
+    ),
+}
+"""What `glow train --family` starts from. RealNVP's optimiser and batch size are its paper's; the
+architecture is sized for a laptop's processor."""
 
 
 def to_yaml(config: Any) -> str:
@@ -290,7 +400,8 @@ def from_yaml(kind: type[Config], text: str, source: str) -> Config:
 
 def _plain(config: Any) -> Any:
     if dataclasses.is_dataclass(config):
-        return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+        fields = {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+        return {"family": config.family, **fields} if hasattr(config, "family") else fields
     return list(config) if isinstance(config, tuple) else config
 
 
@@ -304,12 +415,26 @@ def _build(kind: type[Config], fields: Any, source: str) -> Config:
             raise InputError(f"{source} has a field {name!r}, which {kind.__name__} has not.")
         hint = types[name]
         value = tuple(value) if isinstance(value, list) else value
-        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-            value = _build(hint, value, source)
+        if kinds := [k for k in get_args(hint) or (hint,) if dataclasses.is_dataclass(k)]:
+            value = _build_one_of(kinds, value, source)
         elif not _fits(value, hint):
             raise InputError(f"In {source} the field {name} is {value!r}, which is not {hint}.")
         values[name] = value
     return kind(**values)
+
+
+def _build_one_of(kinds: list[Any], fields: Any, source: str) -> Any:
+    """The dataclass that the field `family` names, where there are several; else the first."""
+    if len(kinds) == 1 or not isinstance(fields, dict):
+        return _build(kinds[0], fields, source)
+    by_family = {kind.family: kind for kind in kinds}
+    family = fields.get("family", kinds[0].family)
+    if family not in by_family:
+        raise InputError(
+            f"In {source} the family is {family!r}: choose one of {', '.join(by_family)}."
+        )
+    others = {name: value for name, value in fields.items() if name != "family"}
+    return _build(by_family[family], others, source)
 
 
 def _fits(value: Any, hint: Any) -> bool:

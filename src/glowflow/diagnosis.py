@@ -6,6 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+NUMBERED = {
+    "levels": "level",
+    "splits": "level",
+    "steps": "step",
+    "scales": "scale",
+    "checkerboard": "checkerboard coupling",
+    "channelwise": "channel coupling",
+}
+"""Modules that are counted, and the word for one of them."""
+
 
 def find_nonfinite(model: nn.Module, run: Callable[[], object]) -> str | None:
     """Name the first thing that is not finite: a weight, or what a layer makes in `run()`.
@@ -64,12 +74,11 @@ def describe(name: str) -> str:
     words = []
     while parts:
         part = parts.pop(0)
-        if part in ("levels", "splits", "steps") and parts and parts[0].isdigit():
-            number = int(parts.pop(0)) + 1
-            words.append(f"step {number}" if part == "steps" else f"level {number}")
+        if part in NUMBERED and parts and parts[0].isdigit():
+            words.append(f"{NUMBERED[part]} {int(parts.pop(0)) + 1}")
             if part == "splits":
                 words.append("split")
-        elif part in ("squeeze", "actnorm", "permutation", "coupling"):
+        elif part in ("squeeze", "actnorm", "permutation", "coupling", "norm"):
             words.append(part)
         else:
             words.append(".".join([part, *parts]))

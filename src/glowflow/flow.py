@@ -3,17 +3,18 @@
 import math
 from abc import abstractmethod
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from .bijections import Bijection, Coupling
+from .bijections import Bijection, Coupling, MaskedCoupling
 from .config import GlowConfig, Memory, Precision, require_choice
 from .errors import InputError
 from .likelihood import bits_per_dim, dequantize, quantize
 from .networks import CouplingNetwork
+from .networks_residual import ResidualNetwork
 from .pretrained import check_state, load_pretrained, save_pretrained
 from .priors import standard_normal_log_prob
 from .steps import Steps
@@ -22,7 +23,7 @@ Latents = tuple[Float[Tensor, "batch *shape"], ...]
 """Whitened latents ε: one tensor a level, first level first, standard normal under the model."""
 
 CHUNK = 64
-"""Images that are sampled at once."""
+"""Images that are sampled, encoded or decoded at once."""
 
 
 class ImageFlow(Bijection):
@@ -35,6 +36,7 @@ class ImageFlow(Bijection):
     """
 
     model_type: ClassVar[str]
+    config_class: ClassVar[type[Any]] = GlowConfig
     config: GlowConfig
 
     @property
@@ -70,23 +72,30 @@ class ImageFlow(Bijection):
                 so that memory is that of one step, for about a third more time.
             precision: what the coupling networks' convolutions compute in, `float32` (the dtype
                 of the weights) or `bf16`. Weights, flow tensors, log-determinants, 1x1
-                convolutions and priors keep the dtype of the weights. Encode and decode with the
-                same precision: the inverse runs the same arithmetic.
+                convolutions and priors keep the dtype of the weights. For training: an input
+                that is recovered up to float32 rounding can round to another bf16 number, so
+                `decode(encode(x))` is off by about 1e-2 in bf16 and gives bytes back in float32.
             compile: run the couplings through `torch.compile`.
 
         Raises:
-            InputError: there is no such choice.
+            InputError: there is no such choice, or not for this kind of model.
         """
         if memory is not None:
             require_choice("memory", memory, Memory)
+            if memory == "reversible" and not any(isinstance(m, Steps) for m in self.modules()):
+                raise InputError(
+                    f"A model of type {self.model_type!r} cannot recompute its activations: "
+                    "use memory stored."
+                )
         if precision is not None:
             require_choice("precision", precision, Precision)
         for module in self.modules():
             if isinstance(module, Steps) and memory is not None:
                 module.reversible = memory == "reversible"
-            if isinstance(module, CouplingNetwork) and precision is not None:
+            if isinstance(module, (CouplingNetwork, ResidualNetwork)) and precision is not None:
                 module.compute_dtype = torch.bfloat16 if precision == "bf16" else None
-            if isinstance(module, (Coupling, CouplingNetwork)) and compile is not None:
+            compiled = (Coupling, CouplingNetwork, MaskedCoupling)
+            if isinstance(module, compiled) and compile is not None:
                 module._compiled_call_impl = None
                 if compile:
                     module.compile(dynamic=False)
@@ -94,7 +103,7 @@ class ImageFlow(Bijection):
 
     @property
     def initialized(self) -> bool:
-        """Whether every actnorm has seen its first batch."""
+        """Whether every normalisation has seen its first batch."""
         flags = [b for name, b in self.named_buffers() if name.endswith("initialized")]
         return bool(torch.stack(flags).all())
 
@@ -138,8 +147,9 @@ class ImageFlow(Bijection):
     ) -> Latents:
         """The whitened latents of x; `decode` is the exact inverse."""
         self._check(x)
-        latents: Latents = self(x, labels)[0]
-        return latents
+        chunks = zip(torch.split(x, CHUNK), _split(labels, len(x)), strict=True)
+        parts = [self(some, their_labels)[0] for some, their_labels in chunks]
+        return tuple(torch.cat(level) for level in zip(*parts, strict=True))
 
     @torch.no_grad()
     def decode(
@@ -153,8 +163,9 @@ class ImageFlow(Bijection):
         shapes = tuple(tuple(eps.shape[1:]) for eps in latents)
         if shapes != self.latent_shapes:
             raise InputError(f"Latents are {shapes}: this model's are {self.latent_shapes}.")
-        x: Tensor = self.inverse(tuple(latents), labels)[0]
-        return x
+        levels = zip(*(torch.split(eps, CHUNK) for eps in latents), strict=True)
+        chunks = zip(levels, _split(labels, len(latents[0])), strict=True)
+        return torch.cat([self.inverse(some, their_labels)[0] for some, their_labels in chunks])
 
     @torch.no_grad()
     def sample(
@@ -205,9 +216,9 @@ class ImageFlow(Bijection):
     def initialize(  # type: ignore[override]
         self, images: Tensor, generator: torch.Generator | None = None
     ) -> None:
-        """Data-dependent initialisation of every actnorm from one batch of images (bytes).
+        """Data-dependent initialisation of every normalisation from one batch of images (bytes).
 
-        Each actnorm does this once in its life; a trained or loaded model is left as it is.
+        Each does this once in its life; a trained or loaded model is left as it is.
         The official size of this batch is 256 at 32x32, scaled by 32²/(height·width).
         """
         x = self.to_float(images, generator=generator).to(self.device)
@@ -215,6 +226,10 @@ class ImageFlow(Bijection):
 
     @abstractmethod
     def _initialize(self, x: Tensor) -> None: ...
+
+    def penalty(self) -> Tensor | float:
+        """What training adds to the bits/dim it minimises: nothing, unless a subclass says."""
+        return 0.0
 
     def to_float(
         self,
@@ -254,7 +269,7 @@ class ImageFlow(Bijection):
         Raises:
             CheckpointError: nothing is there, it is damaged, or it is another architecture.
         """
-        config, state = load_pretrained(source, cls.model_type, GlowConfig)
+        config, state = load_pretrained(source, cls.model_type, cls.config_class)
         model: Self = cls(config)
         model.load_weights(state, str(source))
         return model.to(device).eval()
@@ -277,3 +292,10 @@ class ImageFlow(Bijection):
             )
         if not x.is_floating_point():
             raise InputError(f"x is {x.dtype}: give floats, as `to_float` makes them from bytes.")
+
+
+def _split(labels: Tensor | None, count: int) -> tuple[Tensor | None, ...]:
+    """The labels of each chunk of `count` images."""
+    if labels is None or labels.shape != (count,):  # which the model itself refuses
+        return (labels,) * max(1, -(-count // CHUNK))
+    return torch.split(labels, CHUNK)

@@ -36,14 +36,14 @@ def dequantize(
         raise InputError(f"bits is {bits}: give 1 to 8.")
     if noise == "uniform":
         u = torch.rand(images.shape, generator=generator, device=images.device)
+        u = u.clamp(max=1.0 - 2.0**-15)  # so that rounding in float32 stays in the bin
     elif noise == "center":
         u = torch.full(images.shape, 0.5, device=images.device)
     else:
         raise InputError(f"noise is {noise!r}: choose uniform or center.")
     levels = 2**bits
     whole = torch.div(images, 256 // levels, rounding_mode="floor").float()
-    # 255 + u can round up to 256 in float32, which would leave the last bin.
-    return torch.clamp((whole + u) / levels - 0.5, max=0.5 - 2.0**-25)
+    return (whole + u) / levels - 0.5
 
 
 def quantize(

@@ -17,8 +17,10 @@ CELL = 64
 """Images smaller than this are shown enlarged by a whole factor."""
 GAP = 2
 MARGIN = 72
-"""Pixels left of a row for its label."""
+"""Pixels left of a row for its label, or more where the label is longer."""
+FONT = 12
 BACKGROUND = (255, 255, 255)
+INK = (60, 60, 60)
 
 
 def to_pil(image: NDArray[Any]) -> Image.Image:
@@ -42,9 +44,46 @@ def grid(images: NDArray[Any], columns: int | None = None) -> Image.Image:
     return _sheet([("", images[start : start + columns]) for start in starts], margin=0)
 
 
-def rows(labelled: Sequence[tuple[str, NDArray[Any]]]) -> Image.Image:
-    """One row of images (N, C, H, W) per label."""
-    return _sheet(labelled, margin=MARGIN)
+def rows(labelled: Sequence[tuple[str, NDArray[Any]]], headings: Sequence[str] = ()) -> Image.Image:
+    """One row of images (N, C, H, W) per label, with a heading over each column if given."""
+    font = ImageFont.load_default(size=FONT)
+    longest = max(font.getlength(label) for label, _ in labelled)
+    return _sheet(labelled, margin=max(MARGIN, round(longest) + 12), headings=headings)
+
+
+def save_animation(path: Path, images: NDArray[Any], *, milliseconds: int = 120) -> None:
+    """There and back through uint8 (N, C, H, W), without end: GIF or lossless WebP by the suffix.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    frames = [grid(image[None]) for image in images]
+    first, *others = [*frames, *frames[-2:0:-1]]
+    with replacing(path) as temporary:
+        first.save(
+            temporary,
+            format=path.suffix[1:].upper(),
+            save_all=True,
+            append_images=others,
+            duration=milliseconds,
+            loop=0,
+            lossless=True,
+        )
+
+
+def path_curve(positions: Sequence[float], bits: Mapping[str, Sequence[float]]) -> bytes:
+    """Bits/dim along paths between two codes as a PNG."""
+    figure = Figure(figsize=(6, 2.6), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    for name, values in bits.items():
+        axes.plot(positions, values, marker="o", markersize=3, label=name)
+    axes.set_xlabel("t")
+    axes.set_ylabel("bits/dim")
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
 
 
 def save_png(path: Path, image: Image.Image) -> None:
@@ -110,19 +149,25 @@ def loss_curve(
     return file.getvalue()
 
 
-def _sheet(labelled: Sequence[tuple[str, NDArray[Any]]], margin: int) -> Image.Image:
+def _sheet(
+    labelled: Sequence[tuple[str, NDArray[Any]]], margin: int, headings: Sequence[str] = ()
+) -> Image.Image:
     height, width = labelled[0][1].shape[2:]
     scale = max(1, -(-CELL // max(height, width)))
     step_x, step_y = width * scale + GAP, height * scale + GAP
     columns = max(len(images) for _, images in labelled)
-    size = (margin + columns * step_x + GAP, len(labelled) * step_y + GAP)
+    above = FONT + 8 if headings else 0
+    size = (margin + columns * step_x + GAP, above + len(labelled) * step_y + GAP)
     sheet = Image.new("RGB", size, BACKGROUND)
     draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(size=FONT)
+    for column, heading in enumerate(headings):
+        middle = margin + GAP + column * step_x + width * scale / 2
+        draw.text((middle, above / 2), heading, fill=INK, anchor="mm", font=font)
     for row, (label, images) in enumerate(labelled):
-        top = GAP + row * step_y
+        top = above + GAP + row * step_y
         if label:
-            font = ImageFont.load_default(size=12)
-            draw.text((6, top + step_y / 2), label, fill=(60, 60, 60), anchor="lm", font=font)
+            draw.text((6, top + step_y / 2), label, fill=INK, anchor="lm", font=font)
         for column, image in enumerate(images):
             picture = to_pil(image).resize(
                 (width * scale, height * scale), Image.Resampling.NEAREST

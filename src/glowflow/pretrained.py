@@ -44,11 +44,8 @@ def load_pretrained(
         CheckpointError: nothing is there, it is damaged, or it is another kind of model.
     """
     config_path, weights_path = _locate(source, CONFIG_FILE), _locate(source, WEIGHTS_FILE)
-    try:
-        fields = json.loads(config_path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"Cannot read {config_path}: it is not JSON ({error}).") from error
-    found = fields.pop("model_type", None) if isinstance(fields, dict) else None
+    fields = _read_fields(config_path)
+    found = fields.pop("model_type", None)
     if found != model_type:
         raise CheckpointError(
             f"{config_path} describes a model of type {found!r}, not {model_type!r}: "
@@ -64,6 +61,16 @@ def load_pretrained(
     except (TypeError, InputError) as error:
         raise CheckpointError(f"{config_path} does not describe a model: {error}") from error
     return config, load_weights(weights_path)
+
+
+def read_model_type(source: str | Path) -> str | None:
+    """Which kind of model a folder or a hub id holds.
+
+    Raises:
+        CheckpointError: there is no configuration, or it is not JSON.
+    """
+    found = _read_fields(_locate(source, CONFIG_FILE)).get("model_type")
+    return found if isinstance(found, str) else None
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
@@ -100,6 +107,14 @@ def check_state(own: dict[str, Tensor], given: dict[str, Tensor], source: str) -
             )
     if extra := given.keys() - own.keys():
         raise CheckpointError(f"{source} has a weight {min(extra)} too many: {different}.")
+
+
+def _read_fields(path: Path) -> dict[str, Any]:
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"Cannot read {path}: it is not JSON ({error}).") from error
+    return fields if isinstance(fields, dict) else {}
 
 
 def _locate(source: str | Path, name: str) -> Path:

@@ -27,12 +27,22 @@ from torch.optim.swa_utils import AveragedModel
 
 from .atomic import require_new, require_writable, write_text
 from .checkpoint import Checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
-from .config import GlowConfig, Precision, TrainConfig, from_yaml, to_yaml
+from .config import (
+    GlowConfig,
+    Precision,
+    RealNVPArchitecture,
+    RealNVPConfig,
+    TrainConfig,
+    from_yaml,
+    to_yaml,
+)
 from .data import ImageData, Splits, batches
 from .diagnosis import describe, find_nonfinite, find_nonfinite_gradient
 from .errors import CheckpointError, InputError, TrainingError
+from .flow import ImageFlow
 from .glow import Glow
 from .likelihood import bits_per_dim
+from .models import make_model
 
 CONFIG_FILE = "train.yaml"
 METRICS_FILE = "metrics.jsonl"
@@ -42,7 +52,7 @@ METRICS_FILE = "metrics.jsonl"
 class Trained:
     """What a run ended with."""
 
-    model: Glow
+    model: ImageFlow
     """The averaged weights, or the last ones where there is no average; in eval mode."""
     run: Path
     step: int
@@ -66,16 +76,16 @@ class Metrics:
 
 
 class Objective(nn.Module):
-    """The loss in bits: bits/dim of the images + weight · bits of the labels.
+    """The loss in bits: bits/dim of the images + weight · bits of the labels + penalty.
 
     Bits of the labels are the classifier's cross entropy / log 2, for models with classes
-    (official weight 0.01).
+    (official weight 0.01). The penalty is the model's own; Glow has none.
 
     Args:
         model: the flow.
     """
 
-    def __init__(self, model: Glow) -> None:
+    def __init__(self, model: ImageFlow) -> None:
         super().__init__()
         self.model = model
 
@@ -85,9 +95,9 @@ class Objective(nn.Module):
         """Return the loss to minimise and the mean bits/dim in it."""
         config = self.model.config
         dimensions = math.prod(config.image_shape)
-        if labels is None:
+        if labels is None or not isinstance(self.model, Glow):
             bits = bits_per_dim(self.model.log_prob(x), dimensions, config.bits).mean()
-            return bits, bits
+            return bits + self.model.penalty(), bits
         log_prob, logits = self.model.log_prob_and_logits(x, labels)
         bits = bits_per_dim(log_prob, dimensions, config.bits).mean()
         return bits + config.weight_classes * F.cross_entropy(logits, labels) / math.log(2), bits
@@ -117,7 +127,7 @@ def make_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimiz
             return torch.optim.AdamW(model.parameters(), lr=config.lr, fused=True)
 
 
-def choose_precision(model: Glow, precision: str) -> Precision:
+def choose_precision(model: ImageFlow, precision: str) -> Precision:
     """`float32` or `bf16`; for `auto`, what a coupling network's convolution is faster in."""
     if precision != "auto":
         return "bf16" if precision == "bf16" else "float32"
@@ -157,22 +167,30 @@ def can_compile(device: torch.device) -> bool:
 
 
 def make_average(config: TrainConfig, model: nn.Module) -> AveragedModel:
-    """Moving average with decay min(ema, (1 + t)/(10 + t)) at step t, so that it starts fast."""
+    """Moving average with decay min(ema, (1 + t)/(10 + t)) at step t, so that it starts fast.
+
+    The running statistics of batch normalisations are averaged with the weights that they are of.
+    """
 
     def update(average: Any, current: Any, steps: Any) -> None:
         decay = min(config.ema, (1 + float(steps)) / (10 + float(steps)))
-        torch._foreach_lerp_(average, current, 1.0 - decay)
+        if average[0].is_floating_point():
+            torch._foreach_lerp_(average, current, 1.0 - decay)
+        else:
+            torch._foreach_copy_(average, current)
 
-    return AveragedModel(model, multi_avg_fn=update)
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
 
 
-def initial_batch_size(config: GlowConfig) -> int:
+def initial_batch_size(config: GlowConfig | RealNVPConfig) -> int:
     """Images of the data-dependent initialisation: 256 at 32x32, scaled by 32²/(height·width)."""
     _, height, width = config.image_shape
     return max(16, 256 * 32 * 32 // (height * width))
 
 
-def validate(model: Glow, data: ImageData, *, limit: int, batch_size: int, seed: int = 0) -> float:
+def validate(
+    model: ImageFlow, data: ImageData, *, limit: int, batch_size: int, seed: int = 0
+) -> float:
     """Mean bits/dim of the first `limit` images, with one noise draw, the same at each call."""
     generator = torch.Generator().manual_seed(seed)
     chosen = data.part(0, limit)
@@ -190,10 +208,10 @@ def train(
     *,
     device: str | None = None,
     resume: bool = False,
-    on_validation: Callable[[Glow, int], None] | None = None,
+    on_validation: Callable[[ImageFlow, int], None] | None = None,
     progress: bool = True,
 ) -> Trained:
-    """Train a Glow on `splits.train` into the folder `run`.
+    """Train a model on `splits.train` into the folder `run`.
 
     The folder gets `train.yaml`, `config.json` and `model.safetensors` (the averaged weights),
     `metrics.jsonl` and `checkpoints/`. Ctrl-C or SIGTERM end the run after the current step, with
@@ -221,7 +239,7 @@ def train(
     accelerator = Accelerator(cpu=device == "cpu", device_placement=device is None)
     target = torch.device(device) if device else accelerator.device
     torch.manual_seed(config.seed)
-    model = Glow(shape).to(target)
+    model = make_model(shape).to(target)
     average = make_average(config, model) if config.ema else None
     optimizer = make_optimizer(config, model)
     state = _State(run, config, model, average, optimizer)
@@ -253,9 +271,10 @@ def train(
             lr = learning_rate(config, seen + batch_size, done)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            x = model.to_float(
-                images.to(target), generator=noise_for(config.seed, state.step, target)
-            )
+            generator = noise_for(config.seed, state.step, target)
+            x = model.to_float(images.to(target), generator=generator)
+            if config.flip:
+                x = flip_some(x, generator)
             labels = labels.to(target) if model.config.classes and labels is not None else None
             bits, norm = _step(accelerator, objective, optimizer, config, x, labels, state)
             if average is not None:
@@ -275,7 +294,7 @@ def train(
     return Trained(state.averaged(), run, state.step, seen, state.seconds, stopped())
 
 
-def model_config(config: TrainConfig, splits: Splits) -> GlowConfig:
+def model_config(config: TrainConfig, splits: Splits) -> GlowConfig | RealNVPConfig:
     """The model that this run trains on these data.
 
     Raises:
@@ -289,6 +308,8 @@ def model_config(config: TrainConfig, splits: Splits) -> GlowConfig:
         raise InputError(f"bits is None, but {splits.source} has bytes: give bits from 1 to 8.")
     if config.conditional and not data.class_names:
         raise InputError(f"{splits.source} has no labels: train without --conditional.")
+    if isinstance(architecture, RealNVPArchitecture):
+        return RealNVPConfig.of(architecture, data.image_shape)
     classes = len(data.class_names) if config.conditional else 0
     return GlowConfig.of(architecture, data.image_shape, classes)
 
@@ -321,23 +342,31 @@ def noise_for(seed: int, step: int, device: torch.device) -> torch.Generator:
     return torch.Generator(device).manual_seed((seed * 1_000_003 + step + 1) % 2**63)
 
 
+def flip_some(
+    x: Float[Tensor, "batch channels height width"], generator: torch.Generator
+) -> Float[Tensor, "batch channels height width"]:
+    """Each image as it is or mirrored left to right, with equal chances."""
+    chosen = torch.rand(len(x), generator=generator, device=x.device) < 0.5
+    return torch.where(chosen[:, None, None, None], x.flip(-1), x)
+
+
 @dataclass
 class _State:
     """What changes while training."""
 
     run: Path
     config: TrainConfig
-    model: Glow
+    model: ImageFlow
     average: AveragedModel | None
     optimizer: torch.optim.Optimizer
     step: int = 0
     seconds: float = 0.0
     precision: Precision = "float32"
 
-    def averaged(self) -> Glow:
+    def averaged(self) -> ImageFlow:
         """The model to show and save; in float32, until `go_on`."""
         model: Any = self.model if self.average is None else self.average.module
-        shown: Glow = model.use(precision="float32").eval()
+        shown: ImageFlow = model.use(precision="float32").eval()
         return shown
 
     def go_on(self) -> None:
@@ -417,7 +446,7 @@ def _validate(
     state: _State,
     splits: Splits,
     images: int,
-    on_validation: Callable[[Glow, int], None] | None,
+    on_validation: Callable[[ImageFlow, int], None] | None,
 ) -> None:
     state.save()
     model = state.averaged()

@@ -2,20 +2,28 @@
 
 from .actnorm import ActNorm
 from .base import Bijection
+from .batchnorm import BatchNorm
 from .compose import Chain
 from .coupling import AdditiveCoupling, AffineCoupling, Coupling
 from .linear import ChannelMixing, Invertible1x1Conv, Permutation, PlainInvertible1x1Conv
+from .logit import Logit
+from .masked import ChannelCoupling, CheckerboardCoupling, MaskedCoupling
 from .squeeze import Squeeze
 
 __all__ = [
     "ActNorm",
     "AdditiveCoupling",
     "AffineCoupling",
+    "BatchNorm",
     "Bijection",
     "Chain",
+    "ChannelCoupling",
     "ChannelMixing",
+    "CheckerboardCoupling",
     "Coupling",
     "Invertible1x1Conv",
+    "Logit",
+    "MaskedCoupling",
     "Permutation",
     "PlainInvertible1x1Conv",
     "Squeeze",

@@ -12,6 +12,10 @@ COMMANDS = {
     "evaluate": "Bits per dimension on held-out images, beside baselines, and the round trip.",
     "sample": "Draw images from a model.",
     "reconstruct": "Encode images, decode them, and count the bytes that differ.",
+    "directions": "Find what each attribute is in latent space.",
+    "edit": "Move a photograph along attributes, draw a level anew, or change its class.",
+    "interpolate": "The images between two images, as a strip and an animation.",
+    "pca": "Principal axes of the latents by level, and what can be read off them, as a page.",
     "data": "Prepare a data set, say what is in it, or verify it: prepare, info, verify.",
     "demo": "Train on drawn faces in ten minutes, evaluate, sample, and write a report.",
 }

@@ -1,18 +1,16 @@
 """`glow evaluate`: bits per dimension on held-out images, beside baselines."""
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Literal
 
 from rich.console import Console
 
-from ..config import DataConfig
 from ..data import open_splits
-from ..errors import CheckpointError, InputError
+from ..errors import InputError
 from ..evaluation import evaluate, figure, round_trip_sentence, table
-from ..glow import Glow
-from ..training import read_run_config
+from ..models import load_model
 from .options import CommonOptions, Outcome, check_device
+from .photos import data_for
 from .results import new_folder, write_json
 
 DATA_FIRST = True
@@ -39,8 +37,10 @@ class Options(CommonOptions):
 def run(options: Options) -> Outcome:
     """Score the images, print the table, and write evaluation.json if `--out` is given."""
     device = check_device(options.device)
-    model = Glow.from_pretrained(options.model, device=device)
-    splits = open_splits(_data(options, model), progress=not options.json)
+    model = load_model(options.model, device=device)
+    splits = open_splits(
+        data_for(model, options.model, options.data, options.upscale), progress=not options.json
+    )
     part = {"test": splits.test, "valid": splits.valid, "train": splits.train}[options.split]
     if part.image_shape != model.config.image_shape:
         raise InputError(
@@ -73,18 +73,3 @@ def run(options: Options) -> Outcome:
         facts,
         code=1 if evaluation.bytes_changed else 0,
     )
-
-
-def _data(options: Options, model: Glow) -> DataConfig:
-    """The run's own data, or the ones that are asked for in the model's size."""
-    channels, height, width = model.config.image_shape
-    if options.data is not None:
-        own = DataConfig(data=options.data, upscale=options.upscale)
-        if options.data.endswith((".npy", ".npz")) and model.config.bits is None:
-            return own
-        wanted = channels if channels in (1, 3, 4) else None
-        return replace(own, size=(height, width), channels=wanted)  # type: ignore[arg-type]
-    try:
-        return read_run_config(Path(options.model)).data
-    except CheckpointError as error:
-        raise InputError(f"{options.model} does not say what to score: give --data.") from error

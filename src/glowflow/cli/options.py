@@ -46,7 +46,11 @@ def parse(command: ModuleType, name: str, description: str, arguments: Sequence[
         description=description,
         args=arguments,
         **({} if default is None else {"default": default}),
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+        config=(
+            tyro.conf.OmitArgPrefixes,
+            tyro.conf.FlagCreatePairsOff,
+            tyro.conf.AvoidSubcommands,
+        ),
     )
 
 

@@ -8,23 +8,21 @@ import numpy as np
 import torch
 import tyro
 
-from ..data import read_image
 from ..errors import InputError
 from ..evaluation import round_trip
-from ..glow import Glow
+from ..models import load_model
 from ..pictures import rows, save_png, to_pil
 from .options import CommonOptions, Outcome, check_device
+from .photos import PhotoOptions, read_photos
 from .results import new_folder
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(CommonOptions):
+class Options(PhotoOptions, CommonOptions):
     images: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Image files."""
     model: str
     """Folder of a run or of a saved model, or a Hugging Face hub id."""
-    upscale: bool = False
-    """Accept images smaller than the model's and enlarge them."""
     label: Annotated[int | None, tyro.conf.arg(name="class")] = None
     """Class of the images, for a class-conditional model."""
     seed: int = 0
@@ -36,12 +34,9 @@ def run(options: Options) -> Outcome:
     device = check_device(options.device)
     if not options.images:
         raise InputError("No image is given: name at least one image file.")
-    model = Glow.from_pretrained(options.model, device=device)
-    config = model.config
-    if config.bits is None:
-        raise InputError("This model is for float data: image files cannot be reconstructed by it.")
-    read = [read_image(p, config.image_shape, upscale=options.upscale) for p in options.images]
-    originals = torch.from_numpy(np.stack(read))
+    model = load_model(options.model, device=device)
+    photos = read_photos(options.images, model, options)
+    originals = torch.from_numpy(np.stack([photo.seen for photo in photos]))
     labels = None
     if options.label is not None:
         labels = torch.full((len(originals),), options.label, device=device)
@@ -49,16 +44,20 @@ def run(options: Options) -> Outcome:
     different = (decoded != seen).flatten(1).sum(1)
     folder = new_folder(options.out, "reconstructions")
     save_png(folder / "grid.png", rows([("original", seen.numpy()), ("decoded", decoded.numpy())]))
-    for path, image in zip(options.images, decoded.numpy(), strict=True):
-        save_png(folder / f"{path.stem}.png", to_pil(image))
+    for photo, before, image in zip(photos, seen.numpy(), decoded.numpy(), strict=True):
+        save_png(folder / f"{photo.path.stem}.png", to_pil(image))
+        if options.paste:
+            save_png(
+                folder / "pasted" / f"{photo.path.stem}.png", to_pil(photo.pasted(before, image))
+            )
     changed = int(different.sum())
     return Outcome(
-        f"{int((different == 0).sum())} of {len(read)} images came back with every byte unchanged"
+        f"{int((different == 0).sum())} of {len(photos)} images came back with every byte unchanged"
         + (f"; {changed} of {seen.numel()} bytes differ" if changed else "")
         + f"; pictures in {folder}.",
         {
             "out": str(folder),
-            "images": len(read),
+            "images": len(photos),
             "bytes": seen.numel(),
             "bytes_changed": changed,
         },

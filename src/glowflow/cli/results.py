@@ -15,7 +15,7 @@ from ..atomic import replacing, require_new, require_writable, write_text
 from ..config import TrainConfig
 from ..data import Splits
 from ..evaluation import Evaluation, evaluate, figure, nearest, round_trip, table
-from ..glow import Glow
+from ..flow import ImageFlow
 from ..pictures import loss_curve, rows, save_png
 from ..report import Report, write_report
 from ..training import Trained, read_metrics
@@ -44,7 +44,7 @@ class SampleSheets:
     def __init__(self, run: Path) -> None:
         self.run = run
 
-    def __call__(self, model: Glow, images: int) -> None:
+    def __call__(self, model: ImageFlow, images: int) -> None:
         """Write samples/IMAGES.png, a row per temperature, and loss.png."""
         sheet = rows([(f"T = {t:g}", s) for t, s in samples(model, 8)])
         save_png(self.run / "samples" / f"{images:09d}.png", sheet)
@@ -52,7 +52,7 @@ class SampleSheets:
             path.write_bytes(loss_curve(read_metrics(self.run)))
 
 
-def samples(model: Glow, count: int) -> list[tuple[float, Any]]:
+def samples(model: ImageFlow, count: int) -> list[tuple[float, Any]]:
     """The same noise at each temperature."""
     return [(t, model.sample(count, temperature=t, seed=0).numpy()) for t in TEMPERATURES]
 
@@ -99,7 +99,7 @@ def make_report(
     drawn = model.sample(8, temperature=0.7, seed=1).numpy()
     index, distance = nearest(drawn, splits.train.images)
     return Report(
-        title=f"Glow on {Path(config.data.data).name}",
+        title=f"{type(model).__name__} on {Path(config.data.data).name}",
         summary=f"{trained.images:,} training images in {trained.seconds / 60:.1f} minutes "
         f"({trained.step:,} steps); {sum(p.numel() for p in model.parameters()):,} parameters.",
         source=splits.source,
@@ -115,7 +115,7 @@ def make_report(
     )
 
 
-def describe_environment(model: Glow, seed: int) -> dict[str, Any]:
+def describe_environment(model: ImageFlow, seed: int) -> dict[str, Any]:
     """What a reader needs to repeat the run."""
     device = str(model.device)
     if model.device.type == "cuda":

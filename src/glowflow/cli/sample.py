@@ -8,9 +8,10 @@ import torch
 import tyro
 
 from ..errors import InputError
-from ..glow import Glow
-from ..pictures import grid, save_png, to_pil
+from ..models import load_model
+from ..pictures import grid, rows, save_png, to_pil
 from .options import CommonOptions, Outcome, check_device
+from .ranges import numbers
 from .results import new_folder
 
 
@@ -20,8 +21,9 @@ class Options(CommonOptions):
     """Folder of a run or of a saved model, or a Hugging Face hub id."""
     count: int = 16
     """Number of images."""
-    temperature: float = 0.7
-    """Standard deviation of the latents; the paper shows 0.7."""
+    temperature: str = "0.7"
+    """Standard deviation of the latents; the paper shows 0.7. START:STOP:STEP draws a grid, one row
+    a temperature, with the same noise."""
     label: Annotated[int | None, tyro.conf.arg(name="class")] = None
     """Class to draw, for a class-conditional model; by default every image its own."""
     seed: int = 0
@@ -33,7 +35,8 @@ def run(options: Options) -> Outcome:
     device = check_device(options.device)
     if options.count < 1:
         raise InputError(f"count is {options.count}: draw at least 1 image.")
-    model = Glow.from_pretrained(options.model, device=device)
+    temperatures = numbers(options.temperature, "--temperature")
+    model = load_model(options.model, device=device)
     labels = None
     if options.label is not None:
         classes = model.config.classes
@@ -43,10 +46,24 @@ def run(options: Options) -> Outcome:
                 + (f": give 0 to {classes - 1}." if classes else ": leave --class out.")
             )
         labels = torch.full((options.count,), options.label)
-    images = model.sample(
-        options.count, temperature=options.temperature, seed=options.seed, labels=labels
-    ).numpy()
+    drawn = [
+        model.sample(options.count, temperature=t, seed=options.seed, labels=labels).numpy()
+        for t in temperatures
+    ]
     folder = new_folder(options.out, "samples")
+    if len(drawn) > 1:
+        sheet = [(f"T = {t:g}", some) for t, some in zip(temperatures, drawn, strict=True)]
+        save_png(folder / "grid.png", rows(sheet))
+        return Outcome(
+            f"Drew {options.count} images at {len(drawn)} temperatures: {folder / 'grid.png'}.",
+            {
+                "out": str(folder),
+                "count": options.count,
+                "temperatures": temperatures,
+                "seed": options.seed,
+            },
+        )
+    (images,), (temperature,) = drawn, temperatures
     save_png(folder / "grid.png", grid(images))
     if model.config.bits is None:
         np.save(folder / "samples.npy", images)
@@ -54,11 +71,11 @@ def run(options: Options) -> Outcome:
         for index, image in enumerate(images):
             save_png(folder / f"{index:04d}.png", to_pil(image))
     return Outcome(
-        f"Drew {options.count} images at temperature {options.temperature:g} into {folder}.",
+        f"Drew {options.count} images at temperature {temperature:g} into {folder}.",
         {
             "out": str(folder),
             "count": options.count,
-            "temperature": options.temperature,
+            "temperature": temperature,
             "seed": options.seed,
         },
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic import require_new, write_text
-from ..config import PRESETS, TrainConfig, from_yaml, to_yaml
+from ..config import FAMILIES, PRESETS, Family, TrainConfig, from_yaml, to_yaml
 from ..data import open_splits
 from ..errors import InputError
 from ..training import read_run_config, train
@@ -21,6 +21,8 @@ DATA_FIRST = True
 @dataclass(frozen=True, kw_only=True)
 class Options(CommonOptions):
     train: TrainConfig = field(default_factory=TrainConfig)
+    family: Family | None = None
+    """The kind of model, glow by default; `--family realnvp --help` shows RealNVP's options."""
     config: Path | None = None
     """YAML file with the configuration; flags override it."""
     preset: str | None = None
@@ -36,11 +38,13 @@ class Options(CommonOptions):
 
 
 def default(arguments: Sequence[str]) -> Options:
-    """The options before the flags: of `--resume`, `--config` or `--preset`, else the defaults."""
+    """The options before the flags: of the first flag that chooses them, else the defaults."""
     given = list(arguments)
-    resume, config, preset = (taken(given, f"--{name}") for name in ("resume", "config", "preset"))
-    if sum(choice is not None for choice in (resume, config, preset)) > 1:
-        raise InputError("Give one of --resume, --config and --preset.")
+    resume, config, preset, family = (
+        taken(given, f"--{name}") for name in ("resume", "config", "preset", "family")
+    )
+    if sum(choice is not None for choice in (resume, config, preset, family)) > 1:
+        raise InputError("Give one of --resume, --config, --preset and --family.")
     if resume is not None:
         return Options(train=read_run_config(Path(resume)))
     if config is not None:
@@ -53,7 +57,11 @@ def default(arguments: Sequence[str]) -> Options:
         return Options(train=from_yaml(TrainConfig, text, config))
     if preset is not None:
         return Options(train=_of_preset(preset))
-    return Options()
+    base = FAMILIES.get(family or "glow", FAMILIES["glow"])
+    if taken(given, "--data") == "digits":
+        # 17 greys fill 4 bits; of 8 a flow learns the gaps first. Small images want large batches.
+        base = replace(base, model=replace(base.model, bits=4), batch_size=64)
+    return Options(train=base)
 
 
 def run(options: Options) -> Outcome:

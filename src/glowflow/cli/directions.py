@@ -1,0 +1,109 @@
+"""`glow directions`: what an attribute is in latent space."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from ..data import open_splits
+from ..errors import InputError
+from ..latent import Directions, Estimator, estimate_directions, save_directions
+from ..models import load_model
+from .options import CommonOptions, Outcome, check_device
+from .photos import data_for
+
+DATA_FIRST = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(CommonOptions):
+    model: str
+    """Folder of a run or of a saved model, or a Hugging Face hub id."""
+    data: str | None = None
+    """Images with attributes: faces, a folder in CelebA's layout, …; by default the data of the
+    run."""
+    split: Literal["train", "valid", "test"] = "train"
+    """Which part of the data."""
+    estimator: Estimator = "mean"
+    """mean: with minus without, as published; matched: over pairs that agree in the other
+    attributes; linear: normal of a classifier, without what the other attributes do."""
+    attributes: tuple[str, ...] = ()
+    """Find these only; by default every attribute with enough images."""
+    minimum: int = 10
+    """Images that are needed with an attribute, and without it."""
+    images: int | None = None
+    """Use so many images at most; by default all."""
+    batch_size: int = 50
+    """Images at once; does not change the directions."""
+    seed: int = 0
+    """Nothing here is random; taken for the sake of scripts."""
+    upscale: bool = False
+    """Accept images smaller than the model's and enlarge them."""
+    out: Path | None = None
+    """File to write; by default directions.safetensors."""
+
+
+def run(options: Options) -> Outcome:
+    """Encode the images, and write a direction for each attribute."""
+    device = check_device(options.device)
+    path = options.out or Path("directions.safetensors")
+    if path.suffix != ".safetensors":
+        raise InputError(f"--out is {path}: give a file that ends in .safetensors.")
+    if path.exists():
+        raise InputError(f"{path} exists: choose another --out.")
+    if options.batch_size < 1:
+        raise InputError(f"batch_size is {options.batch_size}: give at least 1.")
+    model = load_model(options.model, device=device)
+    config = data_for(model, options.model, options.data, options.upscale)
+    splits = open_splits(config, progress=not options.json)
+    part = {"train": splits.train, "valid": splits.valid, "test": splits.test}[options.split]
+    directions = estimate_directions(
+        model,
+        part,
+        estimator=options.estimator,
+        names=options.attributes or None,
+        minimum=options.minimum,
+        limit=options.images,
+        batch_size=options.batch_size,
+        source=f"{splits.source}, {options.split}, SHA-256 {splits.checksum}",
+        progress=not options.json,
+    )
+    save_directions(path, directions)
+    if not options.json:
+        Console(stderr=True).print(_table(directions))
+    images = sum(next(iter(directions.counts.values())))
+    refused = f" ({len(directions.refused)} attributes refused)" if directions.refused else ""
+    return Outcome(
+        f"{len(directions.latents)} directions ({options.estimator}) from {images:,} images"
+        f"{refused} in {path}.",
+        {
+            "out": str(path),
+            "model": directions.model,
+            "estimator": directions.estimator,
+            "images": images,
+            "source": directions.source,
+            "counts": {
+                name: {"with": a, "without": b} for name, (a, b) in directions.counts.items()
+            },
+            "held": {name: list(others) for name, others in directions.held.items()},
+            "imbalance": dict(directions.imbalance),
+            "refused": dict(directions.refused),
+        },
+    )
+
+
+def _table(directions: Directions) -> Table:
+    matched = directions.estimator == "matched"
+    table = Table("attribute", title=f"{directions.estimator} directions", title_justify="left")
+    for column in ("with", "without", "held", *(("differing",) if matched else ())):
+        table.add_column(column, justify="right")
+    for name, (with_it, without) in directions.counts.items():
+        cells = [f"{with_it:,}", f"{without:,}", str(len(directions.held[name]))]
+        if matched:
+            cells.append(f"{directions.imbalance[name]:.2f}")
+        table.add_row(name, *cells)
+    for reason in directions.refused.values():
+        table.add_row(f"[dim]{reason}[/dim]")
+    return table

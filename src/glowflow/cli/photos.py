@@ -1,0 +1,166 @@
+"""Image files as the model sees them, and back into the photographs they are from."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..alignment import Crop, box, centre, cut, find_face, paste, read_photo
+from ..config import DataConfig
+from ..data import read_image
+from ..errors import CheckpointError, InputError
+from ..flow import ImageFlow
+from ..training import read_run_config
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoOptions:
+    align: bool = False
+    """Find the face and bring its eyes to where the official demo has them (needs
+    glowflow[align])."""
+    crop: str | None = None
+    """What to take of a photograph: `center`, or x,y,size of the upper left corner and the width
+    in pixels."""
+    paste: bool = False
+    """Also put the result back into the original photograph."""
+    upscale: bool = False
+    """Accept images smaller than the model's and enlarge them."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """An image file, and the part of it that the model sees."""
+
+    path: Path
+    seen: NDArray[np.uint8]
+    """(C, H, W) as the model takes it."""
+    original: NDArray[np.uint8] | None
+    """The photograph in its own size, where it is needed."""
+    crop: Crop | None
+
+    def pasted(self, before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The photograph with the change from `before` to `after` in it."""
+        if self.original is None or self.crop is None:
+            raise InputError(f"The photograph {self.path} was not kept: read it with `paste`.")
+        return paste(self.original, self.crop, before, after)
+
+
+def read_photos(paths: tuple[Path, ...], model: ImageFlow, options: PhotoOptions) -> list[Photo]:
+    """Read, align or crop, and resize to the model's shape.
+
+    Raises:
+        InputError: an image is missing, broken or too small, the model is for float data, or the
+            options do not go together.
+    """
+    if model.config.bits is None:
+        raise InputError("This model is for float data: it does not take image files.")
+    if options.align and options.crop is not None:
+        raise InputError("Give --align or --crop, not both.")
+    shape = model.config.image_shape
+    place = None if options.crop in (None, "center") else _place(str(options.crop), shape)
+    photos = []
+    for path in paths:
+        if options.crop is None and not options.align and not options.paste:
+            seen = read_image(path, shape, upscale=options.upscale)
+            photos.append(Photo(path, seen, None, None))
+            continue
+        original = read_photo(path, shape[0])
+        if options.align:
+            if shape[1] != shape[2]:
+                raise InputError(f"--align cuts squares, and this model's images are {shape}.")
+            crop = find_face(original, str(path))
+        else:
+            crop = place or centre(original, shape)
+        _require_large(crop, original, path, shape, options.upscale)
+        if options.align or place is not None:
+            seen = cut(original, crop, shape)
+        else:
+            seen = read_image(path, shape, upscale=options.upscale)
+        photos.append(Photo(path, seen, original, crop))
+    return photos
+
+
+def as_the_model_sees(model: ImageFlow, photos: list[Photo]) -> tuple[Tensor, Tensor]:
+    """x at the centre of each byte's bin on the model's device, and the bytes in the model's bits.
+
+    Returns:
+        x (N, C, H, W), and uint8 of the same shape on the CPU.
+    """
+    x = model.to_float(torch.from_numpy(np.stack([p.seen for p in photos])), noise="center")
+    return x.to(model.device), model.to_images(x)
+
+
+def label_of(model: ImageFlow, label: int | None, count: int, flag: str) -> Tensor | None:
+    """`count` times the label, for a class-conditional model, on its device.
+
+    Raises:
+        InputError: the model has classes and there is no label, or the label does not fit it.
+    """
+    classes = model.config.classes
+    if label is None and not classes:
+        return None
+    if label is None:
+        raise InputError(f"This model has {classes} classes: say with {flag} which one it is.")
+    if not 0 <= label < classes:
+        raise InputError(
+            f"{flag} is {label}, and this model has {classes} classes"
+            + (f": give 0 to {classes - 1}." if classes else f": leave {flag} out.")
+        )
+    return torch.full((count,), label, device=model.device)
+
+
+def data_for(model: ImageFlow, source: str, data: str | None, upscale: bool) -> DataConfig:
+    """The data of the run in the folder `source`, or those that are named, in the model's size.
+
+    Raises:
+        InputError: no data are named, and `source` is not a run.
+    """
+    if data is None:
+        try:
+            return read_run_config(Path(source)).data
+        except CheckpointError as error:
+            raise InputError(f"{source} does not say what to read: give --data.") from error
+    channels, height, width = model.config.image_shape
+    own = DataConfig(data=data, upscale=upscale)
+    if model.config.bits is None:
+        return own
+    known: Any = channels if channels in (1, 3, 4) else None
+    return replace(own, size=(height, width), channels=known)
+
+
+def _place(text: str, shape: tuple[int, int, int]) -> Crop:
+    try:
+        left, top, size = (float(part) for part in text.split(","))
+    except ValueError:
+        left = top = size = float("nan")
+    if not (np.isfinite([left, top, size]).all() and size > 0):
+        raise InputError(
+            f"--crop is {text!r}: give center, or x,y,size in pixels as in 120,40,300."
+        )
+    return box(left, top, size, size * shape[1] / shape[2])
+
+
+def _require_large(
+    crop: Crop,
+    photo: NDArray[np.uint8],
+    path: Path,
+    shape: tuple[int, int, int],
+    upscale: bool,
+) -> None:
+    _, have_height, have_width = photo.shape
+    x, y = crop.place(np.array([0.5, 0.5]))
+    if not (0 <= x <= have_width and 0 <= y <= have_height):
+        raise InputError(
+            f"The middle of the crop is outside of {path}, which is {have_width} wide and "
+            f"{have_height} high: give another --crop."
+        )
+    width, height = crop.size
+    if not upscale and (width < shape[2] - 0.5 or height < shape[1] - 0.5):
+        raise InputError(
+            f"The crop of {path} is {height:.0f}x{width:.0f}, smaller than the "
+            f"{shape[1]}x{shape[2]} that the model takes: give a larger image, or add --upscale."
+        )
