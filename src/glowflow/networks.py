@@ -49,11 +49,12 @@ class ScaledConv2d(nn.Module):
     ) -> None:
         super().__init__()
         kernel = (kernel_size, kernel_size)
-        self.weight = nn.Parameter(self._empty(channels_out, channels_in, kernel_size))
+        # Laid out so that the matrices of the subclasses are views before they are scaled.
+        rows = torch.zeros(channels_out, *kernel, channels_in)
+        self.weight = nn.Parameter(rows.permute(0, 3, 1, 2))
         self.edge = nn.Parameter(torch.zeros(channels_out, *kernel)) if kernel_size == 3 else None
         self.b = nn.Parameter(torch.zeros(channels_out))
         self.logs = nn.Parameter(torch.zeros(channels_out))
-        nn.init.zeros_(self.weight)
         if actnorm:
             self.register_buffer("initialized", torch.tensor(False))
             for weight in (self.weight, self.edge):
@@ -82,11 +83,6 @@ class ScaledConv2d(nn.Module):
         """The weights of `row_ends`: of the edge channel, then the bias."""
         assert self.edge is not None
         return torch.cat((self.edge.flatten(1), self.b[:, None]), dim=1)
-
-    def _empty(self, channels_out: int, channels_in: int, kernel_size: int) -> Tensor:
-        """(out, in, kernel, kernel), laid out so that the folded matrix is a view."""
-        shape = (channels_out, kernel_size, kernel_size, channels_in)
-        return torch.empty(shape).permute(0, 3, 1, 2)
 
 
 class PointConv(ScaledConv2d):
@@ -125,9 +121,8 @@ class GatherConv(ScaledConv2d):
         self, x: Float[Tensor, "batch in height width"]
     ) -> Float[Tensor, "batch out height width"]:
         """Return the shifted and scaled convolution."""
-        ends = row_ends(x.shape[2], x.shape[3], x.dtype, x.device).expand(len(x), -1, -1, -1)
-        rows = torch.cat((gather(_rows(x)), ends), dim=-1)
-        return _images(rows @ self.folded(x.dtype).T)
+        ends = row_ends(x.shape[2], x.shape[3], x.dtype, x.device)
+        return _images(_with_ends(gather(_rows(x)), ends) @ self.folded(x.dtype).T)
 
     def folded(self, dtype: torch.dtype) -> Float[Tensor, "out columns"]:
         """W, scaled: 9·in columns for the pixels, 9 for the edge, one for the bias."""
@@ -235,6 +230,10 @@ def gather(
     return _windows(x).flatten(3)
 
 
+def _with_ends(rows: Tensor, ends: Tensor) -> Float[Tensor, "batch height width columns+10"]:
+    return torch.cat((rows, ends.expand(len(rows), -1, -1, -1)), dim=-1)
+
+
 def _windows(x: Tensor) -> Float[Tensor, "batch height width 3 3 channels"]:
     """The rows of `gather`, as a view of the padded images."""
     padded = F.pad(x, (0, 0, 1, 1, 1, 1))
@@ -244,9 +243,9 @@ def _windows(x: Tensor) -> Float[Tensor, "batch height width 3 3 channels"]:
 def scatter(
     rows: Float[Tensor, "batch height width 9*channels"],
 ) -> Float[Tensor, "batch height width channels"]:
-    """Add up what the rows give to each pixel: the transpose of `gather`, kernel reversed.
+    """Add up what the rows give to each pixel: the transpose of `gather`.
 
-    Column group k of a row goes to the pixel whose `gather` would take column group 8 − k from it.
+    What `gather` takes from a pixel into a column of a row goes back there from that column.
     """
     batch, height, width, columns = rows.shape
     third = columns // 3
@@ -281,7 +280,7 @@ def run_network(
 def _traced_network(
     x: Tensor, ends: Tensor, w1: Tensor, w2: Tensor, b2: Tensor, w3: Tensor
 ) -> Tensor:
-    rows = torch.cat((gather(x), ends.expand(len(x), -1, -1, -1)), dim=-1)
+    rows = _with_ends(gather(x), ends)
     return scatter(F.relu(F.linear(F.relu(rows @ w1.T), w2, b2)) @ w3.T)
 
 

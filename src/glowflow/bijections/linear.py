@@ -44,7 +44,8 @@ class ChannelMixing(Bijection, Kept):
         """W⁻¹."""
 
         def compute() -> Tensor:
-            return self.inverse_matrices([self])[0].to(self.log_abs_det().dtype)
+            dtype = next(w.dtype for w in self._weights() if w.is_floating_point())
+            return self.inverse_matrices([self])[0].to(dtype)
 
         return self.kept("inverse", compute, self._weights)
 
