@@ -23,9 +23,6 @@ BARE_FORMATS = {
 DISTURBANCE = 1e-3
 """Standard deviation of what is added to every parameter: zeros are cheaper on some devices."""
 
-RECOMPILE_LIMIT = 128
-"""Graphs of one function: models, levels, batch sizes and gradient modes share a process."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
@@ -222,10 +219,6 @@ class Ours(Flow):
         model.initialize(images)
         super().__init__(model, model.to_float(images))
         self.compiled = mode.compile
-        if mode.compile:
-            from torch._dynamo import config
-
-            config.recompile_limit = RECOMPILE_LIMIT
         model.use(memory=mode.memory, precision=mode.precision, compile=mode.compile)
 
     def log_prob(self) -> Float[Tensor, " batch"]:

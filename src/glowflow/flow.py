@@ -24,6 +24,8 @@ Latents = tuple[Float[Tensor, "batch *shape"], ...]
 
 CHUNK = 64
 """Images that are sampled, encoded or decoded at once."""
+RECOMPILE_LIMIT = 128
+"""Graphs of one function: every level, batch size and gradient mode has its own."""
 
 
 class ImageFlow(Bijection):
@@ -89,6 +91,10 @@ class ImageFlow(Bijection):
                 )
         if precision is not None:
             require_choice("precision", precision, Precision)
+        if compile:
+            from torch._dynamo import config
+
+            config.recompile_limit = max(config.recompile_limit, RECOMPILE_LIMIT)
         for module in self.modules():
             if isinstance(module, Steps) and memory is not None:
                 module.reversible = memory == "reversible"

@@ -304,7 +304,7 @@ class _Network(torch.autograd.Function):
         kept = []
         for chunk, product in zip(_chunks(rows, w2), _chunks(products, w2), strict=True):
             h1 = (chunk @ w1.T).relu_()
-            h2 = (h1 @ w2.T).add_(b2).relu_()
+            h2 = torch.addmm(b2, h1, w2.T).relu_()
             torch.mm(h2, w3.T, out=product)
             if keep:
                 kept += [chunk, h1, h2]

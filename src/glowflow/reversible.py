@@ -69,6 +69,18 @@ class Trail:
         self.x, self.steps, self.guard, self.limit = x, steps, guard, limit
         self.y: Tensor | None = None
         """The output of the step that is inverted next."""
+        self._gradients: Tensor | None = None
+
+    def gradients(self, A: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the gradients of the A and the c of the step that is inverted next go.
+
+        They outlive the step. Allocated one by one between what does not, they would keep the
+        memory round them from being used again, so that it would grow with the steps.
+        """
+        if self._gradients is None:
+            self._gradients = A.new_empty(self.steps, len(A), len(A) + 1)
+        of_step = self._gradients[self.steps - 1]
+        return of_step[:, :-1], of_step[:, -1]
 
     def back(self, x: Tensor) -> None:
         """Take the input of a step, which is the output of the one before."""
@@ -141,7 +153,9 @@ class _Step(torch.autograd.Function):
             A_inverse = torch.linalg.inv_ex(precise(A)).inverse.to(A)
             x = (mixed - c) @ A_inverse.T
             rows = grad.reshape(-1, grad.shape[-1])
-            grad_A = rows.T @ x.reshape(rows.shape)
+            grad_A, grad_c = trail.gradients(A)
+            torch.mm(rows.T, x.reshape(rows.shape), out=grad_A)
+            torch.sum(rows, 0, out=grad_c)
             grad_x = (grad @ A).permute(0, 3, 1, 2)
             trail.back(x.permute(0, 3, 1, 2))
-        return None, None, grad_x, grad_A, rows.sum(0), *by_weight
+        return None, None, grad_x, grad_A, grad_c, *by_weight
