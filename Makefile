@@ -29,7 +29,7 @@ bench: install
 	$(BIN)/python -m benchmarks
 
 docs: install
-	$(BIN)/python -m pydoc glowflow.glow
+	$(BIN)/mkdocs build --strict --quiet
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -1,5 +1,6 @@
 """Figures that can be trusted: baselines against known values, one model on any batch size."""
 
+import json
 import math
 
 import numpy as np
@@ -9,8 +10,17 @@ import torch
 from glowflow import Glow, GlowConfig, InputError
 from glowflow.baselines import gaussian, independent_pixels, mean_and_error, png, webp
 from glowflow.data import ImageData
-from glowflow.evaluation import evaluate, figure, nearest, ranked, round_trip_sentence, table
+from glowflow.evaluation import (
+    evaluate,
+    figure,
+    log_prob_by_class,
+    nearest,
+    ranked,
+    round_trip_sentence,
+    table,
+)
 from glowflow.pictures import CELL, grid, loss_curve, rows, save_png, to_pil
+from glowflow.published import published
 from tests.conftest import perturb
 
 
@@ -77,13 +87,122 @@ def test_labels_are_used():
         Glow(GlowConfig(image_shape=(3, 8, 8), levels=1, steps=1, hidden_channels=4, classes=2))
     ).eval()
     images = noise(10)
+    train = labelled(images, np.arange(10) % 2)
     figures = [
-        scored(model, ImageData(images, labels=np.full(10, c), class_names=("a", "b"))).mean
+        evaluate(model, labelled(images, np.full(10, c)), train=train, progress=False).mean
         for c in (0, 1)
     ]
     assert abs(figures[0] - figures[1]) > 1e-4
-    with pytest.raises(InputError, match="no labels"):
-        scored(model, ImageData(images))
+    for data, others in ((ImageData(images), train), (train, ImageData(images))):
+        with pytest.raises(InputError, match="no labels"):
+            evaluate(model, data, train=others, progress=False)
+    with pytest.raises(InputError, match="between 0 and 1"):
+        evaluate(model, labelled(images, np.full(10, 2)), train=train, progress=False)
+
+
+def labelled(images, labels):
+    return ImageData(images, labels=labels.astype(np.int64), class_names=("a", "b"))
+
+
+class TestClasses:
+    """A flow that only permutes, so that z is the pixels and Bayes' rule is known."""
+
+    @pytest.fixture
+    def known(self):
+        config = GlowConfig(
+            image_shape=(1, 2, 2), levels=1, steps=1, hidden_channels=2, coupling="additive",
+            permutation="reverse", classes=2,
+        )  # fmt: skip
+        model = Glow(config).eval()
+        with torch.no_grad():
+            # p(x | y) = N(±0.2, 0.1²): log p(x | 1) − log p(x | 0) = 40·Σx.
+            model.top.classes_map.weight[:4] = torch.tensor([-0.2, 0.2])
+            model.top.classes_map.b[4:] = math.log(0.1)
+            # The classifier says 1 where Σx is above 0.02.
+            model.classifier.weight[1] = 1.0
+            model.classifier.b[0] = 0.02
+        return model
+
+    def test_log_prob_of_every_class_by_hand(self, known):
+        x = torch.linspace(-0.4, 0.4, 20).reshape(5, 1, 2, 2)
+        found, logits = log_prob_by_class(known, x)
+        for label, mean in enumerate((-0.2, 0.2)):
+            expected = torch.distributions.Normal(mean, 0.1).log_prob(x).sum(dim=(1, 2, 3))
+            torch.testing.assert_close(found[:, label], expected)
+        sums = x.sum(dim=(1, 2, 3))
+        torch.testing.assert_close(logits, torch.stack([sums * 0 + 0.02, sums], dim=1))
+
+    def test_log_prob_of_every_class_is_the_model_s(self):
+        config = GlowConfig(image_shape=(3, 8, 8), levels=2, steps=2, hidden_channels=4, classes=3)
+        model = perturb(Glow(config)).double().eval()
+        x = torch.rand(4, 3, 8, 8, dtype=torch.float64) - 0.5
+        found, logits = log_prob_by_class(model, x)
+        for label in range(3):
+            expected = model.log_prob_and_logits(x, torch.full((4,), label))
+            torch.testing.assert_close(found[:, label], expected[0])
+            torch.testing.assert_close(logits, expected[1])
+
+    @pytest.mark.parametrize(("share", "by_bayes"), [(0.5, 0.75), (0.1, 0.5)])
+    def test_bayes_rule_knows_how_frequent_the_classes_are(self, known, share, by_bayes):
+        # With a tenth of class 1, Bayes' rule says 1 where Σx is above log(9) / 40 = 0.055.
+        values, labels = np.array([120, 130, 134, 134], dtype=np.uint8), np.array([0, 1, 1, 0])
+        images = np.broadcast_to(values[:, None, None, None], (4, 1, 2, 2))
+        train = labelled(noise(20, (1, 2, 2)), np.arange(20) < 20 * share)
+        found = evaluate(known, labelled(images, labels), train=train, draws=3, progress=False)
+        assert (found.bayes_accuracy, found.classifier_accuracy) == (by_bayes, 0.75)
+        assert f"{by_bayes:.1%} by Bayes' rule" in str(table(found).caption)
+        assert "75.0% by the classifier" in str(table(found).caption)
+        direct = [
+            known.bits_per_dim(torch.from_numpy(images.copy()), torch.from_numpy(labels))
+            for _ in range(50)
+        ]
+        assert found.mean == pytest.approx(float(torch.stack(direct).mean()), abs=0.05)
+
+    def test_a_model_without_classes_has_no_accuracy(self, model):
+        found = scored(model, ImageData(noise(3)))
+        assert (found.bayes_accuracy, found.classifier_accuracy) == (None, None)
+        assert table(found).caption is None
+        with pytest.raises(InputError, match="no classes"):
+            log_prob_by_class(model, torch.zeros(1, 3, 8, 8))
+
+
+class TestPublished:
+    @pytest.mark.parametrize(
+        ("dataset", "figures"),
+        [
+            ("cifar10", {"Glow, published": 3.35, "RealNVP, published": 3.49}),
+            ("imagenet32-old", {"Glow, published": 4.09, "RealNVP, published": 4.28}),
+            ("imagenet64-old", {"Glow, published": 3.81, "RealNVP, published": 3.98}),
+        ],
+    )
+    def test_the_same_release_and_bits(self, model, dataset, figures):
+        found = scored(model, ImageData(noise(3)), dataset=dataset)
+        assert {b.name: b.mean for b in found.published} == figures
+        assert {b.name for b in ranked(found)} >= set(figures)
+        assert table(found).row_count == 7
+        assert f"Read as {dataset}, 8 bits: published" in str(table(found).caption)
+        assert (
+            json.loads(json.dumps(found.to_dict()))["published"][1]["mean"]
+            == figures["Glow, published"]
+        )
+
+    @pytest.mark.parametrize("dataset", ["imagenet32-new", "imagenet64-new", "lsun-bedroom"])
+    def test_another_release_has_none(self, model, dataset):
+        found = scored(model, ImageData(noise(3)), dataset=dataset)
+        assert found.published == ()
+        assert table(found).row_count == 5
+        assert f"Read as {dataset}, 8 bits: no published" in str(table(found).caption)
+
+    @pytest.mark.parametrize("bits", [5, 7, None])
+    def test_other_bits_have_none(self, bits):
+        assert published("cifar10", bits) == ()
+
+    def test_a_likelihood_given_the_class_has_none(self):
+        assert published("cifar10", 8, classes=10) == ()
+
+    def test_other_data_have_none(self, model):
+        found = scored(model, ImageData(noise(3)))
+        assert (found.published, found.dataset) == ((), "")
 
 
 def test_float_data():

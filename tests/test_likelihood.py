@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from glowflow import InputError
@@ -12,6 +12,7 @@ EVERY_BYTE = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
 
 
 @given(st.integers(1, 8), st.sampled_from(["uniform", "center"]), st.integers(0, 2**31))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_byte_comes_back_without_its_lower_bits(bits, noise, seed):
     generator = torch.Generator().manual_seed(seed)
     x = dequantize(EVERY_BYTE, bits, noise=noise, generator=generator)

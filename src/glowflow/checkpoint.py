@@ -1,26 +1,31 @@
 """What a run needs to go on exactly where it stopped, in one file, whole or absent."""
 
-from dataclasses import dataclass
+import json
+import math
+import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
-from .atomic import replacing
+from .atomic import replacing, write_text
 from .errors import CheckpointError
+from .flow import ImageFlow
 
 FOLDER = "checkpoints"
-KEPT = 2
-"""The newest so many checkpoints are kept."""
+BEST = "best"
+"""Folder, in the run's, of the model with the lowest validation bits/dim."""
+BEST_FILE = "validation.json"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """The state of a run after `step` optimiser steps.
 
-    The order of the images and the dequantisation noise depend on seed and step alone, so there
-    is no generator to save.
+    The order of the images, their shifts and flips and the dequantisation noise depend on seed and
+    step alone, so there is no generator to save.
     """
 
     step: int
@@ -30,19 +35,23 @@ class Checkpoint:
     average: dict[str, torch.Tensor]
     """The moving average of the weights; empty if there is none."""
     optimizer: dict[str, Any]
+    window: dict[str, Any] = field(default_factory=dict)
+    """The steps since the last line of metrics.jsonl; empty in files of earlier versions."""
 
 
-def save_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
-    """Write `checkpoints/STEP.pt` into the run's folder and drop the oldest ones.
+def save_checkpoint(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
+    """Write `checkpoints/STEP.pt` into the run's folder and drop all but the newest `keep`.
 
     Raises:
         InputError: the folder cannot be written.
     """
     final = run / FOLDER / f"{checkpoint.step:09d}.pt"
     fields = {name: getattr(checkpoint, name) for name in Checkpoint.__dataclass_fields__}
-    with replacing(final) as path:
-        torch.save(fields, path)
-    for old in list_checkpoints(run)[:-KEPT]:
+    with replacing(final) as path, path.open("wb") as file:
+        torch.save(fields, file)
+        file.flush()
+        os.fsync(file.fileno())  # so that after a power cut the name has its contents
+    for old in list_checkpoints(run)[:-keep]:
         old.unlink()
     return final
 
@@ -68,3 +77,23 @@ def load_checkpoint(run: Path) -> Checkpoint:
             f"Cannot read {found[-1]}: it is truncated or not a checkpoint; "
             "delete it to go on from the one before."
         ) from error
+
+
+def save_best(run: Path, model: ImageFlow, step: int, bits: float) -> None:
+    """Write the model into `best/`, with its step and validation bits/dim.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    model.save_pretrained(run / BEST)
+    text = json.dumps({"step": step, "valid_bits_per_dim": bits})
+    write_text(run / BEST / BEST_FILE, text + "\n")
+
+
+def best_so_far(run: Path) -> float:
+    """Validation bits/dim of the model in `best/`; infinity if there is none."""
+    try:
+        found = json.loads((run / BEST / BEST_FILE).read_text(encoding="utf-8"))
+        return float(found["valid_bits_per_dim"])
+    except (OSError, ValueError, TypeError, LookupError):
+        return math.inf

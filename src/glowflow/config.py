@@ -5,6 +5,7 @@ The same classes are the Python arguments, the command line (`glow train --help`
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from types import UnionType
 from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -23,6 +24,7 @@ Coupling = Literal["affine", "additive"]
 CouplingScale = Literal["sigmoid", "bounded", "exp"]
 PermutationKind = Literal["lu", "plain", "shuffle", "reverse"]
 Family = Literal["glow", "realnvp"]
+Fit = Literal["crop", "stretch", "pad"]
 
 
 def _require(condition: bool, message: str) -> None:
@@ -76,8 +78,9 @@ class DataConfig:
     """Height and width in pixels; by default the source's own (a folder: 64 64)."""
     channels: Literal[1, 3, 4] | None = None
     """1 grey, 3 RGB, 4 RGBA; by default the source's own (a folder: 3)."""
-    fit: Literal["crop", "stretch"] = "crop"
-    """How another aspect ratio becomes `size`: centre crop, or stretch."""
+    fit: Fit = "crop"
+    """How an image becomes `size`: by a centre crop; stretched; or padded with black, which keeps
+    the pixels of images that are not larger."""
     upscale: bool = False
     """Accept images smaller than `size` and enlarge them."""
     held_out: float = 0.1
@@ -256,25 +259,40 @@ class Preset:
     size: tuple[int, int]
     batch_size: int
     model: Architecture
+    shift: int = 0
+    """Largest random shift of the training images, in pixels."""
+    conditional: bool = False
+
+    @property
+    def part_size(self) -> int:
+        """Images of one device: 64 at 32x32, scaled by 32²/(height·width)."""
+        height, width = self.size
+        return max(1, 64 * 32 * 32 // (height * width))
 
 
 def _preset(
-    px: int, levels: int, steps: int, coupling: Coupling, bits: int, batch_size: int
+    px: int,
+    levels: int,
+    steps: int,
+    coupling: Coupling,
+    bits: int,
+    batch_size: int,
+    **options: Any,
 ) -> Preset:
     model = Architecture(levels=levels, steps=steps, coupling=coupling, bits=bits)
-    return Preset((px, px), batch_size, model)
+    return Preset((px, px), batch_size, model, **options)
 
 
 PRESETS: dict[str, Preset] = {
-    "cifar10": _preset(32, 3, 32, "affine", 8, 512),
+    "cifar10": _preset(32, 3, 32, "affine", 8, 512, shift=3),
     "imagenet32": _preset(32, 3, 48, "affine", 8, 512),
     "imagenet64": _preset(64, 4, 48, "affine", 8, 128),
     "lsun64": _preset(64, 3, 48, "affine", 8, 128),
     "celebahq256": _preset(256, 6, 32, "additive", 5, 40),
     "lsun96": _preset(96, 5, 64, "additive", 5, 280),
     "lsun128": _preset(128, 5, 64, "additive", 5, 160),
-    "cifar10-conditional": _preset(32, 3, 32, "additive", 5, 512),
-    "imagenet32-conditional": _preset(32, 3, 48, "additive", 5, 512),
+    "cifar10-conditional": _preset(32, 3, 32, "additive", 5, 512, shift=3, conditional=True),
+    "imagenet32-conditional": _preset(32, 3, 48, "additive", 5, 512, conditional=True),
 }
 """The published runs (paper, appendix; 512 hidden channels, learned top prior)."""
 
@@ -297,12 +315,17 @@ class TrainConfig:
     """Condition the model on the labels of the data."""
     flip: bool = False
     """Mirror every second training image, on average, left to right."""
+    shift: int = 0
+    """Move each training image by up to so many pixels in height and in width, edges repeated."""
     images: int = 1_000_000
     """Training images to see in all."""
     minutes: float | None = None
     """Stop training after so many minutes, if that comes before `images`."""
     batch_size: int = 16
-    """Images per optimiser step."""
+    """Images per optimiser step, of all processes together."""
+    accumulate: int = 1
+    """Parts in which a process computes its share of the batch, one after another, with the memory
+    of one part. The step is the same."""
     optimizer: Optimizer = "adamax"
     """`adamax` is the official choice."""
     lr: float = 5e-3
@@ -328,13 +351,16 @@ class TrainConfig:
     log_every: int = 20
     """Steps between two lines of metrics.jsonl."""
     validate_every: float = 60.0
-    """Seconds between two validations, sample sheets and checkpoints."""
+    """Seconds between two validations, sample sheets and checkpoints; each comes at the end too."""
     validation_images: int = 500
     """Held-out images of each validation."""
+    keep: int = 2
+    """Newest checkpoints that stay, beside the best model."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        for name in ("images", "batch_size", "log_every", "validation_images"):
+        counts = ("images", "batch_size", "accumulate", "log_every", "validation_images", "keep")
+        for name in counts:
             _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}: give at least 1.")
         for name in ("lr", "clip", "validate_every"):
             _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}: give more than 0.")
@@ -342,7 +368,8 @@ class TrainConfig:
             self.minutes is None or self.minutes > 0,
             f"minutes is {self.minutes}: give more than 0.",
         )
-        _require(self.warmup_images >= 0, f"warmup_images is {self.warmup_images}: give 0 or more.")
+        for name in ("warmup_images", "shift"):
+            _require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}: give 0 or more.")
         _require(0.0 <= self.ema < 1.0, f"ema is {self.ema}: give 0 up to, but below, 1.")
         for name, choices in (
             ("optimizer", Optimizer),
@@ -360,6 +387,54 @@ class TrainConfig:
                 "RealNVP's batch statistics cannot be recovered from its output: "
                 "train with memory stored.",
             )
+
+
+def preset_config(name: str, *, batch_size: int | None = None, processes: int = 1) -> TrainConfig:
+    """The run that a preset names.
+
+    Each process computes its share of the batch in parts of the size that the published run gave
+    to one device (`accumulate`), so that any number of devices makes the published step.
+
+    Args:
+        name: of the preset.
+        batch_size: another total batch; the published rate is scaled to it (`scaled_lr`).
+        processes: that share a batch.
+
+    Raises:
+        InputError: there is no such preset.
+    """
+    _require(name in PRESETS, f"There is no preset {name!r}: choose one of {', '.join(PRESETS)}.")
+    preset = PRESETS[name]
+    batch = batch_size or preset.batch_size
+    share = max(1, batch // processes)
+    return TrainConfig(
+        data=DataConfig(size=preset.size),
+        model=preset.model,
+        conditional=preset.conditional,
+        shift=preset.shift,
+        batch_size=batch,
+        accumulate=next(
+            n for n in range(1, share + 1) if share % n == 0 and share // n <= preset.part_size
+        ),
+        lr=scaled_lr(PUBLISHED_LR, batch, preset.batch_size),
+        warmup_images=500_000,
+        decay="constant",
+    )
+
+
+PUBLISHED_LR = 1e-3
+"""Of every preset, at its own batch size."""
+
+
+def scaled_lr(lr: float, batch_size: int, reference: int) -> float:
+    """lr·√(batch_size / reference), for optimisers of the Adam family, Adamax among them.
+
+    Their step has the length of the rate whatever the gradient's; the noise in its direction
+    falls with the square root of the batch.
+
+    Source: Malladi et al. 2022, "On the SDEs and scaling rules for adaptive gradient algorithms".
+    """
+    return lr * math.sqrt(batch_size / reference)
 
 
 FAMILIES: dict[str, TrainConfig] = {

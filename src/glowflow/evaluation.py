@@ -1,4 +1,4 @@
-"""How good a model is: bits per dimension beside baselines, the round trip, nearest images."""
+"""How good a model is: bits/dim beside baselines, accuracies, the round trip, nearest images."""
 
 import math
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
@@ -17,7 +18,10 @@ from .baselines import Baseline, gaussian, independent_pixels, mean_and_error, p
 from .data import ImageData
 from .errors import InputError
 from .flow import ImageFlow
+from .glow import Glow
 from .likelihood import dequantize, quantize
+from .priors import check_labels, standard_normal_log_prob
+from .published import published
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,18 @@ class Evaluation:
     draws: int
     """Dequantisation noise draws per image; 0 for float data, whose figure is differential."""
     bits: int | None
+    dataset: str
+    """The published data set that the images are, as in `Splits.dataset`; empty for others."""
     baselines: tuple[Baseline, ...]
     """The same images, by simpler models and by codecs."""
+    published: tuple[Baseline, ...]
+    """Published figures for the same data set, release and bits; empty where there are none."""
+    bayes_accuracy: float | None
+    """Share of the images whose label is argmax_y log p(x | y) + log p(y), p(y) the share of the
+    training images; None without classes."""
+    classifier_accuracy: float | None
+    """Share of the images whose label has the largest logit of the classifier; None without
+    classes."""
     bytes_compared: int
     """Bytes of all images, encoded and decoded; 0 for float data."""
     bytes_changed: int
@@ -56,13 +70,15 @@ def evaluate(
     limit: int | None = None,
     batch_size: int = 50,
     seed: int = 0,
+    dataset: str = "",
     progress: bool = True,
 ) -> Evaluation:
-    """Bits/dim, its baselines and the round trip, all on the same images.
+    """Bits/dim, its baselines, accuracies and the round trip, all on the same images.
 
     The figure is an upper bound on −log₂ P(image) / D by uniform dequantisation: the mean of
     `draws` noise draws. The noise of an image depends on the seed, the draw and its index alone.
-    The round trip encodes the centre of each byte's bin.
+    The round trip encodes the centre of each byte's bin. With classes the figure is that of the
+    true label; accuracies are of log-likelihoods and logits averaged over the draws.
 
     Args:
         model: in eval mode.
@@ -72,10 +88,12 @@ def evaluate(
         limit: score so many images at most, evenly spread.
         batch_size: images at once; does not change the figures beyond float rounding.
         seed: of the noise.
+        dataset: `Splits.dataset`, if the images are its test: chooses the published figures.
         progress: show a bar on stderr.
 
     Raises:
-        InputError: the images do not fit the model, or draws or limit is below 1.
+        InputError: the images do not fit the model, labels are missing, or draws or limit is below
+            1.
     """
     if draws < 1 or (limit is not None and limit < 1):
         raise InputError(f"draws is {draws} and limit {limit}: give at least 1 of each.")
@@ -86,20 +104,25 @@ def evaluate(
     count = min(len(data), limit or len(data))
     chosen = np.linspace(0, len(data) - 1, count).round().astype(int)
     draws = draws if bits is not None else 1
+    prior = _class_prior(model, train)
     figures, errors, changed = [], [0.0], []
+    right = torch.zeros(2, dtype=torch.int64)
     batch_starts = range(0, count, batch_size)
     for start in track(
         batch_starts, "evaluating", disable=not progress, console=Console(stderr=True)
     ):
         indices = chosen[start : start + batch_size]
         images, labels = _take(model, data, indices)
-        total = np.zeros(len(indices))
+        scores = []
         for draw in range(draws):
             x = images if bits is None else _with_noise(images, bits, (seed, draw), indices)
-            log_prob = model.log_prob(x.to(model.device, model.dtype), labels).double().cpu()
-            total += log_prob.numpy()
+            scores.append(_scores(model, x.to(model.device, model.dtype), labels))
+        log_prob, by_class = (torch.stack(part).mean(0) for part in zip(*scores, strict=True))
         dims = math.prod(model.config.image_shape)
-        figures.append(-total / draws / (dims * math.log(2)) + (bits or 0))
+        figures.append(-log_prob.numpy() / (dims * math.log(2)) + (bits or 0))
+        if labels is not None:
+            by_class[0] += prior
+            right += (by_class.argmax(2) == labels.cpu()).sum(1)
         x, decoded = round_trip(model, images, labels)
         errors.append(float((decoded - x).abs().max()))
         if bits is not None:
@@ -108,18 +131,23 @@ def evaluate(
     per_image = torch.cat(changed) if changed else torch.zeros(0, dtype=torch.int64)
     mean, standard_error = mean_and_error(np.concatenate(figures))
     scored = data.images[chosen]
+    accuracies = (right / count).tolist() if model.config.classes else (None, None)
     return Evaluation(
         mean=mean,
         standard_error=standard_error,
         images=count,
         draws=draws if bits is not None else 0,
         bits=bits,
+        dataset=dataset,
         baselines=(
             independent_pixels(train.images, scored, bits),
             gaussian(train.images, scored, bits, seed=seed),
             png(scored, bits),
             webp(scored, bits),
         ),
+        published=published(dataset, bits, model.config.classes),
+        bayes_accuracy=accuracies[0],
+        classifier_accuracy=accuracies[1],
         bytes_compared=scored.size if bits is not None else 0,
         bytes_changed=int(per_image.sum()),
         images_unchanged=int((per_image == 0).sum()),
@@ -127,11 +155,37 @@ def evaluate(
     )
 
 
+def log_prob_by_class(
+    model: Glow, x: Float[Tensor, "batch channels height width"]
+) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, "batch classes"]]:
+    """log p(x | y) in nats for every class y, and the classifier's logits, in one pass.
+
+    Only the prior of the last level's z knows the class: log p(x | y) = log p(z | y) + the rest.
+
+    Raises:
+        InputError: the model has no classes.
+    """
+    if model.classifier is None:
+        raise InputError("This model has no classes: make one with `classes` above 0.")
+    labels = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+    (*latents, eps), log_det = model(x, labels)
+    z, undone = model.top.inverse(eps, labels)
+    rest = log_det + undone
+    by_class = []
+    for label in range(model.config.classes):
+        eps, by_top = model.top(z, labels + label)
+        by_class.append(standard_normal_log_prob((*latents, eps)) + by_top + rest)
+    return torch.stack(by_class, dim=1), model.classifier(z.mean(dim=(2, 3)))
+
+
 def table(evaluation: Evaluation) -> Table:
-    """The model among its baselines, best first, for the terminal."""
+    """The model among its baselines and published figures, best first, for the terminal."""
     unit = "differential " if evaluation.bits is None else ""
     shown = Table(
-        title=f"{unit}bits/dim of {evaluation.images} held-out images", title_justify="left"
+        title=f"{unit}bits/dim of {evaluation.images} held-out images",
+        title_justify="left",
+        caption="\n".join(remarks(evaluation)) or None,
+        caption_justify="left",
     )
     for column, justify in (("", "left"), ("bits/dim", "right"), ("±", "right"), ("", "left")):
         shown.add_column(column, justify=justify)  # type: ignore[arg-type]
@@ -147,13 +201,35 @@ MODEL = "This model"
 
 
 def ranked(evaluation: Evaluation) -> list[Baseline]:
-    """The model and its baselines, lowest bits/dim first, what does not apply last."""
+    """The model, its baselines and published figures, best first, what does not apply last."""
     draws = f"{evaluation.draws} noise draw{'s' if evaluation.draws != 1 else ''} per image"
     note = draws if evaluation.bits is not None else "float data: depends on the unit"
     own = Baseline(MODEL, evaluation.mean, evaluation.standard_error, note)
     return sorted(
-        (own, *evaluation.baselines), key=lambda b: math.inf if b.mean is None else b.mean
+        (own, *evaluation.baselines, *evaluation.published),
+        key=lambda b: math.inf if b.mean is None else b.mean,
     )
+
+
+def remarks(evaluation: Evaluation) -> list[str]:
+    """In words: what the data were read as, and how many classes are found."""
+    said = []
+    if evaluation.dataset:
+        given = "" if evaluation.bayes_accuracy is None else " given the class"
+        found = (
+            "published figures for the same are"
+            if evaluation.published
+            else "no published figure is"
+        )
+        said.append(
+            f"Read as {evaluation.dataset}, {evaluation.bits} bits{given}: {found} set beside it."
+        )
+    if evaluation.bayes_accuracy is not None and evaluation.classifier_accuracy is not None:
+        said.append(
+            f"Right class: {evaluation.bayes_accuracy:.1%} by Bayes' rule on the likelihoods, "
+            f"{evaluation.classifier_accuracy:.1%} by the classifier."
+        )
+    return said
 
 
 def figure(evaluation: Evaluation) -> str:
@@ -215,9 +291,33 @@ def _take(
     images = torch.from_numpy(data.images[indices])
     if not model.config.classes:
         return images, None
+    return images, _labels(model, data, indices).to(model.device)
+
+
+def _labels(model: ImageFlow, data: ImageData, indices: NDArray[np.int64]) -> Tensor:
     if data.labels is None:
         raise InputError("The model has classes, and the data have no labels: give labelled data.")
-    return images, torch.from_numpy(data.labels[indices]).to(model.device)
+    labels = torch.from_numpy(data.labels[indices])
+    return check_labels(labels, len(indices), model.config.classes)
+
+
+def _class_prior(model: ImageFlow, train: ImageData) -> Tensor:
+    """log p(y) (classes,): the shares of the training images; empty without classes."""
+    if not (classes := model.config.classes):
+        return torch.zeros(0)
+    labels = _labels(model, train, np.arange(len(train)))
+    return (torch.bincount(labels, minlength=classes) / len(labels)).log()
+
+
+def _scores(model: ImageFlow, x: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+    """log p(x) or log p(x | label) (batch,), and what says the class (2, batch, classes).
+
+    The latter is log p(x | y) and the classifier's logits. Both are float64 on the CPU.
+    """
+    if labels is None or not isinstance(model, Glow):
+        return model.log_prob(x).cpu().double(), torch.zeros(2, len(x), 0)
+    both = torch.stack(log_prob_by_class(model, x)).cpu().double()
+    return both[0].gather(1, labels.cpu()[:, None])[:, 0], both
 
 
 def _with_noise(

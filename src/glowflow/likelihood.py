@@ -1,6 +1,7 @@
 """From bytes to densities and back: dequantisation, and bits per dimension."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, UInt8
@@ -76,3 +77,22 @@ def bits_per_dim(
     """
     nats_per_bit = dimensions * math.log(2)
     return torch.neg(log_prob) / nats_per_bit + (bits or 0)
+
+
+def importance_weighted(
+    log_probs: Float[Tensor, "draws batch"], counts: Sequence[int]
+) -> Float[Tensor, "counts batch"]:
+    """log (1/K) Σ_{k ≤ K} p(x + u_k) for each K of `counts`, in nats, float64.
+
+    In expectation it rises with K towards log E_u p(x + u) = log P(x) + D·log 2^n and never passes
+    it (Jensen), so that its `bits_per_dim` falls towards −log₂ P(x) / D. K = 1 is uniform
+    dequantisation. Each K uses the first K draws.
+
+    Source: Burda et al. 2016, "Importance weighted autoencoders", theorem 1.
+
+    Args:
+        log_probs: log p(x + u_k) in nats, the u_k independent and uniform in x's bin.
+        counts: each K, from 1 to the number of draws.
+    """
+    running = torch.logcumsumexp(log_probs.double(), dim=0)
+    return torch.stack([running[count - 1] - math.log(count) for count in counts])

@@ -20,7 +20,8 @@ def make_model(config: GlowConfig | RealNVPConfig) -> ImageFlow:
 
 
 def load_model(source: str | Path, *, device: str | torch.device = "cpu") -> ImageFlow:
-    """Read a model of whatever kind from a folder or a Hugging Face hub id; in eval mode.
+    """Read a model of whatever kind from a folder, a Hugging Face hub id, or by the name of one
+    that is shipped; in eval mode.
 
     Raises:
         CheckpointError: nothing is there, it is damaged, or its kind is unknown.

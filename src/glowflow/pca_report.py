@@ -21,14 +21,21 @@ THUMBNAIL = 64
 SPRITE_COLUMNS = 25
 
 MORE_STYLE = """
-#plot { width: 100%; height: auto; border: 1px solid var(--line); border-radius: .5rem; }
+#plot { display: block; width: 100%; border: 1px solid var(--line); border-radius: .5rem; }
 #plot circle { stroke: #fff8; stroke-width: .4; cursor: crosshair; }
 #plot text { font-size: 11px; fill: currentColor; }
 #tip { position: fixed; display: none; pointer-events: none; background: #fff; color: #222;
        padding: .4rem; border-radius: .4rem; box-shadow: 0 2px 10px #0006; font-size: .75rem;
        max-width: 13rem; z-index: 2; }
 #tip div { image-rendering: auto; margin-bottom: .2rem; }
-select { font: inherit; margin-right: 1rem; } label { white-space: nowrap; }
+.controls { display: flex; flex-wrap: wrap; gap: .4rem 1.2rem; margin: 1rem 0; }
+select { font: inherit; max-width: 16rem; } label { white-space: nowrap; }
+.readouts table { width: auto; } .readouts th { white-space: nowrap; }
+.readouts td:first-child, .readouts td:last-child { min-width: 0; }
+.readouts td, .readouts th { padding-right: 1.2rem; }
+@media (max-width: 30rem) {
+  .readouts table { font-size: .78rem; } .readouts td, .readouts th { padding-right: .5rem; }
+}
 td.best { font-weight: 600; color: var(--accent); }
 """
 
@@ -49,7 +56,9 @@ function axes() {
 }
 function draw() {
   const level = D.levels[at('level').value], X = +at('x').value, Y = +at('y').value;
-  const a = +at('attribute').value - 1, W = 760, H = 460, P = 30;
+  const a = +at('attribute').value - 1;
+  const W = plot.clientWidth, H = Math.max(320, Math.round(0.6 * W)), P = 30;
+  plot.setAttribute('viewBox', `0 0 ${W} ${H}`);
   const xs = level.points.map(p => p[X]), ys = level.points.map(p => p[Y]);
   const scale = (v, lo, hi, from, to) => from + (v - lo) / (hi - lo || 1) * (to - from);
   const range = v => [Math.min(...v), Math.max(...v)];
@@ -80,8 +89,10 @@ plot.addEventListener('mousemove', event => {
     backgroundPosition: `-${c * w * z}px -${r * h * z}px` });
   tip.lastChild.textContent =
     D.attributes.filter(a => +a.true[i]).map(a => a.name).join(', ') || D.names[i] || '';
-  Object.assign(tip.style, { display: 'block',
-    left: Math.min(event.clientX + 14, innerWidth - 220) + 'px', top: event.clientY + 14 + 'px' });
+  tip.style.display = 'block';
+  const inside = (at, size, all) => Math.max(0, Math.min(at + 14, all - size - 8)) + 'px';
+  Object.assign(tip.style, { left: inside(event.clientX, tip.offsetWidth, innerWidth),
+    top: inside(event.clientY, tip.offsetHeight, innerHeight) });
 });
 plot.addEventListener('mouseleave', () => tip.style.display = 'none');
 fill('level', D.levels.map((l, i) => `level ${i + 1} of ${D.levels.length}, ${l.shape}`),
@@ -90,6 +101,7 @@ fill('attribute', ['none', ...D.attributes.map(a => a.name)], 1);
 axes(); draw();
 at('level').onchange = () => { axes(); draw(); };
 for (const id of ['x', 'y', 'attribute']) at(id).onchange = draw;
+onresize = draw;
 """
 
 
@@ -149,10 +161,10 @@ def write_pca_report(
         f"<p>{escape(source)}<br>Axes of the whitened latents, fitted to {found.fitted:,} training "
         f"images.</p>",
         "<h2>Held-out images on two axes</h2>",
-        "<p><label>Level <select id=level></select></label> <label>across <select id=x></select>"
-        "</label> <label>up <select id=y></select></label> <label>colour "
-        "<select id=attribute></select></label></p>",
-        "<svg id=plot viewBox='0 0 760 460' role=img aria-label='scatter plot'></svg>",
+        "<div class=controls><label>Level <select id=level></select></label> <label>across "
+        "<select id=x></select></label> <label>up <select id=y></select></label> <label>colour "
+        "<select id=attribute></select></label></div>",
+        "<svg id=plot role=img aria-label='scatter plot'></svg>",
         f"<p class=quiet><span id=key></span> {shown:,} images; point at one to see it.</p>",
         "<div id=tip></div>",
         f'<img id=sprite alt="" hidden src="data:image/webp;base64,{sprite}">',
@@ -201,7 +213,7 @@ def _readouts(found: LatentPCA) -> str:
         f"side: linear discriminants fitted to {found.fitted:,} training images, thresholds chosen "
         f"on {found.chosen_on:,} validation images. The best level of an attribute is marked where "
         "it is above the majority.</p>"
-        f"<div class=wide><table><tr>{head}</tr>{''.join(lines)}</table></div>{refused}"
+        f"<div class='wide readouts'><table><tr>{head}</tr>{''.join(lines)}</table></div>{refused}"
     )
 
 

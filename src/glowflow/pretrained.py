@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,8 @@ from .errors import CheckpointError, InputError
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 FORMAT = 1
+SHIPPED = Path(str(files("glowflow"))) / "pretrained_models"
+"""Folders of models that come with the package, found by their names."""
 
 Config = TypeVar("Config")
 
@@ -38,12 +41,12 @@ def save_pretrained(folder: Path, model_type: str, config: Any, state: dict[str,
 def load_pretrained(
     source: str | Path, model_type: str, config_class: type[Config]
 ) -> tuple[Config, dict[str, Tensor]]:
-    """Read the configuration and the weights from a folder or a hub id.
+    """Read the configuration and the weights from wherever `locate` finds them.
 
     Raises:
         CheckpointError: nothing is there, it is damaged, or it is another kind of model.
     """
-    config_path, weights_path = _locate(source, CONFIG_FILE), _locate(source, WEIGHTS_FILE)
+    config_path, weights_path = locate(source, CONFIG_FILE), locate(source, WEIGHTS_FILE)
     fields = _read_fields(config_path)
     found = fields.pop("model_type", None)
     if found != model_type:
@@ -64,12 +67,12 @@ def load_pretrained(
 
 
 def read_model_type(source: str | Path) -> str | None:
-    """Which kind of model a folder or a hub id holds.
+    """Which kind of model is found where `locate` looks.
 
     Raises:
         CheckpointError: there is no configuration, or it is not JSON.
     """
-    found = _read_fields(_locate(source, CONFIG_FILE)).get("model_type")
+    found = _read_fields(locate(source, CONFIG_FILE)).get("model_type")
     return found if isinstance(found, str) else None
 
 
@@ -109,16 +112,17 @@ def check_state(own: dict[str, Tensor], given: dict[str, Tensor], source: str) -
         raise CheckpointError(f"{source} has a weight {min(extra)} too many: {different}.")
 
 
-def _read_fields(path: Path) -> dict[str, Any]:
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"Cannot read {path}: it is not JSON ({error}).") from error
-    return fields if isinstance(fields, dict) else {}
+def locate(source: str | Path, name: str) -> Path:
+    """The file `name` of a model: of a folder, of a model that is shipped, or of the hub.
 
+    A folder goes before a shipped model of the same name.
 
-def _locate(source: str | Path, name: str) -> Path:
+    Raises:
+        CheckpointError: there is no such model, or it has no such file.
+    """
     folder = Path(source)
+    if not folder.is_dir() and str(source) in shipped_models():
+        folder = SHIPPED / source
     if folder.is_dir():
         if (folder / name).is_file():
             return folder / name
@@ -128,7 +132,8 @@ def _locate(source: str | Path, name: str) -> Path:
     is_hub_id = str(source).count("/") == 1 and not str(source).startswith((".", "/", "~"))
     if not is_hub_id:
         raise CheckpointError(
-            f"There is no model at {source}: give a run's folder or a hub id organisation/name."
+            f"There is no model at {source}: give a run's folder, a hub id organisation/name, or "
+            f"a model that is shipped ({', '.join(shipped_models())})."
         )
     try:
         return Path(hf_hub_download(str(source), name))
@@ -137,3 +142,16 @@ def _locate(source: str | Path, name: str) -> Path:
             f"There is no folder {source}, and the hub did not give a model of that name "
             f"({type(error).__name__})."
         ) from error
+
+
+def shipped_models() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{CONFIG_FILE}"))
+
+
+def _read_fields(path: Path) -> dict[str, Any]:
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"Cannot read {path}: it is not JSON ({error}).") from error
+    return fields if isinstance(fields, dict) else {}

@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from .atomic import write_text
-from .evaluation import MODEL, Evaluation, figure, ranked, round_trip_sentence
+from .evaluation import MODEL, Evaluation, figure, ranked, remarks, round_trip_sentence
 from .pictures import loss_curve, png_bytes, rows
 
 STYLE = """
@@ -147,7 +147,8 @@ def _figures(evaluation: Evaluation) -> str:
             f'<td class=barcell><div class=bar style="width:{width:.1f}%"></div></td>'
             f"<td class=quiet>{escape(row.note)}</td></tr>"
         )
-    return f"<div class=wide><table>{''.join(lines)}</table></div>"
+    said = "".join(f"<p>{escape(remark)}</p>" for remark in remarks(evaluation))
+    return f"<div class=wide><table>{''.join(lines)}</table></div>{said}"
 
 
 def _skipped(skipped: Sequence[str]) -> str:

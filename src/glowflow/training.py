@@ -1,32 +1,34 @@
 """The training loop, in functions that a test can call."""
 
-import json
 import math
 import signal
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
 from jaxtyping import Float
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from .atomic import require_new, require_writable, write_text
-from .checkpoint import Checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
+from .atomic import remove_leftovers, require_new, require_writable, write_text
+from .bijections import BatchNorm
+from .checkpoint import (
+    Checkpoint,
+    best_so_far,
+    list_checkpoints,
+    load_checkpoint,
+    save_best,
+    save_checkpoint,
+)
 from .config import (
     GlowConfig,
     Precision,
@@ -37,15 +39,38 @@ from .config import (
     to_yaml,
 )
 from .data import ImageData, Splits, batches
+from .data.augmentation import flip_some, shift_some
 from .diagnosis import describe, find_nonfinite, find_nonfinite_gradient
 from .errors import CheckpointError, InputError, TrainingError
 from .flow import ImageFlow
 from .glow import Glow
 from .likelihood import bits_per_dim
+from .metrics import Metrics, Window, keep_metrics_until, training_bar, write_metrics
+from .metrics import read_metrics as read_metrics
 from .models import make_model
+from .optimization import (
+    can_compile,
+    choose_precision,
+    learning_rate,
+    make_average,
+    make_optimizer,
+)
+from .sharding import (
+    add_up,
+    copy_from_first,
+    first,
+    gather_in_order,
+    join,
+    largest,
+    mean,
+    my_share,
+    no_survivors,
+    process,
+    processes,
+    together,
+)
 
 CONFIG_FILE = "train.yaml"
-METRICS_FILE = "metrics.jsonl"
 
 
 @dataclass(frozen=True)
@@ -59,20 +84,12 @@ class Trained:
     images: int
     seconds: float
     interrupted: bool
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """One line of metrics.jsonl; bits/dim are means since the line before."""
-
-    step: int
-    images: int
-    seconds: float
-    bits_per_dim: float | None = None
-    grad_norm: float | None = None
-    lr: float | None = None
-    images_per_second: float | None = None
-    valid_bits_per_dim: float | None = None
+    valid_bits_per_dim: float
+    """Of `model`."""
+    valid_bits_per_dim_last: float
+    """Of the last weights."""
+    best: float
+    """Of the model in `best/`."""
 
 
 class Objective(nn.Module):
@@ -103,102 +120,34 @@ class Objective(nn.Module):
         return bits + config.weight_classes * F.cross_entropy(logits, labels) / math.log(2), bits
 
 
-def learning_rate(config: TrainConfig, images: int, done: float) -> float:
-    """Linear warm-up in images, then the decay over the share `done` (0 to 1) of the run."""
-    warmup = min(1.0, images / config.warmup_images) if config.warmup_images else 1.0
-    match config.decay:
-        case "constant":
-            decay = 1.0
-        case "linear":
-            decay = 1.0 - done
-        case "cosine":
-            decay = 0.5 * (1.0 + math.cos(math.pi * done))
-    return config.lr * warmup * decay
-
-
-def make_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser that the configuration names, over all trainable weights."""
-    match config.optimizer:
-        case "adamax":
-            return torch.optim.Adamax(model.parameters(), lr=config.lr, foreach=True)
-        case "adam":
-            return torch.optim.Adam(model.parameters(), lr=config.lr, fused=True)
-        case "adamw":
-            return torch.optim.AdamW(model.parameters(), lr=config.lr, fused=True)
-
-
-def choose_precision(model: ImageFlow, precision: str) -> Precision:
-    """`float32` or `bf16`; for `auto`, what a coupling network's convolution is faster in."""
-    if precision != "auto":
-        return "bf16" if precision == "bf16" else "float32"
-    faster = bf16_is_faster(model.config.hidden_channels, model.device)
-    return "bf16" if faster else "float32"
-
-
-def bf16_is_faster(channels: int, device: torch.device, repeats: int = 5) -> bool:
-    """Measure whether a 1x1 convolution takes less than 0.8 of its float32 time in bfloat16."""
-
-    def seconds(dtype: torch.dtype) -> float:
-        x = torch.randn(16, 16, 16, channels, device=device, dtype=dtype).permute(0, 3, 1, 2)
-        weight = torch.randn(channels, channels, 1, 1, device=device, dtype=dtype)
-        best = math.inf
-        for _ in range(repeats):
-            start = time.perf_counter()
-            float(F.conv2d(x, weight)[0, 0, 0, 0])
-            best = min(best, time.perf_counter() - start)
-        return best
-
-    with torch.no_grad():
-        return seconds(torch.bfloat16) < 0.8 * seconds(torch.float32)
-
-
-def can_compile(device: torch.device) -> bool:
-    """Whether torch.compile works here; if not, say why on stderr."""
-    try:
-        torch.compile(lambda x: 2 * x + 1)(torch.ones(4, device=device))
-    except Exception as error:  # compilers fail in many ways
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        Console(stderr=True).print(
-            f"torch.compile does not work here, so the run goes on without it ({reason}).",
-            markup=False,
-        )
-        return False
-    return True
-
-
-def make_average(config: TrainConfig, model: nn.Module) -> AveragedModel:
-    """Moving average with decay min(ema, (1 + t)/(10 + t)) at step t, so that it starts fast.
-
-    The running statistics of batch normalisations are averaged with the weights that they are of.
-    """
-
-    def update(average: Any, current: Any, steps: Any) -> None:
-        decay = min(config.ema, (1 + float(steps)) / (10 + float(steps)))
-        if average[0].is_floating_point():
-            torch._foreach_lerp_(average, current, 1.0 - decay)
-        else:
-            torch._foreach_copy_(average, current)
-
-    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
-
-
 def initial_batch_size(config: GlowConfig | RealNVPConfig) -> int:
-    """Images of the data-dependent initialisation: 256 at 32x32, scaled by 32²/(height·width)."""
+    """Images of the data-dependent initialisation: 256 at 32x32, scaled by 32²/(height·width).
+
+    At most 256, at least 16.
+    """
     _, height, width = config.image_shape
-    return max(16, 256 * 32 * 32 // (height * width))
+    return min(256, max(16, 256 * 32 * 32 // (height * width)))
 
 
+@torch.no_grad()
 def validate(
     model: ImageFlow, data: ImageData, *, limit: int, batch_size: int, seed: int = 0
 ) -> float:
-    """Mean bits/dim of the first `limit` images, with one noise draw, the same at each call."""
+    """Mean bits/dim of the first `limit` images, with one noise draw, the same at each call.
+
+    Each process scores its share of the images.
+    """
     generator = torch.Generator().manual_seed(seed)
     chosen = data.part(0, limit)
-    total = 0.0
+    dimensions = math.prod(model.config.image_shape)
+    figures = []
     for images, labels in batches(chosen, batch_size, seed=seed, epoch=0, drop_last=False):
-        labels = labels if model.config.classes else None
-        total += float(model.bits_per_dim(images, labels, generator).sum())
-    return total / len(chosen)
+        x = my_share(model.to_float(images, generator=generator)).to(model.device)
+        labels = my_share(labels).to(model.device) if labels is not None else None
+        log_prob = model.log_prob(x, labels if model.config.classes else None) if len(x) else x
+        figures.append(gather_in_order(log_prob.flatten(), len(images)))
+    bits = bits_per_dim(torch.cat(figures).double(), dimensions, model.config.bits)
+    return float(bits.mean())
 
 
 def train(
@@ -214,29 +163,66 @@ def train(
     """Train a model on `splits.train` into the folder `run`.
 
     The folder gets `train.yaml`, `config.json` and `model.safetensors` (the averaged weights),
-    `metrics.jsonl` and `checkpoints/`. Ctrl-C or SIGTERM end the run after the current step, with
-    a checkpoint. With `resume` the newest checkpoint of `run` is gone on from, and the steps that
-    follow are those of a run that was never stopped.
+    `metrics.jsonl`, `checkpoints/`, and in `best/` the averaged weights with the lowest validation
+    bits/dim. Ctrl-C or SIGTERM end the run after the current step, with a checkpoint. With
+    `resume` the newest checkpoint of `run` is gone on from, and the steps that follow are those of
+    a run that was never stopped.
+
+    Where a launcher has started several processes, each calls this, and takes its share of every
+    batch; the run is that of one process, up to float rounding. Process 0 alone writes. RealNVP's
+    batch statistics are of one part of a batch, as `config.accumulate` and the processes cut it.
 
     Args:
         config: every hyperparameter; with `resume`, that of the run.
-        splits: the data.
+        splits: the data, the same in every process.
         run: the run's folder; empty or absent, unless `resume`.
         device: `cpu`, `cuda`, …; by default what Accelerate finds.
         resume: go on from a checkpoint.
-        on_validation: called with the averaged model and the number of images seen.
+        on_validation: called in process 0 with the averaged model and the number of images seen.
         progress: show a bar with bits/dim, images/s and the time left.
 
     Raises:
-        InputError: the data do not fit the model, or the folder is in use or not writable.
+        InputError: the data do not fit the model, the batch cannot be shared out, or the folder is
+            in use or not writable.
         CheckpointError: `resume`, and there is no usable checkpoint.
-        TrainingError: a value became NaN or infinite; the message names where.
+        TrainingError: a value became NaN or infinite, and the message names where; or another
+            process has ended.
     """
-    if not resume:
-        require_new(run)
+    join(device)
+    with no_survivors(), warnings.catch_warnings():
+        # Strides of 1x1 weights, which mean nothing, may differ from DDP's.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+        return _train(config, splits, run, device, resume, on_validation, progress)
+
+
+def _train(
+    config: TrainConfig,
+    splits: Splits,
+    run: Path,
+    device: str | None,
+    resume: bool,
+    on_validation: Callable[[ImageFlow, int], None] | None,
+    progress: bool,
+) -> Trained:
+    batch_size = min(config.batch_size, len(splits.train))
+
+    def look() -> None:
+        if not resume:
+            require_new(run)
+        check_shares(batch_size, config.accumulate)
+        model_config(config, splits)
+        require_writable(run)
+
+    first(look)
+    checksum = first(lambda: splits.checksum)
+    together(lambda: _require_same_data(splits, checksum))
     shape = model_config(config, splits)
-    require_writable(run)
-    accelerator = Accelerator(cpu=device == "cpu", device_placement=device is None)
+    accelerator = Accelerator(
+        cpu=device == "cpu",
+        device_placement=device is None,
+        mixed_precision="no",
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+    )
     target = torch.device(device) if device else accelerator.device
     torch.manual_seed(config.seed)
     model = make_model(shape).to(target)
@@ -244,54 +230,110 @@ def train(
     optimizer = make_optimizer(config, model)
     state = _State(run, config, model, average, optimizer)
     if resume:
-        state.restore(load_checkpoint(run))
+        first(lambda: remove_leftovers(run))
+        checkpoint = first(lambda: load_checkpoint(run))
+        together(lambda: state.restore(checkpoint))
     else:
-        write_text(run / CONFIG_FILE, to_yaml(config))
-        state.initialize(splits.train)
-        state.save()
-    _log_only_before(run, state.step)
+        first(lambda: write_text(run / CONFIG_FILE, to_yaml(config)))
+        first(lambda: state.initialize(splits.train))
+        state.copy_from_first()
+        first(state.save)
+    first(lambda: keep_metrics_until(run, state.step))
+    state.best = first(lambda: best_so_far(run))
 
-    state.precision = choose_precision(model, config.precision)
-    model.use(memory=config.memory, compile=config.compile and can_compile(target))
+    state.precision = first(lambda: choose_precision(model, config.precision))
+    compile = config.compile and first(lambda: can_compile(target))
+    model.use(memory=config.memory, compile=compile)
     state.go_on()
     objective = accelerator.prepare(Objective(model))
-    batch_size = min(config.batch_size, len(splits.train))
-    window = _Window(state.seconds)
+    window = state.window
     started = time.monotonic() - state.seconds
     validated = state.seconds
-    with _stop_signals() as stopped, _bar(progress, config, state) as show:
+    stop = False
+    visible = progress and process() == 0
+    with _stop_signals() as stopped, training_bar(visible) as show:
         for images, labels in _endless(splits.train, batch_size, config.seed, state.step):
             seen = state.step * batch_size
             done = max(
                 seen / config.images,
                 state.seconds / (60 * config.minutes) if config.minutes else 0.0,
             )
-            if done >= 1.0 or stopped():
+            if done >= 1.0 or stop:
                 break
             lr = learning_rate(config, seen + batch_size, done)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            generator = noise_for(config.seed, state.step, target)
-            x = model.to_float(images.to(target), generator=generator)
-            if config.flip:
-                x = flip_some(x, generator)
-            labels = labels.to(target) if model.config.classes and labels is not None else None
+            x = my_share(training_input(model, images.to(target), config, state.step))
+            has_labels = model.config.classes and labels is not None
+            labels = my_share(labels).to(target) if has_labels else None
             bits, norm = _step(accelerator, objective, optimizer, config, x, labels, state)
             if average is not None:
                 average.update_parameters(model)
             state.step += 1
-            state.seconds = time.monotonic() - started
+            seconds, told_to_stop = largest(time.monotonic() - started, float(stopped()))
+            state.seconds, stop = seconds, told_to_stop > 0
+            seen += batch_size
             window.add(bits, norm, batch_size)
             show(window, done)
             if state.step % config.log_every == 0:
-                _log(run, window.metrics(state, seen + batch_size, lr))
+                line = window.close(state.step, seen, state.seconds, lr)
+                first(partial(write_metrics, run, line))
             if state.seconds - validated >= config.validate_every:
                 validated = state.seconds
-                _validate(state, splits, seen + batch_size, on_validation)
-    state.seconds = time.monotonic() - started
+                _validate(state, splits, seen, on_validation)
     seen = state.step * batch_size
-    _validate(state, splits, seen, on_validation)
-    return Trained(state.averaged(), run, state.step, seen, state.seconds, stopped())
+    if state.figures is None or state.figures.step != state.step:
+        _validate(state, splits, seen, on_validation)
+    figures: Any = state.figures
+    last = figures.valid_bits_per_dim_last
+    return Trained(
+        state.averaged(),
+        run,
+        state.step,
+        seen,
+        state.seconds,
+        interrupted=stop,
+        valid_bits_per_dim=figures.valid_bits_per_dim,
+        valid_bits_per_dim_last=figures.valid_bits_per_dim if last is None else last,
+        best=state.best,
+    )
+
+
+def check_shares(batch_size: int, accumulate: int) -> None:
+    """Refuse a batch that does not divide.
+
+    Raises:
+        InputError: the parts would not be of one size.
+    """
+    parts = processes() * accumulate
+    if batch_size % parts:
+        raise InputError(
+            f"A batch of {batch_size} images does not divide into {parts} equal parts "
+            f"({processes()} processes, each computing its share in {accumulate}): "
+            f"give a batch_size that is a multiple of {parts}."
+        )
+
+
+def training_input(
+    model: ImageFlow, images: Tensor, config: TrainConfig, step: int
+) -> Float[Tensor, "batch channels height width"]:
+    """The whole batch of a step: shifted, dequantised, flipped.
+
+    What happens to an image depends on the seed, the step and its place in the batch alone.
+    """
+    generator = noise_for(config.seed, step, images.device)
+    if config.shift:
+        images = shift_some(images, config.shift, generator)
+    x = model.to_float(images, generator=generator)
+    return flip_some(x, generator) if config.flip else x
+
+
+def _require_same_data(splits: Splits, checksum: str) -> None:
+    if splits.checksum != checksum:
+        raise InputError(
+            f"Process {process()} has other images (SHA-256 {splits.checksum}) than process 0 "
+            f"({checksum}): give every machine the same data."
+        )
 
 
 def model_config(config: TrainConfig, splits: Splits) -> GlowConfig | RealNVPConfig:
@@ -329,25 +371,9 @@ def read_run_config(run: Path) -> TrainConfig:
     return from_yaml(TrainConfig, text, str(run / CONFIG_FILE))
 
 
-def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl."""
-    path = run / METRICS_FILE
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def noise_for(seed: int, step: int, device: torch.device) -> torch.Generator:
     """A generator that depends on the run's seed and the step alone."""
     return torch.Generator(device).manual_seed((seed * 1_000_003 + step + 1) % 2**63)
-
-
-def flip_some(
-    x: Float[Tensor, "batch channels height width"], generator: torch.Generator
-) -> Float[Tensor, "batch channels height width"]:
-    """Each image as it is or mirrored left to right, with equal chances."""
-    chosen = torch.rand(len(x), generator=generator, device=x.device) < 0.5
-    return torch.where(chosen[:, None, None, None], x.flip(-1), x)
 
 
 @dataclass
@@ -362,6 +388,10 @@ class _State:
     step: int = 0
     seconds: float = 0.0
     precision: Precision = "float32"
+    window: Window = field(default_factory=lambda: Window(0.0))
+    best: float = math.inf
+    figures: Metrics | None = None
+    """Of the newest validation."""
 
     def averaged(self) -> ImageFlow:
         """The model to show and save; in float32, until `go_on`."""
@@ -375,9 +405,13 @@ class _State:
 
     def initialize(self, data: ImageData) -> None:
         size = min(initial_batch_size(self.model.config), len(data))
-        first, _ = next(iter(batches(data, size, seed=self.config.seed, epoch=0)))
+        images, _ = next(iter(batches(data, size, seed=self.config.seed, epoch=0)))
         device = self.model.device
-        self.model.initialize(first.to(device), noise_for(self.config.seed, -1, device))
+        self.model.initialize(images.to(device), noise_for(self.config.seed, -1, device))
+
+    def copy_from_first(self) -> None:
+        """Process 0's weights, in the model and in its average."""
+        copy_from_first(self.model.state_dict().values())
         if self.average is not None:
             self.average.module.load_state_dict(self.model.state_dict())
 
@@ -389,22 +423,22 @@ class _State:
             self.average.n_averaged.fill_(checkpoint.step)
         self.optimizer.load_state_dict(checkpoint.optimizer)
         self.step, self.seconds = checkpoint.step, checkpoint.seconds
+        self.window = Window(**{"since": checkpoint.seconds, **checkpoint.window})
 
     def save(self) -> None:
         for name, weight in self.model.named_parameters():
             if not bool(torch.isfinite(weight).all()):
                 raise _stopped(f"the weight {describe(name)}", self)
         average = {} if self.average is None else self.average.module.state_dict()
-        save_checkpoint(
-            self.run,
-            Checkpoint(
-                self.step,
-                self.seconds,
-                self.model.state_dict(),
-                average,
-                self.optimizer.state_dict(),
-            ),
+        checkpoint = Checkpoint(
+            self.step,
+            self.seconds,
+            self.model.state_dict(),
+            average,
+            self.optimizer.state_dict(),
+            asdict(self.window),
         )
+        save_checkpoint(self.run, checkpoint, self.config.keep)
         self.averaged().save_pretrained(self.run)
         self.go_on()
 
@@ -418,19 +452,45 @@ def _step(
     labels: Tensor | None,
     state: _State,
 ) -> tuple[float, float]:
-    """One optimiser step; nothing is changed if a value is not finite."""
-    model = state.model
-    loss, bits = objective(x, labels)
-    if not math.isfinite(value := float(bits.detach())):
-        where = find_nonfinite(model, lambda: model(x, labels)) or "the log-likelihood"
-        raise _stopped(where, state)
+    """One optimiser step; no weight is changed if a value is not finite."""
+    model, parts = state.model, config.accumulate
     optimizer.zero_grad()
-    accelerator.backward(loss)
+    value = 0.0
+    for part in range(parts):
+        some = x[part::parts]
+        theirs = None if labels is None else labels[part::parts]
+        last = part == parts - 1
+        with nullcontext() if last else accelerator.no_sync(objective):
+            loss, bits = objective(some, theirs)
+            value += float(bits.detach()) / parts
+            if last or not math.isfinite(value):
+                break
+            accelerator.backward(loss / parts)
+    value = mean(value)
+    if not math.isfinite(value):
+        together(lambda: _stop_at(find_nonfinite(model, lambda: model(some, theirs)), state))
+        together(lambda: _stop_at("the log-likelihood", state))
+    accelerator.backward(loss / parts)
     norm = float(nn.utils.clip_grad_norm_(model.parameters(), config.clip))
     if not math.isfinite(norm):
-        raise _stopped(find_nonfinite_gradient(model) or "the gradient's norm", state)
+        together(lambda: _stop_at(find_nonfinite_gradient(model) or "the gradient's norm", state))
     optimizer.step()
+    _average_statistics(model)
     return value, norm
+
+
+def _average_statistics(model: ImageFlow) -> None:
+    """Give every process the mean of the running statistics of batch normalisations."""
+    if processes() > 1:
+        for module in model.modules():
+            if isinstance(module, BatchNorm):
+                for statistic in (module.mean, module.var):
+                    statistic.copy_(add_up(statistic) / processes())
+
+
+def _stop_at(where: str | None, state: _State) -> None:
+    if where is not None:
+        raise _stopped(where, state)
 
 
 def _stopped(where: str, state: _State) -> TrainingError:
@@ -448,28 +508,32 @@ def _validate(
     images: int,
     on_validation: Callable[[ImageFlow, int], None] | None,
 ) -> None:
-    state.save()
+    first(state.save)
+    limit = state.config.validation_images
     model = state.averaged()
-    bits = validate(model, splits.valid, limit=state.config.validation_images, batch_size=64)
-    _log(
-        state.run,
-        Metrics(state.step, images, round(state.seconds, 2), valid_bits_per_dim=bits),
+    bits = validate(model, splits.valid, limit=limit, batch_size=64)
+    last = None
+    if state.average is not None:
+        current = state.model.use(precision="float32").eval()
+        last = validate(current, splits.valid, limit=limit, batch_size=64)
+    figures = Metrics(
+        state.step,
+        images,
+        round(state.seconds, 2),
+        valid_bits_per_dim=bits,
+        valid_bits_per_dim_last=last,
     )
-    if on_validation is not None:
-        on_validation(model, images)
+
+    def leave() -> None:
+        if bits < state.best:
+            save_best(state.run, model, state.step, bits)
+        write_metrics(state.run, figures)
+        if on_validation is not None:
+            on_validation(model, images)
+
+    first(leave)
+    state.figures, state.best = figures, min(state.best, bits)
     state.go_on()
-
-
-def _log(run: Path, metrics: Metrics) -> None:
-    line = {name: value for name, value in asdict(metrics).items() if value is not None}
-    with (run / METRICS_FILE).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-
-
-def _log_only_before(run: Path, step: int) -> None:
-    """Drop the lines that the steps after the checkpoint will write again."""
-    lines = [line for line in read_metrics(run) if line["step"] <= step]
-    write_text(run / METRICS_FILE, "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def _endless(
@@ -479,67 +543,6 @@ def _endless(
     while True:
         yield from batches(data, batch_size, seed=seed, epoch=epoch, start=start, drop_last=True)
         epoch, start = epoch + 1, 0
-
-
-class _Window:
-    """Means since the last line of metrics.jsonl, and a smoothed figure for the bar."""
-
-    def __init__(self, seconds: float) -> None:
-        self.since = seconds
-        self.bits: list[float] = []
-        self.norms: list[float] = []
-        self.images = 0
-        self.smoothed: float | None = None
-        self.speed = 0.0
-
-    def add(self, bits: float, norm: float, images: int) -> None:
-        self.bits.append(bits)
-        self.norms.append(norm)
-        self.images += images
-        self.smoothed = bits if self.smoothed is None else 0.98 * self.smoothed + 0.02 * bits
-
-    def metrics(self, state: _State, images: int, lr: float) -> Metrics:
-        self.speed = self.images / max(state.seconds - self.since, 1e-9)
-        line = Metrics(
-            step=state.step,
-            images=images,
-            seconds=round(state.seconds, 2),
-            bits_per_dim=sum(self.bits) / len(self.bits),
-            grad_norm=sum(self.norms) / len(self.norms),
-            lr=lr,
-            images_per_second=round(self.speed, 2),
-        )
-        self.since, self.bits, self.norms, self.images = state.seconds, [], [], 0
-        return line
-
-
-@contextmanager
-def _bar(
-    visible: bool, config: TrainConfig, state: _State
-) -> Iterator[Callable[[_Window, float], None]]:
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[figures]}"),
-        TimeElapsedColumn(),
-    )
-    start = time.monotonic()
-    first = state.step
-    with Progress(*columns, console=Console(stderr=True), disable=not visible) as bar:
-        task = bar.add_task("training", total=1.0, figures="")
-        initial: list[float] = []
-
-        def show(window: _Window, done: float) -> None:
-            if not initial:
-                initial.append(done)
-            elapsed = time.monotonic() - start
-            rate = (done - initial[0]) / elapsed if state.step > first + 1 else 0.0
-            left = f"{(1 - done) / rate / 60:.1f} min left" if rate > 0 else ""
-            figures = f"{window.smoothed:.3f} bits/dim · {window.speed:.0f} images/s · {left}"
-            bar.update(task, completed=done, figures=figures)
-
-        yield show
 
 
 @contextmanager

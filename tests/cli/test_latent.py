@@ -1,14 +1,14 @@
 """`glow directions`, `edit`, `interpolate`, `pca`, and photographs, as a person calls them."""
 
+import io
 import json
-import os
-import subprocess
-import sys
+from contextlib import redirect_stderr, redirect_stdout
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_sample_image
 
 from glowflow import Glow, GlowConfig, InputError
 from glowflow.cli import main
@@ -34,20 +34,16 @@ def work(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def environment(work):
-    return {**os.environ, "GLOWFLOW_CACHE": str(work / "cache"), "COLUMNS": "200"}
-
-
-@pytest.fixture(scope="module")
-def glow(work, environment):
+def glow(work):
     def call(*arguments):
-        done = subprocess.run(
-            [sys.executable, "-m", "glowflow", *map(str, arguments), "--json"],
-            cwd=work, env=environment, capture_output=True, text=True, timeout=300,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("\n") == 1
-        return json.loads(done.stdout)
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.chdir(work)
+            patch.setenv("GLOWFLOW_CACHE", str(work / "cache"))
+            code = main([*map(str, arguments), "--json"])
+        assert code == 0, err.getvalue()
+        assert out.getvalue().count("\n") == 1
+        return json.loads(out.getvalue())
 
     return call
 
@@ -100,6 +96,7 @@ def test_several_attributes_at_once(glow, directions, work):
     assert facts["amounts"] == {"Smiling": 0.8, "Long_Hair": -0.5}
     assert 0 < facts["bytes_changed"] <= facts["bytes"] == 768
     assert 0 <= facts["bytes_not_returned"] <= facts["bytes"]
+    assert facts["bytes_not_returned_unrounded"] == 0
     before, after = picture(work, "a.png"), picture(work, "two", "pasted.png")
     changed = np.argwhere((before != after).any(axis=0))
     assert changed.min(0).tolist() >= [10, 2]
@@ -200,15 +197,54 @@ def test_reconstruct_pastes_the_photograph_unchanged(glow, run, work):
     assert np.array_equal(picture(work, "back", "pasted", "a.png"), picture(work, "a.png"))
 
 
-def test_align_brings_a_face_in(glow, run, work):
+@pytest.fixture(scope="module")
+def astronaut(work):
     pytest.importorskip("cv2")
     data = pytest.importorskip("skimage.data", reason="scikit-image has the photograph")
     Image.fromarray(data.astronaut()).save(work / "face.png")
+    return data.astronaut().transpose(2, 0, 1)
+
+
+def test_align_brings_a_face_in(glow, run, work, astronaut):
     glow("reconstruct", "face.png", "--model", run, "--align", "--out", "aligned")
     face = picture(work, "aligned", "face.png").mean(0)
     assert abs(face[8:].mean() - face[:, ::-1][8:].mean()) < 1e-9
     eyes, cheeks = face[7, [5, 10]], face[9, [5, 10]]
     assert (eyes < cheeks - 10).all()
+
+
+def test_an_edit_of_a_face_is_put_back_into_the_photograph(glow, directions, work, astronaut):
+    how = ["edit", "face.png", "--model", "run", "--directions", "d.safetensors", "--attribute",
+           "Smiling", "--align", "--paste"]  # fmt: skip
+    assert glow(*how, "--amount", 0, "--out", "face0")["bytes_changed"] == 0
+    assert np.array_equal(picture(work, "face0", "pasted.png"), astronaut)
+    assert glow(*how, "--amount", 0.8, "--out", "face8")["bytes_changed"] > 0
+    changed = np.argwhere((picture(work, "face8", "pasted.png") != astronaut).any(axis=0))
+    (top, left), (bottom, right) = changed.min(0), changed.max(0)
+    # The face is from 60 to 150 down and 180 to 265 across; its aligned square is 175 wide.
+    assert 5 < top < 60 and 150 < bottom < 200
+    assert 130 < left < 180 and 265 < right < 320
+
+
+@pytest.mark.parametrize(
+    ("name", "crop", "box"),
+    [("china", "center", (106, 0, 533, 427)), ("flower", "250,60,200", (250, 60, 450, 260))],
+)
+def test_photographs_are_cropped_and_pasted(glow, directions, work, name, crop, box):
+    photo = load_sample_image(f"{name}.jpg")
+    Image.fromarray(photo).save(work / f"{name}.png")
+    how = [f"{name}.png", "--model", "run", "--crop", crop, "--paste", "--out"]
+    assert glow("reconstruct", *how, f"{name}-back")["bytes_changed"] == 0
+    returned = picture(work, f"{name}-back", "pasted", f"{name}.png")
+    assert np.array_equal(returned, photo.transpose(2, 0, 1))
+    facts = glow("edit", *how, f"{name}-edit", "--directions", "d.safetensors", "--attribute",
+                 "Smiling", "--amount", 0.8)  # fmt: skip
+    assert facts["bytes_changed"] > 0
+    left, top, right, bottom = box
+    different = picture(work, f"{name}-edit", "pasted.png") != returned
+    assert different[:, top:bottom, left:right].any()
+    different[:, top:bottom, left:right] = False
+    assert not different.any()
 
 
 EDIT = ["edit", "a.png", "--model", "run", "--directions", "d.safetensors"]
@@ -278,10 +314,10 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_one_sentence(name, directions, work, environment, monkeypatch, capsys):
+def test_bad_input_is_one_sentence(name, directions, work, monkeypatch, capsys):
     arguments, message = BAD[name]
     monkeypatch.chdir(work)
-    monkeypatch.setenv("GLOWFLOW_CACHE", environment["GLOWFLOW_CACHE"])
+    monkeypatch.setenv("GLOWFLOW_CACHE", str(work / "cache"))
     before = results(work)
     code = main(arguments)
     shown = capsys.readouterr()

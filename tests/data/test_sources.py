@@ -100,6 +100,20 @@ class TestImageFiles:
         stretched = read_image(tmp_path / "a.png", (1, 4, 4), fit="stretch")
         assert stretched[0, 0].tolist() == [0, 170, 170, 0]
 
+    def test_pad_keeps_the_pixels_in_the_middle_of_black(self, tmp_path):
+        image = picture(6, 4)
+        image.save(tmp_path / "a.png")
+        padded = read_image(tmp_path / "a.png", (3, 8, 8), fit="pad")
+        inside = padded[:, 2:6, 1:7]
+        assert np.array_equal(inside, np.asarray(image).transpose(2, 0, 1))
+        assert padded.astype(int).sum() == inside.astype(int).sum()
+
+    def test_pad_shrinks_what_does_not_fit(self, tmp_path):
+        Image.new("L", (12, 4), 255).save(tmp_path / "a.png")
+        padded = read_image(tmp_path / "a.png", (1, 6, 6), fit="pad")
+        assert (padded[0, 2:4] == 255).all()
+        assert padded.astype(int).sum() == 2 * 6 * 255
+
     def test_too_small(self, tmp_path):
         picture(6, 8).save(tmp_path / "a.png")
         with pytest.raises(InputError, match="8x6, smaller than the 8x8"):

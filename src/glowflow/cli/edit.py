@@ -1,7 +1,7 @@
 """`glow edit`: move a photograph along attributes, draw a level anew, or change its class."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,17 +12,19 @@ import tyro
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import CheckpointError, InputError
 from ..flow import ImageFlow, Latents
 from ..latent import edit, load_directions, resample_level
 from ..likelihood import bits_per_dim
 from ..models import load_model
 from ..pictures import rows, save_png, to_pil
+from ..pretrained import locate
 from .options import CommonOptions, Outcome, check_device
 from .photos import Photo, PhotoOptions, as_the_model_sees, label_of, read_photos
 from .ranges import numbers
 from .results import new_folder, write_json
 
+DIRECTIONS_FILE = "directions.safetensors"
 STRIP = "-1:1:0.5"
 """Amounts that are shown of each attribute."""
 
@@ -32,9 +34,10 @@ class Options(PhotoOptions, CommonOptions):
     image: Annotated[Path, tyro.conf.Positional]
     """Image file."""
     model: str
-    """Folder of a run or of a saved model, or a Hugging Face hub id."""
+    """Folder of a run or of a saved model, a Hugging Face hub id, or demo-faces, which is
+    shipped."""
     directions: Path | None = None
-    """File of glow directions."""
+    """File of glow directions; by default directions.safetensors beside the model."""
     attribute: tuple[str, ...] = ()
     """Attributes to move along, all at once."""
     amount: tuple[float, ...] = ()
@@ -65,8 +68,9 @@ def run(options: Options) -> Outcome:
     amounts = _check(options)
     model = load_model(options.model, device=device)
     named: dict[str, Latents] = {}
-    if options.directions is not None:
-        named = _named(options, load_directions(options.directions, model).latents)
+    if options.attribute or options.all:
+        path = options.directions or _beside(options.model)
+        named = _named(options, path, load_directions(path, model).latents)
     (photo,) = read_photos((options.image,), model, options)
     come_from = label_of(model, options.label, 1, "--class")
     go_to = come_from
@@ -102,8 +106,6 @@ def _check(options: Options) -> list[float]:
         raise InputError(f"count is {options.count}: draw each level at least once.")
     if not options.temperature >= 0:
         raise InputError(f"temperature is {options.temperature}: give 0 or more.")
-    if moves and options.directions is None:
-        raise InputError("Attributes need their directions: give --directions, of glow directions.")
     if options.all and (options.attribute or options.amount):
         raise InputError("Give --all or --attribute with --amount, not both.")
     strips = options.all or options.amounts is not None
@@ -121,14 +123,23 @@ def _check(options: Options) -> list[float]:
     return numbers(options.amounts or STRIP, "--amounts") if strips else []
 
 
-def _named(options: Options, found: Any) -> dict[str, Latents]:
+def _beside(model: str) -> Path:
+    """The directions that are kept with a model."""
+    try:
+        return locate(model, DIRECTIONS_FILE)
+    except CheckpointError as error:
+        raise InputError(
+            f"There is no {DIRECTIONS_FILE} with {model}: make the directions with glow "
+            "directions, and give --directions."
+        ) from error
+
+
+def _named(options: Options, path: Path, found: Mapping[str, Latents]) -> dict[str, Latents]:
     if options.all:
         return dict(found)
     for name in options.attribute:
         if name not in found:
-            raise InputError(
-                f"{options.directions} has no direction {name!r}: choose among {', '.join(found)}."
-            )
+            raise InputError(f"{path} has no direction {name!r}: choose among {', '.join(found)}.")
     return {name: found[name] for name in options.attribute}
 
 
@@ -209,18 +220,26 @@ def _single(
         "values_clipped": int(((y < -0.5) | (y >= 0.5)).sum()),
         "bytes_not_returned": None,
         "largest_difference": None,
+        "bytes_not_returned_unrounded": None,
     }
     back = ""
     if options.temperature == 1:
-        again = model.encode(model.to_float(edited, noise="center"), go_to)
-        opposite = edit(again, directions, [-a for a in options.amount])
-        returned = model.to_images(model.decode(opposite, come_from))
-        difference = (returned.int() - seen.int()).abs()
-        different, largest = int((difference > 0).sum()), int(difference.max())
+
+        def opposite(edited_x: Tensor) -> Tensor:
+            again = model.encode(edited_x, go_to)
+            returned = model.decode(
+                edit(again, directions, [-a for a in options.amount]), come_from
+            )
+            return (model.to_images(returned).int() - seen.int()).abs()
+
+        rounded, unrounded = opposite(model.to_float(edited, noise="center")), opposite(y)
+        different, largest = int((rounded > 0).sum()), int(rounded.max())
         facts["bytes_not_returned"], facts["largest_difference"] = different, largest
+        facts["bytes_not_returned_unrounded"] = int((unrounded > 0).sum())
         back = (
             f"; {different:,} of {seen.numel():,} bytes differ, by {largest} at most, after the "
-            "opposite edit"
+            "opposite edit of the edited picture, "
+            f"{facts['bytes_not_returned_unrounded']:,} before it is rounded to bytes"
             if different
             else "; the opposite edit returns every byte"
         )

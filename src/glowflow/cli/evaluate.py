@@ -19,7 +19,8 @@ DATA_FIRST = True
 @dataclass(frozen=True, kw_only=True)
 class Options(CommonOptions):
     model: str
-    """Folder of a run or of a saved model, or a Hugging Face hub id."""
+    """Folder of a run or of a saved model, a Hugging Face hub id, or demo-faces, which is
+    shipped."""
     data: str | None = None
     """What to score: faces, digits, a folder, an array; by default the data of the run."""
     split: Literal["test", "valid", "train"] = "test"
@@ -56,6 +57,7 @@ def run(options: Options) -> Outcome:
         draws=options.draws,
         limit=options.images,
         seed=options.seed,
+        dataset=splits.dataset if options.split == "test" else "",
         progress=not options.json,
     )
     facts: dict[str, object] = {

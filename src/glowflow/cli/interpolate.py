@@ -28,7 +28,8 @@ class Options(PhotoOptions, CommonOptions):
     second: Annotated[Path, tyro.conf.Positional]
     """Image file."""
     model: str
-    """Folder of a run or of a saved model, or a Hugging Face hub id."""
+    """Folder of a run or of a saved model, a Hugging Face hub id, or demo-faces, which is
+    shipped."""
     steps: int = 9
     """Images, both ends among them."""
     curve: Literal["linear", "spherical", "both"] = "linear"

@@ -24,7 +24,8 @@ STEPS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 @dataclass(frozen=True, kw_only=True)
 class Options(CommonOptions):
     model: str
-    """Folder of a run or of a saved model, or a Hugging Face hub id."""
+    """Folder of a run or of a saved model, a Hugging Face hub id, or demo-faces, which is
+    shipped."""
     data: str | None = None
     """Images, with attributes or classes where they have some; by default the data of the run."""
     components: int = 16

@@ -14,7 +14,8 @@ from ..config import DataConfig
 from ..data import read_image
 from ..errors import CheckpointError, InputError
 from ..flow import ImageFlow
-from ..training import read_run_config
+from ..pretrained import locate
+from ..training import CONFIG_FILE, read_run_config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,14 +115,14 @@ def label_of(model: ImageFlow, label: int | None, count: int, flag: str) -> Tens
 
 
 def data_for(model: ImageFlow, source: str, data: str | None, upscale: bool) -> DataConfig:
-    """The data of the run in the folder `source`, or those that are named, in the model's size.
+    """The data that the model `source` was trained on, or those that are named, in its size.
 
     Raises:
-        InputError: no data are named, and `source` is not a run.
+        InputError: no data are named, and there is no train.yaml with the model.
     """
     if data is None:
         try:
-            return read_run_config(Path(source)).data
+            return read_run_config(locate(source, CONFIG_FILE).parent).data
         except CheckpointError as error:
             raise InputError(f"{source} does not say what to read: give --data.") from error
     channels, height, width = model.config.image_shape

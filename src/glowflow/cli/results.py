@@ -60,7 +60,14 @@ def samples(model: ImageFlow, count: int) -> list[tuple[float, Any]]:
 def finish_run(trained: Trained, splits: Splits, config: TrainConfig, *, images: int) -> Outcome:
     """Evaluate on test images, write evaluation.json and report.html, and show the table."""
     run, model = trained.run, trained.model
-    evaluation = evaluate(model, splits.test, train=splits.train, limit=images, seed=config.seed)
+    evaluation = evaluate(
+        model,
+        splits.test,
+        train=splits.train,
+        limit=images,
+        seed=config.seed,
+        dataset=splits.dataset,
+    )
     write_json(run / "evaluation.json", evaluation.to_dict())
     environment = describe_environment(model, config.seed)
     write_json(run / "environment.json", environment)

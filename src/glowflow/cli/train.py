@@ -5,13 +5,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+
+from rich.console import Console
 
 from ..atomic import require_new, write_text
-from ..config import FAMILIES, PRESETS, Family, TrainConfig, from_yaml, to_yaml
-from ..data import open_splits
-from ..errors import InputError
-from ..training import read_run_config, train
+from ..checkpoint import BEST
+from ..config import (
+    FAMILIES,
+    PRESETS,
+    PUBLISHED_LR,
+    Family,
+    TrainConfig,
+    from_yaml,
+    preset_config,
+    to_yaml,
+)
+from ..data import Splits, open_splits
+from ..errors import GlowflowError, InputError
+from ..sharding import first, joined, launched, once_a_machine, process, told
+from ..training import Trained, read_run_config, train
 from .options import CommonOptions, Outcome, check_device, taken
 from .results import SampleSheets, finish_run
 
@@ -56,7 +68,9 @@ def default(arguments: Sequence[str]) -> Options:
             ) from error
         return Options(train=from_yaml(TrainConfig, text, config))
     if preset is not None:
-        return Options(train=_of_preset(preset))
+        batch = taken(given, "--batch-size") or ""
+        size = int(batch) if batch.isdigit() else None
+        return Options(train=preset_config(preset, batch_size=size, processes=launched()))
     base = FAMILIES.get(family or "glow", FAMILIES["glow"])
     if taken(given, "--data") == "digits":
         # 17 greys fill 4 bits; of 8 a flow learns the gaps first. Small images want large batches.
@@ -72,12 +86,34 @@ def run(options: Options) -> Outcome:
     if options.save_config is not None:
         write_text(options.save_config, to_yaml(config))
         return Outcome(f"Wrote {options.save_config}.", {"config": str(options.save_config)})
+    with joined(check_device(options.device)):
+        try:
+            outcome = _run(options)
+        except GlowflowError as error:
+            if process() and told(error):
+                raise SystemExit(2) from error
+            raise
+        if process():
+            raise SystemExit(outcome.code)
+        return outcome
+
+
+def _run(options: Options) -> Outcome:
+    config = options.train
     device = check_device(options.device)
     resume = options.resume is not None
-    folder = options.resume or options.out or new_run(config.data.data)
-    if not resume:
-        require_new(folder)
-    splits = open_splits(config.data, progress=not options.json)
+    progress = not options.json and process() == 0
+    if process() == 0:
+        _tell_scaling(options)
+
+    def choose() -> Path:
+        folder = options.resume or options.out or new_run(config.data.data)
+        if not resume:
+            require_new(folder)
+        return folder
+
+    folder = first(choose)
+    splits = once_a_machine(lambda: open_splits(config.data, progress=progress))
     trained = train(
         config,
         splits,
@@ -85,7 +121,7 @@ def run(options: Options) -> Outcome:
         device=device,
         resume=resume,
         on_validation=SampleSheets(folder),
-        progress=not options.json,
+        progress=progress,
     )
     go_on = f"glow train --resume {shlex.quote(str(folder))}"
     if trained.interrupted:
@@ -94,27 +130,36 @@ def run(options: Options) -> Outcome:
             {"run": str(folder), "images": trained.images, "interrupted": True, "resume": go_on},
             code=130,
         )
-    return finish_run(trained, splits, config, images=options.evaluation_images)
+    return first(lambda: _finish(options, trained, splits))
+
+
+def _finish(options: Options, trained: Trained, splits: Splits) -> Outcome:
+    outcome = finish_run(trained, splits, options.train, images=options.evaluation_images)
+    validation = {
+        "valid_bits_per_dim": trained.valid_bits_per_dim,
+        "valid_bits_per_dim_last": trained.valid_bits_per_dim_last,
+        "best_valid_bits_per_dim": trained.best,
+    }
+    sentence = (
+        f"{outcome.sentence}; validation: {trained.valid_bits_per_dim:.3f} with averaged and "
+        f"{trained.valid_bits_per_dim_last:.3f} with last weights, best {trained.best:.3f} in "
+        f"{trained.run / BEST}"
+    )
+    return replace(outcome, sentence=sentence, facts={**outcome.facts, **validation})
+
+
+def _tell_scaling(options: Options) -> None:
+    preset, config = PRESETS.get(options.preset or ""), options.train
+    if preset is not None and config.batch_size != preset.batch_size:
+        Console(stderr=True).print(
+            f"The preset's batch is {preset.batch_size} and its rate {PUBLISHED_LR:g}; with a "
+            f"batch of {config.batch_size} the rate is {config.lr:.3g}, by the square-root rule "
+            "unless --lr says otherwise.",
+            markup=False,
+        )
 
 
 def new_run(data: str) -> Path:
     """A folder under runs/ that is named after the data and the time."""
     name = Path(data).stem or "run"
     return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-
-
-def _of_preset(name: str) -> TrainConfig:
-    if name not in PRESETS:
-        raise InputError(f"There is no preset {name!r}: choose one of {', '.join(PRESETS)}.")
-    preset = PRESETS[name]
-    base = TrainConfig()
-    changes: dict[str, Any] = {
-        "data": replace(base.data, size=preset.size),
-        "model": preset.model,
-        "batch_size": preset.batch_size,
-        "conditional": name.endswith("conditional"),
-        "lr": 1e-3,
-        "warmup_images": 500_000,
-        "decay": "constant",
-    }
-    return replace(base, **changes)

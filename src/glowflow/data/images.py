@@ -21,7 +21,7 @@ def read_image(
     Args:
         path: png, jpg, webp or what else Pillow reads.
         shape: channels (1, 3 or 4), height, width.
-        fit: `crop` the centre, or `stretch`.
+        fit: `crop` the centre, `stretch`, or `pad`.
         upscale: enlarge smaller images.
 
     Raises:
@@ -47,7 +47,7 @@ def decode(
     Args:
         file: a path, or an open file.
         shape: channels, height, width.
-        fit: `crop` or `stretch`.
+        fit: `crop`, `stretch` or `pad`.
         upscale: enlarge smaller images.
         name: what to call an open file in the message of an error.
 
@@ -108,14 +108,23 @@ def convert(image: Image.Image, channels: int) -> Image.Image:
 def resize(
     image: Image.Image, height: int, width: int, fit: str, upscale: bool, name: str
 ) -> Image.Image:
-    """Crop the centre to the aspect ratio (or stretch), and average over areas.
+    """Crop the centre to the aspect ratio (or stretch, or pad), and average over areas.
 
-    Area averaging is exact for whole factors and never overshoots. Enlarging is bicubic.
+    Area averaging is exact for whole factors and never overshoots. Enlarging is bicubic. Padding
+    puts the image in the middle of black; what does not fit is made smaller, nothing is enlarged.
 
     Raises:
         InputError: the image would have to be enlarged, and `upscale` is false.
     """
     have_width, have_height = image.size
+    if fit == "pad":
+        scale = min(1.0, width / have_width, height / have_height)
+        inside = (max(1, round(have_width * scale)), max(1, round(have_height * scale)))
+        if inside != image.size:
+            image = image.resize(inside, Image.Resampling.BOX)
+        padded = Image.new(image.mode, (width, height))
+        padded.paste(image, ((width - inside[0]) // 2, (height - inside[1]) // 2))
+        return padded
     box = (0.0, 0.0, float(have_width), float(have_height))
     if fit == "crop":
         scale = min(have_width / width, have_height / height)

@@ -1,0 +1,275 @@
+"""`glow score`: how strange each image is to a model."""
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ..atomic import require_new, write_text
+from ..data import ImageData, Splits, open_splits
+from ..data.folder import SUFFIXES, files_below
+from ..data.hub import PREFIX
+from ..errors import InputError
+from ..flow import ImageFlow
+from ..models import load_model
+from ..scoring import (
+    Batches,
+    Calibration,
+    Score,
+    batch_typicality,
+    calibrate,
+    columns,
+    compare,
+    load_calibration,
+    save_calibration,
+    score,
+    strangeness,
+)
+from .options import CommonOptions, Outcome, check_device
+from .photos import PhotoOptions, data_for, read_photos
+from .results import new_folder, write_json
+
+DATA_FIRST = True
+CALIBRATION_FILE = "calibration.safetensors"
+STRANGE = 0.01
+"""p-value up to which an image is counted as strange."""
+SHOWN = 10
+"""Images in the table on the terminal, and in the facts."""
+
+SHOWN_COLUMNS = (
+    "bits_per_dim",
+    "typicality",
+    "complexity",
+    "p_log_prob",
+    "p_typicality",
+    "p_complexity",
+    "p_batch_typicality",
+)
+
+Part = Literal["all", "train", "valid", "test"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(CommonOptions):
+    model: str
+    """Folder of a run or of a saved model, a Hugging Face hub id, or demo-faces, which is
+    shipped."""
+    data: str | None = None
+    """What to score: a folder, an image file, an array, faces, digits; by default the data of the
+    run."""
+    split: Part | None = None
+    """Which part of the data; by default all, and of the run's own data the test."""
+    images: int | None = None
+    """Score so many images at most, evenly spread; by default all."""
+    by: Score | None = None
+    """Which score says what is strange; by default complexity, and typicality of data that no codec
+    takes."""
+    calibration: Path | None = None
+    """File that an earlier glow score of the same model has left; by default one is made."""
+    calibrate_on: Literal["valid", "train"] = "valid"
+    """Part of the run's data to calibrate on. The model knows its training images: new ones look
+    stranger beside them than beside validation images."""
+    calibration_data: str | None = None
+    """Calibrate on other data than the run's."""
+    calibration_images: int = 1000
+    """Calibrate on so many images at most."""
+    batch_typicality: int | None = None
+    """Also judge so many successive images together."""
+    draws: int = 1
+    """Dequantisation noise draws per image."""
+    batch_size: int = 50
+    """Images at once; does not change the scores."""
+    seed: int = 0
+    """Of the noise."""
+    upscale: bool = False
+    """Accept images smaller than the model's and enlarge them."""
+
+
+def run(options: Options) -> Outcome:
+    """Score the images, and write scores.csv, score.json and, if it was made, the calibration."""
+    device = check_device(options.device)
+    _check(options)
+    model = load_model(options.model, device=device)
+    known = None
+    if options.calibration is not None:
+        known = load_calibration(options.calibration, model)
+        if known.draws != options.draws:
+            raise InputError(
+                f"The calibration in {options.calibration} is of {known.draws} noise draws an "
+                f"image: give --draws {known.draws}."
+            )
+    data, source, skipped = _read(options, model)
+    calibration = _calibrate(options, model) if known is None else known
+    scores = score(
+        model,
+        data,
+        draws=options.draws,
+        limit=options.images,
+        batch_size=options.batch_size,
+        seed=options.seed,
+        progress=not options.json,
+    )
+    comparison = compare(scores, calibration)
+    by: Score = options.by or ("typicality" if scores.complexity is None else "complexity")
+    strange = strangeness(scores, comparison, by)
+    batches = None
+    if options.batch_typicality is not None:
+        size = options.batch_typicality
+        batches = batch_typicality(scores, calibration, size, seed=options.seed)
+    found = columns(scores, comparison, batches)
+    names = [data.names[i] if data.names else str(i) for i in scores.indices]
+    folder = new_folder(options.out, "score")
+    write_text(folder / "scores.csv", _csv(names, found))
+    if known is None:
+        save_calibration(folder / CALIBRATION_FILE, calibration)
+    order = np.argsort(-strange, kind="stable")
+    p_value = found[f"p_{by}"]
+    facts: dict[str, Any] = {
+        "out": str(folder),
+        "scores": str(folder / "scores.csv"),
+        "calibration": str(options.calibration or folder / CALIBRATION_FILE),
+        "calibrated_on": calibration.source,
+        "calibration_images": len(calibration),
+        "model": options.model,
+        "data": source,
+        "skipped": list(skipped),
+        "images": len(scores),
+        "draws": calibration.draws,
+        "by": by,
+        "bits_per_dim": float(scores.bits_per_dim.mean()),
+        "strange": int((p_value <= STRANGE).sum()),
+        "strangest": [
+            {"name": names[i], **{name: values[i].item() for name, values in found.items()}}
+            for i in order[:SHOWN]
+        ],
+        **_batch_facts(batches),
+    }
+    write_json(folder / "score.json", facts)
+    if not options.json:
+        Console(stderr=True).print(_table(names, found, order[:SHOWN], by))
+    return Outcome(
+        f"{_count(facts['strange'], len(scores), by, calibration)}; the strangest is "
+        f"{names[order[0]]}; all scores: {folder / 'scores.csv'}.",
+        facts,
+    )
+
+
+def _check(options: Options) -> None:
+    if options.calibration is not None and options.calibration_data is not None:
+        raise InputError("Give --calibration or --calibration-data, not both.")
+    for name in ("draws", "batch_size", "images", "calibration_images", "batch_typicality"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise InputError(f"{name} is {value}: give at least 1.")
+    if options.out is not None:
+        require_new(options.out)
+
+
+def _read(options: Options, model: ImageFlow) -> tuple[ImageData, str, tuple[str, ...]]:
+    """The images to score, what they are in words, and which could not be read."""
+    few = _few(options.data)
+    if few:
+        photos = read_photos(few, model, PhotoOptions(upscale=options.upscale))
+        images = np.stack([photo.seen for photo in photos])
+        return ImageData(images, names=tuple(path.name for path in few)), str(options.data), ()
+    config = data_for(model, options.model, options.data, options.upscale)
+    splits = open_splits(config, progress=not options.json)
+    part = options.split or ("test" if options.data is None else "all")
+    return _part(splits, part), f"{splits.source}, {part}", splits.skipped
+
+
+def _few(data: str | None) -> tuple[Path, ...]:
+    """An image file, or the images of a folder that has too few of them to be split."""
+    if data is None or data.startswith(PREFIX):
+        return ()
+    path = Path(data).expanduser()
+    if path.is_dir():
+        names = [name for name in files_below(path) if name.lower().endswith(SUFFIXES)]
+        return tuple(path / name for name in names) if len(names) < 3 else ()
+    return (path,) if path.is_file() and path.suffix.lower() in SUFFIXES else ()
+
+
+def _part(splits: Splits, part: Part) -> ImageData:
+    """One part, or all of them in the order of their names."""
+    parts = {"train": splits.train, "valid": splits.valid, "test": splits.test}
+    if part != "all":
+        return parts[part]
+    images: NDArray[Any] = np.concatenate([data.images for data in parts.values()])
+    names = tuple(name for data in parts.values() for name in data.names)
+    order = sorted(range(len(names)), key=names.__getitem__)
+    return ImageData(images[order], names=tuple(names[i] for i in order))
+
+
+def _calibrate(options: Options, model: ImageFlow) -> Calibration:
+    try:
+        config = data_for(model, options.model, options.calibration_data, options.upscale)
+    except InputError as error:
+        raise InputError(
+            f"{options.model} does not say what it was trained on: give --calibration, or "
+            "--calibration-data."
+        ) from error
+    splits = open_splits(config, progress=not options.json)
+    return calibrate(
+        model,
+        _part(splits, options.calibrate_on),
+        draws=options.draws,
+        limit=options.calibration_images,
+        batch_size=options.batch_size,
+        seed=options.seed,
+        source=f"{splits.source}, {options.calibrate_on}, SHA-256 {splits.checksum}",
+        progress=not options.json,
+    )
+
+
+def _count(strange: int, images: int, by: Score, calibration: Calibration) -> str:
+    smallest = 1 / (len(calibration) + 1)
+    if smallest > STRANGE:
+        return (
+            f"{len(calibration)} calibration images say no p-value below {smallest:.2g}: give "
+            f"{round(1 / STRANGE) - 1} or more for p ≤ {STRANGE:g}"
+        )
+    return (
+        f"{strange} of {images:,} images have p ≤ {STRANGE:g} by {by} ({STRANGE * images:.3g} "
+        f"would, were they like the {len(calibration):,} calibration images)"
+    )
+
+
+def _batch_facts(batches: Batches | None) -> dict[str, Any]:
+    if batches is None:
+        return {}
+    return {
+        "batches": {
+            "size": batches.size,
+            "count": len(batches.p_value),
+            "strange": int((batches.p_value <= STRANGE).sum()),
+        }
+    }
+
+
+def _csv(names: list[str], found: dict[str, NDArray[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["name", *found])
+    values = (column.tolist() for column in found.values())
+    writer.writerows(zip(names, *values, strict=True))
+    return text.getvalue()
+
+
+def _table(
+    names: list[str], found: dict[str, NDArray[Any]], rows: NDArray[np.int64], by: Score
+) -> Table:
+    shown = [name for name in SHOWN_COLUMNS if name in found]
+    table = Table("name", title=f"strangest by {by}", title_justify="left")
+    for name in shown:
+        table.add_column(name.replace("_", " "), justify="right")
+    for row in rows:
+        cells = [f"{found[name][row]:.4g}" for name in shown]
+        table.add_row(escape(names[row]), *cells)
+    return table

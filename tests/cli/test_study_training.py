@@ -1,0 +1,120 @@
+"""`glow study` of models that it trains itself, as a person calls it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from glowflow.cli import main
+
+TINY = ["--data", "digits", "--size", 8, 8, "--limit", 60, "--seeds", 1, "--hidden-channels", 4,
+        "--batch-size", 16, "--images", 32, "--test-images", 6, "--draws", 1,
+        "--device", "cpu"]  # fmt: skip
+SHALLOW = ["--levels", 1, "--steps", 1]
+LU = ["--widths", 2, 4, "--rounds", 1, "--timed-images", 1, "--timed-size", 2]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    return tmp_path_factory.mktemp("trials")
+
+
+@pytest.fixture
+def glow(work, monkeypatch, capsys):
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("GLOWFLOW_CACHE", str(work / "cache"))
+
+    def call(*arguments):
+        code = main(["study", *map(str, arguments)])
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return call
+
+
+STUDIES = {
+    "permutations": (SHALLOW, {"permutations.png"}, {"1x1-affine", "reverse-additive"}, 6),
+    "realnvp": (SHALLOW, {"realnvp.png"}, {"glow", "realnvp-images", "realnvp-time"}, 3),
+    "lu": ([*SHALLOW, *LU], {"lu-training.png", "lu-cost.png", "costs.json"}, {"lu", "plain"}, 2),
+    "depth": (["--levels", 1, 2, "--steps", 1], {"depth.png"}, {"L1-K1", "L2-K1"}, 2),
+}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_leaves_its_figures_and_goes_on_where_it_stopped(name, glow, work):
+    given, plots, names, count = STUDIES[name]
+    code, out, err = glow(name, *TINY, *given, "--out", name, "--json")
+    assert code == 0, err
+    facts = json.loads(out)
+    written = json.loads((work / name / f"{name}.json").read_text(encoding="utf-8"))
+    assert facts == {"out": name, **written}
+    assert {path.name for path in (work / name).iterdir()} == {
+        "settings.yaml", "trials", "index.html", f"{name}.md", f"{name}.json", *plots,
+    }  # fmt: skip
+    assert names <= set(facts["summary"]) and len(facts["trials"]) == count
+    page = (work / name / "index.html").read_text(encoding="utf-8")
+    table = (work / name / f"{name}.md").read_text(encoding="utf-8")
+    for result in facts["trials"]:
+        assert not result["stopped"] and result["images"] >= 16
+        assert f"{result['test_bits_per_dim']:.3f}" in table
+        assert f"{result['parameters']:,}" in page
+    assert facts["trials"][0]["hardware"] in table
+    assert {"device", "torch", "seed"} <= set(facts["environment"])
+
+    before = {path: path.stat().st_mtime_ns for path in work.rglob("result.json")}
+    code, out, err = glow(name, *TINY, *given, "--out", name)
+    assert code == 0, err
+    assert out.count("\n") == 1 and out.endswith(f"Results: {name}\n")
+    assert before == {path: path.stat().st_mtime_ns for path in work.rglob("result.json")}
+    assert (work / name / f"{name}.md").read_text(encoding="utf-8") == table
+
+    code, out, err = glow(name, *TINY, *given, "--draws", 2, "--out", name)
+    assert code == 2 and out == "" and "was started with draws 1, and this is 2" in err
+
+
+def test_ctrl_c_says_how_to_go_on(work):
+    arguments = ["permutations", *TINY, *SHALLOW, "--images", 100_000, "--out", "stopped"]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "glowflow", "study", *map(str, arguments)],
+        cwd=work,
+        env={**os.environ, "GLOWFLOW_CACHE": str(work / "cache")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    checkpoints = work / "stopped" / "trials" / "reverse-additive-s0" / "checkpoints"
+    start = time.monotonic()
+    while not list(checkpoints.glob("*.pt")) and time.monotonic() - start < 120:
+        assert child.poll() is None, child.communicate()
+        time.sleep(0.1)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=120)
+    assert child.returncode == 130, err
+    assert out.count("\n") == 1 and "Go on with the same options and --out stopped" in out
+    assert not list((work / "stopped").rglob("result.json"))
+
+
+BAD = {
+    "no seeds": (["permutations", "--seeds", 0], "seeds is 0"),
+    "no images": (["depth", "--images", 0], "images is 0"),
+    "too deep": (["permutations", "--levels", 9], "cannot be halved 9 times"),
+    "no width": (["lu", "--widths", 1], "widths is (1,)"),
+    "no scales": (["realnvp", "--scales", 9], "cannot be halved 8 times"),
+    "no data": (["realnvp", "--data", "nowhere"], "There is no folder or file nowhere"),
+    "in use": (["lu", "--out", "."], "exists and is not empty"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_sentence_and_leaves_nothing(name, glow, work):
+    arguments, message = BAD[name]
+    before = sorted(p for p in work.rglob("*") if "cache" not in p.parts)
+    code, out, err = glow(arguments[0], *TINY, *arguments[1:])
+    lines = [line for line in err.splitlines() if line.startswith("glow study: ")]
+    assert code == 2 and out == ""
+    assert len(lines) == 1 and message in lines[0], err
+    assert sorted(p for p in work.rglob("*") if "cache" not in p.parts) == before

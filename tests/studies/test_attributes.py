@@ -1,0 +1,259 @@
+"""The study of attribute editing, on images whose attributes are known pixels."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from glowflow import Glow, GlowConfig, InputError
+from glowflow.data import ImageData, Splits
+from glowflow.latent import estimate_directions, unflatten
+from glowflow.studies import Figure
+from glowflow.studies.attributes import (
+    AMOUNTS,
+    AttributeSettings,
+    Change,
+    Edited,
+    before,
+    check,
+    choose,
+    measure,
+    own_changes,
+    own_pixels,
+    study_attributes,
+)
+from glowflow.studies.attributes_report import average, findings
+from glowflow.studies.judge import examine, train_judge
+from tests.studies.worlds import BLOCKS, NAMES, SHAPE, Pixels, blocks, world
+
+A, B, C, D = range(4)
+SETTINGS = AttributeSettings(images=80, validation_images=40, judge_images=8_000, limit=None)
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return world()
+
+
+@pytest.fixture(scope="module")
+def judge(splits):
+    return train_judge(splits.train, images=8_000, progress=False)
+
+
+@pytest.fixture(scope="module")
+def study(splits):
+    return study_attributes(Pixels().eval(), splits, SETTINGS, progress=False)
+
+
+def change(splits, column):
+    own = own_changes(splits.train.attributes)
+    return Change(column, own[column], own_pixels(splits.train, range(4), 10)[column])
+
+
+def direction(**amounts):
+    """What adds so many bytes to each named block."""
+    image = torch.zeros(1, *SHAPE)
+    for name, amount in amounts.items():
+        image[(0, 0, *BLOCKS[name])] = amount / 256
+    return tuple(level[0] for level in unflatten(image.flatten(1), Pixels().latent_shapes))
+
+
+def test_own_changes_are_what_cannot_occur_together():
+    truth = blocks(2000).attributes
+    own = own_changes(truth)
+    assert own[C, D].tolist() == [False, True]  # where C appears, D goes
+    assert own[D, C].tolist() == [False, True]
+    assert not own[A, B].any() and not own[A, C].any() and not own[B, D].any()
+    neither = ~truth[:, C] & ~truth[:, D]
+    also = own_changes(np.column_stack([truth, neither]))
+    assert also[4, C].tolist() == [False, True]
+    implied = own_changes(np.column_stack([truth[:, A] & truth[:, C], truth]))
+    assert implied[0, 1].tolist() == [True, False]  # with "A and C", A comes
+
+
+def test_own_pixels_are_the_block(splits):
+    expected = np.zeros(SHAPE[1:], dtype=bool)
+    expected[BLOCKS["A"]] = True
+    assert np.array_equal(own_pixels(splits.train, [A], 10)[A], expected)
+    assert not own_pixels(splits.train, [A], 10)[B].any()
+
+
+@pytest.mark.parametrize("column", range(4))
+def test_an_amount_of_0_changes_nothing(splits, judge, column):
+    model = Pixels().eval()
+    unedited = before(model, judge, splits.test, column, 50, SETTINGS)
+    edited = measure(model, judge, unedited, direction(A=40.0), 0.0, change(splits, column))
+    assert (edited.leakage.mean, edited.leakage_of_all.mean, edited.identity.mean) == (0, 0, 1)
+    assert edited.flip.mean == unedited.verdicts[:, column].mean()
+    false_positives = 1 - examine(judge, splits.test)[NAMES[column]].accuracy
+    assert edited.flip.mean <= 2 * false_positives + 0.05
+
+
+def test_images_lack_the_attribute_and_come_back(splits, judge):
+    unedited = before(Pixels().eval(), judge, splits.test, A, 50, SETTINGS)
+    lacking = {image.tobytes() for image in splits.test.images[~splits.test.attributes[:, A]]}
+    assert len(unedited.images) == 50
+    assert {image.tobytes() for image in unedited.images} <= lacking
+
+
+def test_flip_and_leakage_are_what_the_direction_does(splits, judge):
+    model = Pixels().eval()
+    unedited = before(model, judge, splits.test, A, 80, SETTINGS)
+    clean = measure(model, judge, unedited, direction(A=80.0), 1.0, change(splits, A))
+    assert clean.flip.mean > 0.95 and clean.leakage.mean < 0.02 and clean.identity.mean == 1
+    leaky = measure(model, judge, unedited, direction(A=80.0, B=80.0), 1.0, change(splits, A))
+    without_b = (~unedited.verdicts[:, B]).mean()
+    assert leaky.flip.mean > 0.95
+    assert leaky.leakage.mean == pytest.approx(without_b / 3, abs=0.02)
+    assert leaky.leakage.standard_error > 0
+    assert leaky.images == 80
+
+
+def test_what_must_change_does_not_count_and_its_opposite_does(splits, judge):
+    model = Pixels().eval()
+    unedited = before(model, judge, splits.test, D, 80, SETTINGS)
+    has_c = unedited.verdicts[:, C]
+    some = dataclasses.replace(
+        unedited,
+        latents=tuple(eps[has_c] for eps in unedited.latents),
+        images=unedited.images[has_c],
+        verdicts=unedited.verdicts[has_c],
+    )
+    removes_c = direction(D=80.0, C=-80.0)
+    edited = measure(model, judge, some, removes_c, 1.0, change(splits, D))
+    assert edited.leakage.mean < 0.02
+    assert edited.leakage_of_all.mean == pytest.approx(1 / 3, abs=0.02)
+    others = dataclasses.replace(
+        unedited,
+        latents=tuple(eps[~has_c] for eps in unedited.latents),
+        images=unedited.images[~has_c],
+        verdicts=unedited.verdicts[~has_c],
+    )
+    adds_c = measure(model, judge, others, direction(D=80.0, C=80.0), 1.0, change(splits, D))
+    assert adds_c.leakage.mean == pytest.approx(1 / 3, abs=0.02)
+
+
+def test_identity_is_the_change_outside_against_another_image(splits, judge):
+    model = Pixels().eval()
+    unedited = before(model, judge, splits.test, A, 60, SETTINGS)
+    edited = measure(model, judge, unedited, direction(A=9.0, C=6.0), 1.0, change(splits, A))
+    outside = np.ones(SHAPE[1:], dtype=bool)
+    outside[BLOCKS["A"]] = False
+    values = unedited.images[:, 0][:, outside].astype(float)
+    apart = np.abs(values - np.roll(values, 1, axis=0)).mean()
+    assert edited.identity.mean == pytest.approx(1 - 6 * 16 / 48 / apart, abs=1e-6)
+
+
+def tried(amount, flip, leakage):
+    figures = [Figure(v, None) for v in (flip, leakage, leakage, 1.0)]
+    return Edited(amount, *figures, images=10)
+
+
+def test_the_amount_flips_most_within_the_leakage():
+    grid = [tried(1, 0.5, 0.0), tried(2, 0.8, 0.08), tried(3, 1.0, 0.11)]
+    assert choose(grid).amount == 2
+    assert choose([tried(1, 0.3, 0.2), tried(2, 0.9, 0.3)]).amount == 2
+    assert choose([tried(1, 1.0, 0.01), tried(2, 1.0, 0.09)]).amount == 1
+
+
+def test_estimators_differ_where_attributes_go_together(splits, judge):
+    confounded = Splits(blocks(1500, agree=0.93), splits.valid, splits.test, "", "")
+    model = Pixels().eval()
+    unedited = before(model, judge, splits.test, A, 80, SETTINGS)
+    leakage = {}
+    for estimator in ("mean", "matched"):
+        found = estimate_directions(model, confounded.train, estimator=estimator, progress=False)
+        edited = measure(model, judge, unedited, found.latents["A"], 1.0, change(splits, A))
+        assert edited.flip.mean > 0.9
+        leakage[estimator] = edited.leakage.mean
+    assert leakage["mean"] > leakage["matched"] + 0.1
+
+
+def test_the_study_meets_its_target_where_codes_are_simple(study, splits):
+    assert study.attributes == NAMES == study.counted
+    assert {row.estimator for row in study.rows} == {"mean", "matched", "linear"}
+    figures = average(study.averaged("matched"))
+    assert figures["flip"] >= 0.95 and figures["leakage"] <= 0.02
+    for row in study.rows:
+        assert tuple(edited.amount for edited in row.tried) == AMOUNTS
+        assert row.chosen in row.tried and row.test.amount == row.chosen.amount
+        assert row.chosen.images == 40
+        lacking = int((~splits.test.attributes[:, NAMES.index(row.attribute)]).sum())
+        assert row.test.images == min(80, lacking)
+        assert study.unedited[row.attribute] <= 0.05
+    without, with_it = study.strips["A"]
+    assert without.shape == with_it.shape == (3, 7, *SHAPE)
+    inside = (..., 0, *BLOCKS["A"])
+    assert (without[:, -1][inside].mean((-1, -2)) > without[:, 0][inside].mean((-1, -2))).all()
+
+
+def test_its_files_have_the_figures(study):
+    found = findings(study)
+    assert set(found.files) == {
+        "attributes.md", "flips.png", "index.html", *(f"strip-{name}.png" for name in NAMES)
+    }  # fmt: skip
+    facts = json.loads(json.dumps(found.facts))
+    rows = {(r["attribute"], r["estimator"]): r["test"] for r in facts["rows"]}
+    by_hand = np.mean([rows[name, "linear"]["flip"]["mean"] for name in NAMES])
+    assert facts["average"]["linear"]["flip"] == pytest.approx(by_hand)
+    text, page = (found.files[name].decode() for name in ("attributes.md", "index.html"))
+    for row in study.rows:
+        assert str(row.test.flip) in text and str(row.test.flip) in page
+    assert "| linear |" in text and page.count("data:image/png") == 1 + len(NAMES)
+    assert all(found.files[n].startswith(b"\x89PNG") for n in found.files if n.endswith("png"))
+
+
+def test_the_headline_is_of_the_estimator_that_validation_images_prefer(study):
+    worse = tried(1.0, 0.2, 0.1)
+    rows = tuple(
+        row if row.estimator == "linear" else dataclasses.replace(row, chosen=worse)
+        for row in study.rows
+    )
+    preferring = dataclasses.replace(study, rows=rows)
+    flip = average(preferring.averaged("linear"))["flip"]
+    assert preferring.preferred == "linear"
+    assert findings(preferring).sentence.startswith(f"linear: flip rate {flip:.3f} at leakage")
+
+
+def test_untrusted_attributes_do_not_count(study):
+    trust = {**study.trust, "A": dataclasses.replace(study.trust["A"], accuracy=0.8)}
+    assert dataclasses.replace(study, trust=trust).counted == ("B", "C", "D")
+    nothing = {n: dataclasses.replace(t, accuracy=0.5) for n, t in study.trust.items()}
+    found = findings(dataclasses.replace(study, trust=nothing))
+    assert "nothing can be said" in found.sentence
+    assert found.facts["average"]["mean"] == {}
+
+
+BAD = {
+    "unknown": ({"attributes": ("E",)}, "no attribute 'E': choose among A, B"),
+    "too rare": ({"minimum": 2000}, "No attribute can be edited: A is true of"),
+    "too rare and named": ({"attributes": ("B",), "minimum": 2000}, "^B is true of"),
+    "no images": ({"images": 0}, "images is 0"),
+    "no judge": ({"judge_images": 0}, "judge_images is 0"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_settings(splits, name):
+    given, message = BAD[name]
+    with pytest.raises(InputError, match=message):
+        check(Pixels(), splits, dataclasses.replace(SETTINGS, **given))
+
+
+def test_data_that_do_not_fit(splits):
+    floats = Glow(GlowConfig(image_shape=SHAPE, levels=1, steps=1, hidden_channels=2, bits=None))
+    with pytest.raises(InputError, match="for float data"):
+        check(floats, splits, SETTINGS)
+    plain = Splits(
+        *(ImageData(p.images) for p in (splits.train, splits.valid, splits.test)), "", ""
+    )
+    with pytest.raises(InputError, match="have no attributes"):
+        check(Pixels(), plain, SETTINGS)
+    size = {"levels": 1, "steps": 1, "hidden_channels": 2}
+    with pytest.raises(InputError, match="give labelled data"):
+        check(Glow(GlowConfig(image_shape=SHAPE, classes=2, **size)), splits, SETTINGS)
+    large = Glow(GlowConfig(image_shape=(1, 16, 16), levels=1, steps=1, hidden_channels=2))
+    with pytest.raises(InputError, match=r"\(1, 8, 8\) and the model takes \(1, 16, 16\)"):
+        check(large, splits, SETTINGS)

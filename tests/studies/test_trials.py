@@ -1,0 +1,274 @@
+"""Studies that train: what a trial leaves, how it is gone on with, and what is made of several."""
+
+import dataclasses
+import json
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from glowflow import Glow, GlowConfig, InputError
+from glowflow.config import Architecture, DataConfig, RealNVPConfig
+from glowflow.data import ImageData, Splits
+from glowflow.errors import CheckpointError
+from glowflow.realnvp import RealNVP
+from glowflow.studies import Figure, depth, lu, permutations, realnvp, trials, trials_report
+from glowflow.studies.lu_costs import Crossover, crossover
+from glowflow.studies.trials import (
+    Trial,
+    TrialResult,
+    TrialSettings,
+    begin,
+    check_trials,
+    difference,
+    over_seeds,
+    run_trials,
+    train_config,
+)
+from tests.conftest import perturb
+
+SHAPE = (1, 8, 8)
+SETTINGS = TrialSettings(
+    images=48, seeds=2, hidden_channels=4, batch_size=8, test_images=8, draws=2
+)
+SMALL = Architecture(levels=1, steps=1, hidden_channels=4, coupling_scale="bounded")
+
+
+@pytest.fixture(scope="module")
+def splits():
+    images = np.random.default_rng(0).integers(0, 256, (48, *SHAPE), dtype=np.uint8)
+    data = ImageData(images)
+    return Splits(data.part(0, 32), data.part(32, 40), data.part(40, 48), "noise", "0")
+
+
+def trial(name="a", seed=0, **given):
+    config = train_config(SETTINGS, seed, SMALL)
+    return Trial(name, dataclasses.replace(config, **given))
+
+
+def run(some, splits, folder):
+    return run_trials(some, splits, folder, SETTINGS, device="cpu", progress=False)
+
+
+def ended(name, seed, bits, **given):
+    return TrialResult(name, seed, 10, 48, 1.0, 48.0, bits, bits, (), "here", **given)
+
+
+def test_a_trial_is_a_run_with_a_result_that_is_taken_again(splits, tmp_path, monkeypatch):
+    wanted = [trial("a", 0), trial("a", 1)]
+    first = run(wanted, splits, tmp_path)
+    for seed, result in enumerate(first):
+        folder = tmp_path / "trials" / f"a-s{seed}"
+        assert {"train.yaml", "metrics.jsonl", "model.safetensors", "result.json"} <= {
+            path.name for path in folder.iterdir()
+        }
+        model = Glow.from_pretrained(folder)
+        assert result.parameters == sum(weight.numel() for weight in model.parameters())
+        scored = [
+            float(trials.validate(model, splits.test, limit=8, batch_size=64, seed=draw))
+            for draw in (0, 1)
+        ]
+        assert result.test_bits_per_dim == pytest.approx(np.mean(scored), abs=1e-6)
+        assert [point[0] for point in result.curve] == [8, 16, 24, 32, 40, 48]
+        assert result.images == 48 and result.images_per_second > 0 and not result.stopped
+    assert first[0].test_bits_per_dim != first[1].test_bits_per_dim
+
+    monkeypatch.setattr(trials, "train", None)
+    assert run(wanted, splits, tmp_path) == first
+
+
+def test_an_interrupted_trial_ends_as_if_it_had_not_been(splits, tmp_path, monkeypatch):
+    wanted = [trial("a"), trial("b")]
+    whole = run(wanted, splits, tmp_path / "whole")
+    write = trials.train.__globals__["write_metrics"]
+
+    def interrupt(folder, line):
+        write(folder, line)
+        if folder.name == "b-s0" and line.images == 16:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("glowflow.training.write_metrics", interrupt)
+        run(wanted, splits, tmp_path / "parts")
+    assert (tmp_path / "parts" / "trials" / "a-s0" / "result.json").is_file()
+    assert not (tmp_path / "parts" / "trials" / "b-s0" / "result.json").exists()
+    parts = run(wanted, splits, tmp_path / "parts")
+    for one, other in zip(whole, parts, strict=True):
+        assert one.test_bits_per_dim == other.test_bits_per_dim
+        assert [(n, bits) for n, _, bits in one.curve] == [(n, bits) for n, _, bits in other.curve]
+
+
+def test_a_trial_killed_before_its_first_checkpoint_starts_again(splits, tmp_path):
+    left = tmp_path / "trials" / "a-s0"
+    left.mkdir(parents=True)
+    (left / "train.yaml").write_text("images: 1\n", encoding="utf-8")
+    assert run([trial()], splits, tmp_path)[0].images == 48
+
+
+def test_one_seed_has_one_order_and_one_noise(splits, tmp_path):
+    same = run([trial("a"), trial("b")], splits, tmp_path)
+    assert difference(same, "b", "a") == Figure(0.0, None)
+
+
+def test_a_trial_that_cannot_go_on_is_a_result(splits, tmp_path):
+    results = run([trial("good"), trial("bad", lr=1e30, clip=1e30)], splits, tmp_path)
+    good, bad = results
+    assert bad.stopped.startswith("Training stopped at step") and bad.test_bits_per_dim is None
+    assert bad.parameters == good.parameters
+    assert over_seeds([bad], "test_bits_per_dim") is None
+    assert over_seeds(results, "test_bits_per_dim") == Figure(good.test_bits_per_dim, None)
+    assert difference(results, "bad", "good") is None
+    (section,) = trials_report.stopped_section(results)
+    assert section.table[1] == [["bad, seed 0", bad.stopped]]
+    heads, lines = trials_report.results_table(results, ["bad"], {"bad": "good"})
+    assert dict(zip(heads, lines[0], strict=True))["trials ended"] == "0 of 1"
+
+
+def test_a_damaged_result_is_named(splits, tmp_path):
+    run([trial()], splits, tmp_path)
+    path = tmp_path / "trials" / "a-s0" / "result.json"
+    before = json.loads(path.read_text(encoding="utf-8"))["test_bits_per_dim"]
+    path.write_text("{", encoding="utf-8")
+    with pytest.raises(CheckpointError, match="delete it"):
+        run([trial()], splits, tmp_path)
+    path.unlink()
+    assert run([trial()], splits, tmp_path)[0].test_bits_per_dim == before
+
+
+def test_minutes_end_a_trial_instead_of_images(splits, tmp_path):
+    settings = dataclasses.replace(SETTINGS, minutes=0.02)
+    timed = Trial("a", train_config(settings, 0, SMALL))
+    (result,) = run([timed], splits, tmp_path)
+    assert result.seconds >= 1.2 and result.images != SETTINGS.images
+
+
+def test_averages_are_over_seeds_and_differences_are_paired():
+    results = [ended("a", seed, bits) for seed, bits in enumerate((1.0, 2.0, 6.0))]
+    results += [ended("b", seed, bits) for seed, bits in enumerate((1.1, 2.2, 6.3))]
+    results += [ended("b", 3, 100.0)]
+    found = over_seeds(trials.of(results, "a"), "test_bits_per_dim")
+    assert found.mean == pytest.approx(3.0)
+    assert found.standard_error == pytest.approx(np.std([1, 2, 6], ddof=1) / np.sqrt(3))
+    paired = difference(results, "b", "a")
+    assert paired.mean == pytest.approx(0.2)
+    assert paired.standard_error == pytest.approx(0.1 / np.sqrt(3))
+
+
+def test_a_difference_is_called_one_beyond_two_standard_errors():
+    verdict = trials_report.verdict
+    assert verdict(Figure(0.021, 0.01)) == "worse" and verdict(Figure(-0.021, 0.01)) == "better"
+    assert verdict(Figure(0.019, 0.01)) == "not told apart"
+    assert "one seed" in verdict(Figure(1.0, None))
+    results = [ended("1x1-affine", s, b) for s, b in enumerate((1.0, 2.0, 3.0))]
+    results += [ended("reverse-affine", s, b) for s, b in enumerate((1.51, 2.5, 3.49))]
+    assert "reverse +0.500 ± 0.006 (worse)" in permutations.sentence(results)
+
+
+def test_curves_are_averaged_where_the_shortest_has_points():
+    long = ended("a", 0, 1.0)
+    curves = (((8, 1.0, 5.0), (16, 2.0, 3.0)), ((4, 1.0, 8.0), (12, 3.0, 4.0), (20, 4.0, 0.0)))
+    results = [dataclasses.replace(long, seed=s, curve=curve) for s, curve in enumerate(curves)]
+    where, mean, error = trials_report.mean_curve(results)
+    assert where.tolist() == [8, 16]
+    assert mean.tolist() == [5.5, 2.5] and error.tolist() == pytest.approx([0.5, 0.5])
+    where, mean, _ = trials_report.mean_curve(results, "seconds")
+    assert where.tolist() == [1, 2] and mean.tolist() == [6.5, 4.5]
+
+
+def test_only_the_same_settings_go_on(tmp_path):
+    folder = tmp_path / "study"
+    settings = {"images": 8, "size": (8, 8)}
+    begin(folder, "lu", settings)
+    begin(folder, "lu", settings)
+    with pytest.raises(InputError, match="started with images 8, and this is 9"):
+        begin(folder, "lu", {**settings, "images": 9})
+    with pytest.raises(InputError, match="started with study lu"):
+        begin(folder, "depth", settings)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "mine.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(InputError, match="is not empty"):
+        begin(other, "lu", settings)
+    assert [path.name for path in other.iterdir()] == ["mine.txt"]
+
+
+BAD = {"seeds": 0, "seed": -1, "test_images": 0, "draws": 0}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_settings(splits, name):
+    settings = dataclasses.replace(SETTINGS, **{name: BAD[name]})
+    with pytest.raises(InputError, match=f"{name} is {BAD[name]}"):
+        check_trials([], splits, settings)
+
+
+@pytest.mark.parametrize("name", ["batch_size", "lr", "bits"])
+def test_zero_is_not_the_default(name):
+    with pytest.raises(InputError, match=f"{name} is 0"):
+        train_config(dataclasses.replace(SETTINGS, **{name: 0}), 0, SMALL)
+
+
+def test_digits_are_trained_as_glow_train_does():
+    settings = TrialSettings(data=DataConfig(data="digits"))
+    config = train_config(settings, 3, SMALL)
+    assert (config.model.bits, config.batch_size, config.seed) == (4, 64, 3)
+
+
+def test_the_paper_s_six_configurations():
+    wanted = permutations.trials(permutations.PermutationSettings(seeds=2))
+    kinds = {(t.config.model.permutation, t.config.model.coupling) for t in wanted}
+    assert len(wanted) == 12 and len({t.name for t in wanted}) == 6
+    assert kinds == {(p, c) for p in ("reverse", "shuffle", "lu") for c in ("additive", "affine")}
+
+
+@pytest.mark.parametrize(("target", "shape"), [(60_000, (1, 16, 16)), (400_000, (3, 12, 20))])
+def test_a_realnvp_has_as_many_parameters(target, shape):
+    model = RealNVP(RealNVPConfig.of(realnvp.match_parameters(target, shape), shape))
+    assert sum(weight.numel() for weight in model.parameters()) == pytest.approx(target, rel=0.05)
+
+
+def test_a_realnvp_has_the_images_and_the_time_of_the_glow_of_its_seed():
+    settings = realnvp.RealNVPSettings(seeds=2)
+    model = realnvp.match_parameters(60_000, SHAPE)
+    glows = [ended("glow", 0, 1.0), ended("glow", 1, None, stopped="NaN")]
+    by_images, by_time = realnvp.realnvp_trials(settings, model, glows)
+    assert (by_images.config.images, by_images.config.minutes) == (48, None)
+    assert by_time.config.minutes == pytest.approx(1 / 60) and by_time.config.images > 10**6
+    assert {t.config.seed for t in (by_images, by_time)} == {0}
+    assert {t.config.optimizer for t in (by_images, by_time)} == {"adam"}
+
+
+def test_lu_and_plain_start_as_one_function_and_can_stay_one(splits):
+    config = GlowConfig(image_shape=SHAPE, levels=2, steps=2, hidden_channels=4)
+    images = torch.from_numpy(splits.train.images.copy())
+    plain, other = (
+        lu._start(dataclasses.replace(config, permutation=kind), images, 5)
+        for kind in ("plain", "lu")
+    )
+    start = lu._agreement("", plain, other, images)
+    assert start.dtype == "float32" and start.latents < 1e-5 and start.log_det < 1e-3
+    moved = perturb(plain).double()
+    exact = lu._agreement("", moved, lu.decomposed(moved), images)
+    assert exact.dtype == "float64" and exact.latents < 1e-10 and exact.log_det < 1e-9
+    assert lu._agreement("", moved, other.double(), images).latents > 1e-3
+
+
+def test_crossovers():
+    widths = [10, 100, 1000]
+    assert crossover(widths, [2, 2, 2], [1, 1, 4]) == Crossover("LU", pytest.approx(10**2.5))
+    assert crossover(widths, [1, 1, 4], [2, 2, 2]) == Crossover("plain", pytest.approx(10**2.5))
+    assert crossover(widths, [1, 1, 1], [2, 2, 2]) == Crossover("LU", None)
+
+
+def test_memory_of_a_step_grows_with_depth_where_activations_are_stored(splits):
+    settings = depth.DepthSettings(levels=(1,), steps=(2, 16), seeds=1, batch_size=32)
+    shallow, deep = (depth.step_memory_of(t, splits, "cpu") for t in depth.trials(settings))
+    assert deep["stored"] > 4 * shallow["stored"]
+    assert deep["reversible"] < deep["stored"]
+
+
+@pytest.mark.parametrize("levels", [(), (1, 1)])
+def test_bad_depths(splits, levels):
+    with pytest.raises(InputError, match="different numbers"):
+        depth.check(splits, depth.DepthSettings(levels=levels))

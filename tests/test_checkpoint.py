@@ -1,0 +1,245 @@
+"""A run is never lost: kills, full disks, cut-off files, signals, the best model."""
+
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from glowflow import CheckpointError, Glow, InputError
+from glowflow.atomic import remove_leftovers, replacing
+from glowflow.checkpoint import best_so_far, list_checkpoints, load_checkpoint, save_best
+from glowflow.training import Objective, read_metrics, validate
+from tests.test_training import CONFIG, images, losses, run, splits  # noqa: F401
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_killed_runs_go_on_to_the_bit():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.kill", "--times", "2", "--steps", "150"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 kills, 0 differences." in done.stdout
+
+
+def interrupted(folder, splits, config, step, number=signal.SIGTERM):  # noqa: F811
+    """A run that gets a signal while a step is under way."""
+    original, seen = Objective.forward, []
+
+    def counting(self, x, labels=None):
+        seen.append(1)
+        if len(seen) == step:
+            os.kill(os.getpid(), number)
+        return original(self, x, labels)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Objective, "forward", counting)
+        return run(config, splits, folder)
+
+
+def test_sigterm_leaves_a_checkpoint_of_the_step(splits, tmp_path):  # noqa: F811
+    trained = interrupted(tmp_path / "run", splits, CONFIG, 7)
+    assert trained.interrupted
+    assert load_checkpoint(tmp_path / "run").step == 7
+    assert Glow.from_pretrained(tmp_path / "run").initialized
+
+
+def test_lines_that_cross_a_checkpoint_are_the_same_too(splits, tmp_path):  # noqa: F811
+    config = replace(CONFIG, log_every=6)
+    run(config, splits, tmp_path / "whole")
+    interrupted(tmp_path / "cut", splits, config, 9)
+    run(config, splits, tmp_path / "cut", resume=True)
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+
+
+def test_global_random_states_do_not_matter(splits, tmp_path):  # noqa: F811
+    config = replace(CONFIG, flip=True, shift=1, validate_every=1e-9, images=64)
+
+    def scramble(model, images):
+        for seed in (torch.manual_seed, np.random.seed, random.seed):
+            seed(images + 17)
+
+    run(config, splits, tmp_path / "a")
+    run(config, splits, tmp_path / "b", on_validation=scramble)
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+
+
+def test_leftovers_of_a_killed_process_are_removed(splits, tmp_path):  # noqa: F811
+    folder = tmp_path / "run"
+    interrupted(folder, splits, CONFIG, 5)
+    left = [
+        folder / "checkpoints" / ".000000099.pt.0123abcd.part.pt",
+        folder / ".model.safetensors.89abcdef.part.safetensors",
+        folder / "best" / ".config.json.00000000.part.json",
+    ]
+    for path in left:
+        path.write_bytes(b"half of ")
+    dear = folder / ".my.notes.part2.txt"
+    dear.write_text("dear to somebody")
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "bits_per')
+    assert [line["step"] for line in read_metrics(folder) if "lr" in line] == [1, 2, 3, 4, 5]
+    run(CONFIG, splits, folder, resume=True)
+    run(CONFIG, splits, tmp_path / "whole")
+    assert not any(path.exists() for path in left)
+    assert dear.exists()
+    assert losses(folder) == losses(tmp_path / "whole")
+
+
+def test_a_cut_off_line_in_the_middle_is_named(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"st\n{"step": 3}\n')
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl is not JSON"):
+        read_metrics(tmp_path)
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}')
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2]
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+def test_so_many_checkpoints_are_kept(splits, tmp_path, keep):  # noqa: F811
+    run(replace(CONFIG, validate_every=1e-9, keep=keep), splits, tmp_path / "run")
+    names = [path.stem for path in list_checkpoints(tmp_path / "run")]
+    assert names == [f"{step:09d}" for step in range(21 - keep, 21)]
+
+
+def test_the_best_model_stays(splits, tmp_path):  # noqa: F811
+    folder = tmp_path / "run"
+    config = replace(CONFIG, validate_every=1e-9, images=160, lr=0.05, warmup_images=0)
+    trained = run(config, splits, folder)
+    lines = {m["step"]: m for m in read_metrics(folder) if "valid_bits_per_dim" in m}
+    step = min(lines, key=lambda s: lines[s]["valid_bits_per_dim"])
+    best = lines[step]["valid_bits_per_dim"]
+    assert json.loads((folder / "best" / "validation.json").read_text()) == {
+        "step": step,
+        "valid_bits_per_dim": best,
+    }
+    assert trained.best == best_so_far(folder) == best
+    model = Glow.from_pretrained(folder / "best")
+    found = validate(model, splits.valid, limit=config.validation_images, batch_size=64)
+    assert found == pytest.approx(best, abs=1e-6)
+
+
+def test_a_resumed_run_does_not_replace_a_better_model(splits, tmp_path):  # noqa: F811
+    folder = tmp_path / "run"
+    trained = interrupted(folder, splits, CONFIG, 9)
+    save_best(folder, trained.model, 3, -100.0)
+    assert run(CONFIG, splits, folder, resume=True).best == -100.0
+    assert best_so_far(folder) == -100.0
+    assert best_so_far(tmp_path) == math.inf
+
+
+def test_both_figures_of_a_validation_are_shown(splits, tmp_path):  # noqa: F811
+    trained = run(CONFIG, splits, tmp_path / "run")
+    line = read_metrics(tmp_path / "run")[-1]
+    assert line["valid_bits_per_dim"] == trained.valid_bits_per_dim
+    assert line["valid_bits_per_dim_last"] == trained.valid_bits_per_dim_last
+    assert trained.valid_bits_per_dim != trained.valid_bits_per_dim_last
+    options = {"limit": CONFIG.validation_images, "batch_size": 64}
+    assert validate(trained.model, splits.valid, **options) == trained.valid_bits_per_dim
+    alone = run(replace(CONFIG, ema=0.0), splits, tmp_path / "without")
+    assert "valid_bits_per_dim_last" not in read_metrics(tmp_path / "without")[-1]
+    assert alone.valid_bits_per_dim == alone.valid_bits_per_dim_last
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from glowflow.cli import main
+from glowflow.metrics import read_metrics
+import glowflow.checkpoint
+
+limit = int(sys.argv[1])
+save = glowflow.training.save_checkpoint
+
+def later(run, checkpoint, keep):
+    if checkpoint.step:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    return save(run, checkpoint, keep)
+
+glowflow.training.save_checkpoint = later
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("limit", [20_000])
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, limit):
+    np.save(tmp_path / "x.npy", images(40, 0))
+    done = subprocess.run(
+        [sys.executable, "-c", f"import glowflow.training\n{LIMITED}", str(limit),
+         "train", "x.npy", "--levels", "2", "--steps", "2", "--hidden-channels", "8",
+         "--images", "64", "--out", "run"],
+        cwd=tmp_path,
+        env={**os.environ, "GLOWFLOW_CACHE": str(tmp_path / "cache"), "COLUMNS": "300"},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("glow train: Cannot write run/")
+    assert "(File too large)" in last
+    assert "Traceback" not in done.stderr
+    assert load_checkpoint(tmp_path / "run").step == 0
+    assert not list((tmp_path / "run").rglob("*.part*"))
+    Glow.from_pretrained(tmp_path / "run")
+
+
+def test_a_failed_write_leaves_the_file_before(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("before")
+    with pytest.raises(InputError, match="No space left"), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise OSError(28, "No space left on device")
+    with pytest.raises(ZeroDivisionError), replacing(path):
+        raise ZeroDivisionError  # which is not the disk's doing
+    assert path.read_text() == "before"
+    assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
+    remove_leftovers(tmp_path)
+    assert path.exists()
+
+
+@pytest.mark.parametrize("memory", ["stored", "reversible"])
+def test_parts_of_a_batch_give_the_gradients_of_the_whole(splits, tmp_path, memory):  # noqa: F811
+    config = replace(CONFIG, memory=memory, conditional=True, images=80)
+    run(config, splits, tmp_path / "whole")
+    run(replace(config, accumulate=4), splits, tmp_path / "parts")
+    for name in ("bits_per_dim", "grad_norm"):
+        whole, parts = (
+            [line[name] for line in read_metrics(tmp_path / folder) if name in line]
+            for folder in ("whole", "parts")
+        )
+        assert np.allclose(whole, parts, rtol=1e-5, atol=1e-5)
+
+
+def test_presets_are_cut_into_parts_of_the_published_size():
+    from glowflow.config import PRESETS, preset_config, scaled_lr
+
+    assert preset_config("cifar10").accumulate == 8
+    assert preset_config("cifar10", processes=8).accumulate == 1
+    assert preset_config("celebahq256").accumulate == 40
+    assert preset_config("cifar10").lr == 1e-3
+    assert preset_config("cifar10").shift == 3
+    for name, preset in PRESETS.items():
+        for processes in (1, 2, 4, 5, 8):
+            config = preset_config(name, processes=processes)
+            assert config.batch_size == preset.batch_size
+            assert preset.batch_size // processes // config.accumulate <= preset.part_size
+            assert preset.batch_size // processes % config.accumulate == 0
+    small = preset_config("cifar10", batch_size=128)
+    assert small.lr == pytest.approx(5e-4)
+    assert small.batch_size == 128
+    assert scaled_lr(1.0, 4, 1) == 2.0
+    with pytest.raises(InputError, match="no preset 'cifar11'"):
+        preset_config("cifar11")

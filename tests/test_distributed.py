@@ -1,0 +1,207 @@
+"""Several processes train the run of one: real commands on loopback, gloo."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from glowflow import Glow, InputError
+from glowflow.checkpoint import list_checkpoints, load_checkpoint
+from glowflow.config import to_yaml
+from glowflow.sharding import add_up, first, gather_in_order, join, largest, my_share, together
+from glowflow.training import train
+from tests.test_training import CONFIG, images, losses, splits  # noqa: F401
+
+LONG = replace(CONFIG, images=400, validation_images=15, validate_every=1e9)
+CUT = replace(LONG, memory="reversible", accumulate=2, flip=True, shift=1, conditional=True)
+CHILD = """
+import json, math, os, signal, sys
+from pathlib import Path
+from glowflow.cli import main
+from glowflow.config import TrainConfig, from_yaml
+from glowflow.data import Splits
+from glowflow.errors import GlowflowError
+from glowflow.sharding import process
+from glowflow.training import Objective, train
+from tests.test_training import part
+
+trouble, *arguments = sys.argv[1:]
+original, seen = Objective.forward, []
+
+def troubled(self, x, labels=None):
+    seen.append(1)
+    loss, bits = original(self, x, labels)
+    if len(seen) == 5 and process() == 1:
+        if trouble == "NaN":
+            return loss * math.nan, bits * math.nan
+        if trouble in ("SIGTERM", "SIGKILL"):
+            os.kill(os.getpid(), getattr(signal, trouble))
+    return loss, bits
+
+Objective.forward = troubled
+if arguments[0] == "train":
+    sys.exit(main(arguments))
+folder, config = arguments
+config = from_yaml(TrainConfig, config, "child")
+splits = Splits(part(64, 0), part(16, 1), part(16, 2), "blobs", "0")
+try:
+    trained = train(config, splits, Path(folder), device="cpu", progress=False)
+except GlowflowError as error:
+    print(error, file=sys.stderr)
+    sys.exit(2)
+weights = [w.double().sum().item() for w in trained.model.state_dict().values()]
+print(json.dumps([trained.step, trained.interrupted, trained.valid_bits_per_dim, weights]))
+"""
+
+
+def free_port():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+def environment(tmp_path):
+    return {
+        **os.environ,
+        "GLOWFLOW_CACHE": str(tmp_path / "cache"),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+    }
+
+
+def launch(arguments, tmp_path, count=2):
+    """What each of `count` processes answered: (exit code, stdout, stderr)."""
+    common = environment(tmp_path) | {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+    }
+    started = [
+        subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+        )
+        for rank in range(count)
+    ]
+    answers = []
+    for child in started:
+        out, err = child.communicate(timeout=900)
+        answers.append((child.returncode, out, err))
+    return answers
+
+
+def train_in_two(folder, config, tmp_path, trouble="none"):
+    return launch(["-c", CHILD, trouble, folder, to_yaml(config)], tmp_path)
+
+
+def test_two_processes_have_the_losses_of_one(splits, tmp_path):  # noqa: F811
+    whole = replace(CUT, accumulate=1, memory="stored")
+    trained = train(whole, splits, tmp_path / "one", device="cpu", progress=False)
+    answers = train_in_two(tmp_path / "two", CUT, tmp_path)
+    assert [code for code, *_ in answers] == [0, 0], answers
+    assert len(losses(tmp_path / "two")) == 50
+    assert np.allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=0, atol=1e-5)
+    (_, a, said), (_, b, _) = answers
+    assert "Warning" not in said
+    step, stopped, bits, _ = json.loads(a)
+    assert json.loads(b) == json.loads(a)  # the average of the weights, and the validation
+    assert (step, stopped) == (50, False)
+    assert bits == pytest.approx(trained.valid_bits_per_dim, abs=1e-5)
+    assert Glow.from_pretrained(tmp_path / "two" / "best").config == trained.model.config
+
+
+def test_sigterm_to_one_process_stops_all_after_the_step_and_one_goes_on(splits, tmp_path):  # noqa: F811
+    run = tmp_path / "run"
+    answers = train_in_two(run, LONG, tmp_path, "SIGTERM")
+    assert [json.loads(out)[:2] for _, out, _ in answers] == [[5, True], [5, True]], answers
+    assert load_checkpoint(run).step == 5
+    train(LONG, splits, run, device="cpu", resume=True, progress=False)
+    train(LONG, splits, tmp_path / "one", device="cpu", progress=False)
+    assert np.allclose(losses(run), losses(tmp_path / "one"), rtol=0, atol=1e-5)
+
+
+def test_a_killed_process_does_not_leave_the_others_waiting(tmp_path):
+    run = tmp_path / "run"
+    (code, _, said), (killed, _, _) = train_in_two(run, LONG, tmp_path, "SIGKILL")
+    assert killed == -signal.SIGKILL
+    assert code == 2
+    assert "another process of this run has ended" in said
+    assert [path.name for path in list_checkpoints(run)] == ["000000000.pt"]
+
+
+def test_nan_in_one_process_stops_all_and_is_said_once(tmp_path):
+    np.save(tmp_path / "x.npy", images(40, 0))
+    command = ["train", "x.npy", "--levels", 2, "--steps", 2, "--hidden-channels", 8,
+               "--batch-size", 8, "--out", "run", "--device", "cpu"]  # fmt: skip
+    answers = launch(["-c", CHILD, "NaN", *command], tmp_path)
+    assert [code for code, *_ in answers] == [2, 2], answers
+    (_, a, said), (_, b, silent) = answers
+    assert a == b == ""
+    assert said.splitlines()[-1].startswith("glow train: Training stopped at step 5: ")
+    assert "Training stopped" not in silent
+    assert load_checkpoint(tmp_path / "run").step == 0
+
+
+def test_two_machines(tmp_path):
+    np.save(tmp_path / "x.npy", images(40, 0))
+    port = free_port()
+    command = ["train", "x.npy", "--levels", 2, "--steps", 2, "--hidden-channels", 8,
+               "--batch-size", 8, "--images", 64, "--out", "run", "--json", "--log-every", 1,
+               "--device", "cpu"]  # fmt: skip
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu",
+             "--num_machines", "2", "--num_processes", "2", "--machine_rank", str(rank),
+             "--main_process_ip", "127.0.0.1", "--main_process_port", str(port),
+             "--mixed_precision", "no", "--dynamo_backend", "no",
+             "-m", "glowflow", *map(str, command)],
+            env=environment(tmp_path), cwd=tmp_path, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for rank in (0, 1)
+    ]  # fmt: skip
+    answers = [(*child.communicate(timeout=900), child.returncode) for child in started]
+    assert [code for *_, code in answers] == [0, 0], answers
+    (said, _, _), (silent, _, _) = answers
+    assert silent == ""
+    facts = json.loads(said)
+    assert facts["images"] == 64
+    assert facts["best_valid_bits_per_dim"] <= facts["valid_bits_per_dim"]
+    assert len(losses(tmp_path / "run")) == 8
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
+class TestOneProcess:
+    def test_shares_and_sums_are_the_plain_things(self):
+        rows = torch.arange(5.0)
+        assert torch.equal(gather_in_order(my_share(rows), 5), rows)
+        assert torch.equal(add_up(rows), rows)
+        assert largest(1.0, 2.0) == (1.0, 2.0)
+        assert first(lambda: "result") == together(lambda: "result") == "result"
+
+    def test_errors_pass(self):
+        with pytest.raises(ZeroDivisionError):
+            first(lambda: 1 / 0)
+
+    def test_a_batch_has_to_divide_into_its_parts(self, splits, tmp_path):  # noqa: F811
+        with pytest.raises(InputError, match=r"does not divide into 3 equal parts"):
+            train(replace(CONFIG, accumulate=3), splits, tmp_path / "run", device="cpu")
+        assert not (tmp_path / "run").exists()
+
+    def test_a_numbered_device_is_not_for_several(self, monkeypatch):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(InputError, match="leave the number out"):
+            join("cuda:0")

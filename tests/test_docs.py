@@ -1,0 +1,96 @@
+"""The pages say what is so: their code runs, their equations are MathML, nothing is fetched."""
+
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import pytest
+
+from glowflow.cli import COMMANDS, main
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted(p for p in DOCS.rglob("*.md") if "results" not in p.parts)
+BLOCK = re.compile(r"^```(?P<info>[^\n]*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
+NOT_RUN = 'title="not run here"'
+KINDS = ("python", "console")
+
+
+def blocks(page):
+    """The kind, the code and the line number of each block that is to be run."""
+    text = page.read_text(encoding="utf-8")
+    for found in BLOCK.finditer(text):
+        kind, _, rest = found["info"].partition(" ")
+        assert kind in KINDS and rest in ("", NOT_RUN), f"{page.name}: {found['info']!r}"
+        if rest != NOT_RUN:
+            yield kind, found["code"], text.count("\n", 0, found.start("code"))
+
+
+def commands(code):
+    """The arguments of each `$ glow` line, continued lines joined."""
+    for line in code.replace("\\\n", " ").splitlines():
+        assert line.startswith("$ glow "), line
+        yield shlex.split(line)[2:]
+
+
+RUN = [page for page in PAGES if any(blocks(page))]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.mark.parametrize("page", RUN, ids=lambda page: page.relative_to(DOCS).as_posix())
+def test_a_page_runs(page, tmp_path, cache, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GLOWFLOW_CACHE", str(cache))
+    namespace = {"__name__": "page"}
+    for kind, code, line in blocks(page):
+        if kind == "console":
+            for arguments in commands(code):
+                assert main(arguments) == 0, capsys.readouterr().err
+        else:  # the newlines give tracebacks the line numbers of the page
+            exec(compile("\n" * line + code, str(page), "exec"), namespace)
+
+
+def test_every_command_is_shown():
+    text = " ".join(page.read_text(encoding="utf-8") for page in PAGES)
+    missing = [name for name in COMMANDS if f"glow {name}" not in text]
+    assert not missing
+
+
+class TestHooks:
+    @pytest.fixture(scope="class")
+    def hooks(self):
+        pytest.importorskip("mkdocs")
+        return runpy.run_path(str(DOCS / "hooks.py"))
+
+    def test_a_source_line_becomes_the_code_as_it_is(self, hooks):
+        shown = hooks["on_page_markdown"]("a\n::source glowflow.bijections.squeeze.Squeeze.forward\nb")
+        assert shown.startswith('a\n```python title="src/glowflow/bijections/squeeze.py"\n')
+        assert "blocks.permute(0, 2, 4, 1, 3, 5)" in shown
+
+    def test_a_name_that_is_gone_stops_the_build(self, hooks):
+        with pytest.raises(KeyError):
+            hooks["on_page_markdown"]("::source glowflow.glow.Gone")
+
+    def test_an_equation_becomes_mathml(self, hooks):
+        html = r'<div class="arithmatex">\[y &lt; \log|\det W|\]</div>'
+        shown = hooks["on_page_content"](html)
+        assert "<math" in shown and "arithmatex" not in shown and "<mo>log</mo>" in shown
+
+
+def test_the_site_is_whole_and_fetches_nothing(tmp_path, monkeypatch):
+    mkdocs = pytest.importorskip("mkdocs")
+    from mkdocs.commands.build import build
+    from mkdocs.config import load_config
+
+    monkeypatch.setenv("NO_MKDOCS_2_WARNING", "1")
+    build(load_config(str(DOCS.parent / "mkdocs.yml"), site_dir=str(tmp_path), strict=True))
+    assert mkdocs and {"index.html", "model.html"} <= {p.name for p in tmp_path.iterdir()}
+    for page in tmp_path.rglob("*.html"):
+        html = page.read_text(encoding="utf-8")
+        fetched = re.findall(r'<(?:script|link|img|iframe)[^>]*?(?:src|href)="([^"]+)"', html)
+        assert not [url for url in fetched if re.match(r"(https?:)?//", url)], page.name
+        assert "arithmatex" not in html and "::source" not in html, page.name

@@ -1,0 +1,291 @@
+"""What `glow plan` counts against real models: weights, products, and bytes that are allocated."""
+
+import math
+
+import pytest
+import torch
+from benchmarks.plan import peak_allocated
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from glowflow import Glow, GlowConfig, InputError, RealNVPArchitecture
+from glowflow.config import PRESETS, Architecture, DataConfig, TrainConfig
+from glowflow.optimization import make_optimizer
+from glowflow.plan import (
+    ACCELERATORS,
+    UTILISATION,
+    Speed,
+    Target,
+    buffer_bytes,
+    count_parameters,
+    forward_flops,
+    forward_memory,
+    initialization_memory,
+    largest_batch,
+    levels,
+    make_plan,
+    measured_speed,
+    model_config,
+    passes,
+    published_speed,
+    run_memory,
+    step_memory,
+    step_seconds,
+)
+from glowflow.training import initial_batch_size
+
+SMALL = {"image_shape": (3, 16, 16), "levels": 2, "steps": 3, "hidden_channels": 64}
+CONFIGS = {
+    "affine-lu": {},
+    "plain-exp": {"permutation": "plain", "coupling_scale": "exp"},
+    "shuffle-bounded": {"permutation": "shuffle", "coupling_scale": "bounded"},
+    "reverse": {"permutation": "reverse"},
+    "additive": {"coupling": "additive"},
+    "classes": {"classes": 5},
+    "fixed-top": {"learn_top": False},
+    "grey": {"image_shape": (1, 16, 16)},
+    "one-level": {"levels": 1, "steps": 2},
+}
+PRODUCTS = {"aten::mm", "aten::addmm", "aten::addmm_", "aten::bmm"}
+SLOW = Target("cpu", 10**9, "float32", Speed((1e9, 1e9), 1e6))
+
+
+def make(name):
+    torch.manual_seed(0)
+    config = GlowConfig(**{**SMALL, **CONFIGS[name]})
+    model = Glow(config)
+    labels = torch.arange(32) % config.classes if config.classes else None
+    return config, model, torch.rand(32, *config.image_shape) - 0.5, labels
+
+
+class Products(TorchDispatchMode):
+    """Two FLOPs for each multiplication and addition of the float32 products of matrices."""
+
+    flops = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket._qualified_op_name
+        if name in PRODUCTS and args[0].dtype == torch.float32:
+            self.flops += 2 * args[-2].numel() * args[-1].shape[-1]
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_parameters_and_buffers_are_those_of_the_model(name):
+    config, model, _, _ = make(name)
+    assert count_parameters(config) == sum(p.numel() for p in model.parameters())
+    assert buffer_bytes(config) == sum(b.nbytes for b in model.buffers())
+
+
+def test_cifar10_has_the_official_graphs_parameters():
+    shape = {"image_shape": (3, 32, 32), "steps": 32}
+    assert count_parameters(GlowConfig(**shape, permutation="plain")) == 44_603_604
+    assert count_parameters(GlowConfig(**shape, permutation="lu")) == 44_603_604
+
+
+@pytest.mark.parametrize("name", ["affine-lu", "additive", "one-level"])
+def test_flops_are_those_of_the_products_that_run(name):
+    config, model, x, _ = make(name)
+
+    def flops(images, backward):
+        with Products() as counted:
+            loss = model.log_prob(x[:images]).mean()
+            if backward:
+                torch.autograd.backward(loss)
+        return counted.flops
+
+    def by_image(backward):  # what is done once a batch falls out
+        return flops(3, backward) - flops(2, backward)
+
+    assert by_image(False) == forward_flops(config)
+    for memory in ("stored", "reversible"):
+        model.use(memory=memory)
+        expected = passes(memory) * forward_flops(config)
+        assert by_image(True) == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize("memory", ["stored", "reversible"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_memory_of_a_step_is_what_is_allocated(name, memory):
+    config, model, x, labels = make(name)
+    model.use(memory=memory)
+
+    def train():
+        torch.autograd.backward(-model.log_prob(x, labels).mean())
+
+    for precision in ("float32", "bf16"):
+        model.use(precision=precision)
+        train()  # the gradients and the kept ends of rows are there before
+        estimate = step_memory(config, len(x), memory, precision=precision, processor=True)
+        assert peak_allocated(train) == pytest.approx(estimate.peak, rel=0.12)
+
+
+def test_memory_of_hidden_layers_in_chunks_is_what_is_allocated():
+    config = GlowConfig(image_shape=(3, 16, 16), levels=2, steps=1, hidden_channels=512)
+    model, x = Glow(config), torch.rand(32, 3, 16, 16) - 0.5
+    for memory in ("stored", "reversible"):
+        model.use(memory=memory)
+
+        def train():
+            torch.autograd.backward(-model.log_prob(x).mean())
+
+        train()
+        estimate = step_memory(config, len(x), memory, processor=True)
+        whole = step_memory(config, len(x), memory)
+        assert peak_allocated(train) == pytest.approx(estimate.peak, rel=0.08)
+        assert whole.peak >= estimate.peak or memory == "stored"
+
+
+def test_what_the_forward_pass_keeps_is_what_autograd_saves():
+    config, model, x, _ = make("affine-lu")
+    own = {w.untyped_storage().data_ptr() for w in (*model.parameters(), *model.buffers())}
+    saved = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = model.log_prob(x).mean()
+    estimate = step_memory(config, len(x), "stored", processor=True)
+    assert sum(saved.values()) == pytest.approx(estimate.activations, rel=0.01)
+    torch.autograd.backward(loss)
+
+
+def test_depth_costs_memory_only_where_activations_are_stored():
+    shallow, deep = (GlowConfig(**{**SMALL, "steps": steps}) for steps in (4, 64))
+    stored = [step_memory(config, 16, "stored").peak for config in (shallow, deep)]
+    reversible = [step_memory(config, 16, "reversible").peak for config in (shallow, deep)]
+    assert stored[1] > 12 * stored[0]
+    assert reversible[1] < 1.2 * reversible[0]
+
+
+@torch.no_grad()
+def test_memory_without_gradients_is_what_is_allocated():
+    config, model, x, _ = make("affine-lu")
+    model.eval()
+
+    def score():
+        for _ in range(2):
+            model.log_prob(x)
+
+    estimate = forward_memory(config, len(x), processor=True)
+    assert peak_allocated(score) == pytest.approx(estimate, rel=0.2)
+
+
+def test_memory_of_the_initialisation_is_what_is_allocated():
+    config = GlowConfig(image_shape=(3, 16, 16), levels=2, steps=1, hidden_channels=64)
+    images = torch.randint(0, 256, (initial_batch_size(config), 3, 16, 16), dtype=torch.uint8)
+    model = Glow(config)
+    estimate = initialization_memory(config, processor=True)
+    assert peak_allocated(lambda: model.initialize(images)) == pytest.approx(estimate, rel=0.1)
+
+
+@pytest.mark.parametrize("optimizer", ["adamax", "adam", "adamw"])
+def test_an_optimiser_has_two_values_a_parameter_and_adamax_a_third_while_it_steps(optimizer):
+    config, model, _, _ = make("affine-lu")
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    needs = run_memory(config, 16, "stored", optimizer=optimizer)
+    chosen = make_optimizer(TrainConfig(optimizer=optimizer), model)
+    chosen.step()
+    state = sum(t.nbytes for values in chosen.state.values() for t in values.values() if t.dim())
+    assert state == needs.optimizer
+    one = max(p.nbytes for p in model.parameters())  # of which a fused step makes a copy
+    assert peak_allocated(chosen.step) == pytest.approx(needs.update, rel=0.05, abs=one)
+
+
+def test_the_peak_is_the_state_and_the_highest_of_what_comes_and_goes():
+    config = GlowConfig(**SMALL)
+    large = run_memory(config, 4096, "stored")
+    assert large.peak == large.state + large.activations + large.temporary
+    small = run_memory(config, 1, "reversible")
+    assert small.peak == small.weights + small.average + small.initialization
+    assert run_memory(config, 1, "stored", average=False).average == 0
+
+
+def test_the_largest_batch_is_the_last_that_fits():
+    for limit in (0, 1, 2, 37, 1000):
+        assert largest_batch(lambda batch, limit=limit: batch <= limit) == limit
+
+
+def test_accumulation_makes_up_for_what_does_not_fit():
+    train = TrainConfig(
+        data=DataConfig(size=(16, 16)),
+        model=Architecture(levels=2, steps=16, hidden_channels=64),
+        batch_size=500,
+    )
+    config = model_config(train)
+    limit = run_memory(config, 60, "stored", processor=True).peak
+    target = Target("cpu", limit, "float32", SLOW.speed)
+    stored, reversible = make_plan(train, config, target, 4).modes
+    assert (stored.largest_batch, stored.accumulation, stored.at_once) == (60, 3, 42)
+    assert (reversible.accumulation, reversible.at_once) == (1, 125)
+    assert stored.needs.peak <= limit
+    assert stored.images_per_second == pytest.approx(500 / stored.seconds)
+    assert stored.days == pytest.approx(train.images / stored.images_per_second / 86_400)
+
+    (without, _) = make_plan(train, config, Target("cpu", 10**6, "float32", SLOW.speed)).modes
+    assert not without.fits
+    assert without.at_once == 1
+    for devices in (0, 501):
+        with pytest.raises(InputError, match="1 to 500"):
+            make_plan(train, config, target, devices)
+
+
+def test_seconds_are_flops_over_speed_and_the_update():
+    config = GlowConfig(**SMALL)
+    speed = Speed((2e9, 2e9), 1e6)
+    update = count_parameters(config) / 1e6
+    expected = 10 * 3 * forward_flops(config) / 2e9
+    assert step_seconds(config, 10, "stored", speed) == pytest.approx(expected + update)
+    assert step_seconds(config, 10, "reversible", speed) == pytest.approx(4 / 3 * expected + update)
+
+
+def test_a_published_speed_is_a_share_of_the_peak():
+    config = GlowConfig(**{**SMALL, "hidden_channels": 512})
+    for accelerator in ACCELERATORS.values():
+        in_float32 = published_speed(config, accelerator, "float32")
+        in_bf16 = published_speed(config, accelerator, "bf16")
+        peaks = (accelerator.float32, accelerator.bf16)
+        low, high = (UTILISATION * peak * 1e12 for peak in peaks)
+        assert all(speed == pytest.approx(low) for speed in in_float32.levels)
+        assert all(low < speed < high for speed in in_bf16.levels)  # 1x1s stay in float32
+
+
+def test_a_device_that_is_here_is_timed():
+    config = GlowConfig(**{**SMALL, "hidden_channels": 16})
+    torch.manual_seed(3)
+    expected = torch.rand(())
+    torch.manual_seed(3)
+    speed = measured_speed(config, TrainConfig(), 4, "cpu", "float32")
+    assert torch.rand(()) == expected
+    assert len(speed.levels) == len(levels(config))
+    assert all(1e5 < rate < math.inf for rate in (*speed.levels, speed.update))
+
+
+def test_every_preset_of_the_paper_can_be_planned():
+    for name, preset in PRESETS.items():
+        train = TrainConfig(
+            data=DataConfig(size=preset.size),
+            model=preset.model,
+            batch_size=preset.batch_size,
+            conditional=name.endswith("conditional"),
+        )
+        config = model_config(train, name)
+        speed = published_speed(config, ACCELERATORS["h100"], "float32")
+        plan = make_plan(train, config, Target("h100", 72 * 2**30, "float32", speed))
+        assert all(mode.fits and mode.days > 0 for mode in plan.modes), name
+
+
+def test_what_cannot_be_planned_is_said():
+    sized = DataConfig(size=(16, 16))
+    for train, classes, message in (
+        (TrainConfig(), 0, "--size"),
+        (TrainConfig(data=sized, model=RealNVPArchitecture()), 0, "RealNVP"),
+        (TrainConfig(data=sized, conditional=True), 0, "--classes"),
+        (TrainConfig(data=sized), 3, "--conditional"),
+    ):
+        with pytest.raises(InputError, match=message):
+            model_config(train, classes=classes)
