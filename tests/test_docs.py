@@ -1,5 +1,6 @@
 """The pages say what is so: their code runs, their equations are MathML, nothing is fetched."""
 
+import json
 import re
 import runpy
 import shlex
@@ -54,6 +55,21 @@ def test_a_page_runs(page, tmp_path, cache, monkeypatch, capsys):
             exec(compile("\n" * line + code, str(page), "exec"), namespace)
 
 
+def test_figures_are_the_measured_ones():
+    demo = json.loads((DOCS / "results" / "demo-evaluation.json").read_text())
+    page = (DOCS / "exercises" / "bits-per-dimension.md").read_text(encoding="utf-8")
+    for mean in (demo["mean"], *(row["mean"] for row in demo["baselines"])):
+        assert f"{mean:.3f}" in page
+    large = json.loads((DOCS / "results" / "large-celebahq256.json").read_text())
+    peaks = [large[memory]["peak resident GiB"] for memory in ("reversible", "stored")]
+    bench = (DOCS / "results" / "benchmark-amd-epyc.md").read_text(encoding="utf-8")
+    page = (DOCS / "many-gpus.md").read_text(encoding="utf-8")
+    for figure in (f"{large['stored']['parameters']:,}", *map(str, peaks)):
+        assert figure in page
+    for figure in ("36.3", "1,038"):
+        assert figure in page and figure in bench
+
+
 def test_every_command_is_shown():
     text = " ".join(page.read_text(encoding="utf-8") for page in PAGES)
     missing = [name for name in COMMANDS if f"glow {name}" not in text]
@@ -67,7 +83,9 @@ class TestHooks:
         return runpy.run_path(str(DOCS / "hooks.py"))
 
     def test_a_source_line_becomes_the_code_as_it_is(self, hooks):
-        shown = hooks["on_page_markdown"]("a\n::source glowflow.bijections.squeeze.Squeeze.forward\nb")
+        shown = hooks["on_page_markdown"](
+            "a\n::source glowflow.bijections.squeeze.Squeeze.forward\nb"
+        )
         assert shown.startswith('a\n```python title="src/glowflow/bijections/squeeze.py"\n')
         assert "blocks.permute(0, 2, 4, 1, 3, 5)" in shown
 

@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from benchmarks.plan import peak_allocated
+from benchmarks.contenders import Setting
+from benchmarks.plan import Comparison, peak_allocated, table, to_dict
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from glowflow import Glow, GlowConfig, InputError, RealNVPArchitecture
@@ -289,3 +290,15 @@ def test_what_cannot_be_planned_is_said():
     ):
         with pytest.raises(InputError, match=message):
             model_config(train, classes=classes)
+
+
+def test_the_benchmark_divides_what_is_measured_by_the_estimate():
+    found = Comparison(
+        Setting(), 4, "stored", 100 * 2**20, 120 * 2**20, 110 * 2**20, [1.0, 2.0, 4.0], [2.0] * 3
+    )
+    ratios = [to_dict(found)[f"{name}_ratio"] for name in ("allocated", "resident", "time")]
+    assert ratios == pytest.approx([1.1, 1.2, 1.0])  # of time: the median of 2, 1 and 1/2
+    (row,) = table([found]).rows
+    assert row == ["32px H=512 K=4", "stored", "100.0", "110.0", "1.10", "120.0", "1.20",
+                   "2", "2", "1.00"]  # fmt: skip
+    assert Comparison(Setting(), 4, "stored", 1, None).resident_ratio is None

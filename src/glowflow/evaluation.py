@@ -115,7 +115,7 @@ def evaluate(
         images, labels = _take(model, data, indices)
         scores = []
         for draw in range(draws):
-            x = images if bits is None else _with_noise(images, bits, (seed, draw), indices)
+            x = images if bits is None else with_noise(images, bits, (seed, draw), indices)
             scores.append(_scores(model, x.to(model.device, model.dtype), labels))
         log_prob, by_class = (torch.stack(part).mean(0) for part in zip(*scores, strict=True))
         dims = math.prod(model.config.image_shape)
@@ -320,7 +320,7 @@ def _scores(model: ImageFlow, x: Tensor, labels: Tensor | None) -> tuple[Tensor,
     return both[0].gather(1, labels.cpu()[:, None])[:, 0], both
 
 
-def _with_noise(
+def with_noise(
     images: Tensor, bits: int, seed: tuple[int, int], indices: NDArray[np.int64]
 ) -> Tensor:
     """Dequantise each image with the noise of its own index, whatever batch it is in."""

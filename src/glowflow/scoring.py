@@ -28,7 +28,7 @@ from .atomic import replacing
 from .baselines import png, webp
 from .data import ImageData
 from .errors import InputError
-from .evaluation import _with_noise
+from .evaluation import with_noise
 from .flow import ImageFlow
 from .glow import Glow
 from .latent import evenly, identity
@@ -239,7 +239,7 @@ def score(
         parts = []
         for draw in range(draws if bits is not None else 1):
             x = torch.from_numpy(images)
-            x = x if bits is None else _with_noise(x, bits, (seed, draw), some)
+            x = x if bits is None else with_noise(x, bits, (seed, draw), some)
             found = log_prob_by_level(model, x.to(model.device, model.dtype)).double().cpu()
             parts.append(torch.nan_to_num(found, nan=LEAST, posinf=LEAST, neginf=LEAST))
         levels.append(torch.stack(parts).mean(0))

@@ -121,12 +121,9 @@ class Objective(nn.Module):
 
 
 def initial_batch_size(config: GlowConfig | RealNVPConfig) -> int:
-    """Images of the data-dependent initialisation: 256 at 32x32, scaled by 32²/(height·width).
-
-    At most 256, at least 16.
-    """
+    """Images of the data-dependent initialisation: 256 at 32x32, scaled by 32²/(height·width)."""
     _, height, width = config.image_shape
-    return min(256, max(16, 256 * 32 * 32 // (height * width)))
+    return max(16, 256 * 32 * 32 // (height * width))
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ TINY = ["--data", "digits", "--size", 8, 8, "--limit", 60, "--seeds", 1, "--hidd
         "--batch-size", 16, "--images", 32, "--test-images", 6, "--draws", 1,
         "--device", "cpu"]  # fmt: skip
 SHALLOW = ["--levels", 1, "--steps", 1]
+ONE = ["--scales", 1, "--residual-blocks", 1]
 LU = ["--widths", 2, 4, "--rounds", 1, "--timed-images", 1, "--timed-size", 2]
 
 
@@ -38,7 +39,7 @@ def glow(work, monkeypatch, capsys):
 
 STUDIES = {
     "permutations": (SHALLOW, {"permutations.png"}, {"1x1-affine", "reverse-additive"}, 6),
-    "realnvp": (SHALLOW, {"realnvp.png"}, {"glow", "realnvp-images", "realnvp-time"}, 3),
+    "realnvp": ([*SHALLOW, *ONE], {"realnvp.png"}, {"glow", "realnvp-images", "realnvp-time"}, 3),
     "lu": ([*SHALLOW, *LU], {"lu-training.png", "lu-cost.png", "costs.json"}, {"lu", "plain"}, 2),
     "depth": (["--levels", 1, 2, "--steps", 1], {"depth.png"}, {"L1-K1", "L2-K1"}, 2),
 }

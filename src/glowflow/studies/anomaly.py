@@ -61,7 +61,8 @@ class Uniformity:
     """How far p-values of test images are from uniform."""
 
     ks: float
-    """max |share of p ≤ a − a| over a (Kolmogorov and Smirnov); about 0.87/√N by chance alone."""
+    """max |share of p ≤ a − a| over a (Kolmogorov and Smirnov): by chance alone about
+    0.87·√(1/N + 1/n), with N test and n calibration images."""
     below: float
     """Share of p ≤ 0.05."""
 
@@ -366,6 +367,8 @@ def _markdown(study: AnomalyStudy) -> str:
         for part, by_score in study.uniformity.items()
         for name, found in by_score.items()
     ]
+    fewest = min(study.calibration_images.values())
+    chance = 0.87 * (1 / study.images + 1 / fewest) ** 0.5
     counts = ", ".join(f"{count:,} {part}" for part, count in study.calibration_images.items())
     return (
         f"# Anomaly scores\n\n{sentence(study)}\n\n"
@@ -379,6 +382,6 @@ def _markdown(study: AnomalyStudy) -> str:
         f"{''.join(failed)}\n{''.join(what)}{''.join(missing)}\n"
         "## p-values of test images\n\n"
         f"Calibrated on {counts} images. Uniform p-values have a KS distance of about "
-        f"{0.87 / study.images**0.5:.3f} by chance, and a share of 0.05 at 0.05.\n\n"
+        f"{chance:.3f} by chance, and a share of 0.05 at 0.05.\n\n"
         f"{markdown_table(['calibrated on', 'KS', 'p ≤ 0.05'], uniform)}"
     )

@@ -22,7 +22,7 @@ from torch import Tensor
 from ..baselines import mean_and_error
 from ..data import ImageData, Splits
 from ..errors import InputError
-from ..evaluation import MODEL, Evaluation, _with_noise, evaluate, ranked
+from ..evaluation import MODEL, Evaluation, evaluate, ranked, with_noise
 from ..flow import ImageFlow
 from ..latent import evenly, identity
 from ..likelihood import bits_per_dim, importance_weighted
@@ -173,7 +173,7 @@ def _log_probs(
     ):
         some = indices[start : start + settings.batch_size]
         images = torch.from_numpy(data.images[some])
-        x = _with_noise(images, model.config.bits or 8, (settings.seed, draw), some)
+        x = with_noise(images, model.config.bits or 8, (settings.seed, draw), some)
         labels = None
         if model.config.classes and data.labels is not None:
             labels = torch.from_numpy(data.labels[some]).to(model.device)

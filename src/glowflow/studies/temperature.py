@@ -18,7 +18,7 @@ from torch import Tensor
 from ..baselines import mean_and_error
 from ..data import ImageData, Splits
 from ..errors import InputError
-from ..evaluation import _with_noise, nearest
+from ..evaluation import nearest, with_noise
 from ..flow import ImageFlow
 from ..latent import evenly, identity, unflatten
 from ..likelihood import bits_per_dim
@@ -274,7 +274,7 @@ def _bits(
         theirs = None if labels is None else labels[some].to(model.device)
         drawn = []
         for draw in range(settings.draws):
-            x = _with_noise(torch.from_numpy(images[some]), bits or 8, (settings.seed, draw), some)
+            x = with_noise(torch.from_numpy(images[some]), bits or 8, (settings.seed, draw), some)
             drawn.append(model.log_prob(x.to(model.device, model.dtype), theirs).double().cpu())
         parts.append(torch.stack(drawn).mean(0))
     return bits_per_dim(torch.cat(parts), math.prod(model.config.image_shape), bits).numpy()

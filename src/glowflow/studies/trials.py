@@ -60,7 +60,7 @@ class TrialSettings:
     """What the trials of a study have in common."""
 
     data: DataConfig = field(default_factory=DataConfig)
-    images: int = 20_000
+    images: int = 30_000
     """Training images that each trial sees."""
     minutes: float | None = None
     """Minutes of training of each trial, instead of a number of images."""
