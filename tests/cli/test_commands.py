@@ -2,17 +2,20 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
+from html import unescape
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from glowflow import Glow
+from glowflow import Glow, GlowConfig
+from glowflow.cli import main
 from glowflow.config import TrainConfig, from_yaml
 
 SMALL = ["--levels", "2", "--steps", "2", "--hidden-channels", "8", "--batch-size", "16"]
@@ -142,6 +145,59 @@ def test_evaluate_other_data(glow, trained, photos, tmp_path):
     done = glow("evaluate", photos, "--model", trained[0], "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "16x16" in json.loads(done.stdout)["data"]
+
+
+@pytest.fixture
+def called(monkeypatch, environment, tmp_path, capsys):
+    """A command in this process: what it printed, and its facts."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("GLOWFLOW_CACHE", "COLUMNS"):
+        monkeypatch.setenv(name, environment[name])
+
+    def call(*arguments):
+        code = main([*map(str, arguments)])
+        shown = capsys.readouterr()
+        assert code == 0, shown.err
+        return shown.err, json.loads(shown.out) if "--json" in arguments else shown.out
+
+    return call
+
+
+def test_a_conditional_model_is_also_scored_as_a_classifier(called, tmp_path):
+    _, facts = called("train", "digits", "--conditional", "--images", 6_400, "--lr", 0.01,
+                      "--out", "run", *SMALL, "--batch-size", 64, "--json")  # fmt: skip
+    found = facts["evaluation"]
+    for name in ("bayes_accuracy", "classifier_accuracy"):
+        assert 0.2 < found[name] <= 1, found
+    shown, sentence = called("evaluate", "--model", "run", "--images", 180, "--out", "again")
+    said = f"Right class: {found['bayes_accuracy']:.1%} by Bayes' rule"
+    assert said in " ".join(shown.split())
+    assert "bits/dim" in sentence
+    saved = json.loads((tmp_path / "again" / "evaluation.json").read_text())["evaluation"]
+    assert saved["classifier_accuracy"] == found["classifier_accuracy"]
+    page = unescape((tmp_path / "run" / "report.html").read_text(encoding="utf-8"))
+    assert said in page
+
+
+def test_published_figures_stand_beside_the_same_data_only(called, tmp_path):
+    cifar = tmp_path / "cifar-10-batches-py"
+    cifar.mkdir()
+    random = np.random.default_rng(0)
+    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
+        batch = {"data": random.integers(0, 256, (2, 3072), dtype=np.uint8), "labels": [0, 1]}
+        (cifar / name).write_bytes(pickle.dumps(batch))
+    for bits in (8, 5):
+        config = GlowConfig(
+            image_shape=(3, 32, 32), levels=1, steps=1, hidden_channels=4, bits=bits
+        )
+        Glow(config).save_pretrained(tmp_path / f"model{bits}")
+    shown, _ = called("evaluate", cifar, "--model", "model8")
+    assert "Glow, published" in shown and "3.350" in shown
+    assert "RealNVP, published" in shown and "3.490" in shown
+    for model, split in (("model8", "train"), ("model5", "test")):
+        _, facts = called("evaluate", cifar, "--model", model, "--split", split, "--json")
+        assert facts["evaluation"]["published"] == []
+    assert facts["evaluation"]["dataset"] == "cifar10"
 
 
 def test_reconstruct_returns_every_byte(glow, trained, photos, tmp_path):

@@ -1,7 +1,6 @@
 """`glow pca`: the principal axes of the latents by level, as a page."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -10,8 +9,9 @@ from rich.progress import track
 from ..data import open_splits
 from ..errors import InputError
 from ..models import load_model
-from ..pca import LatentPCA, along_axis, latent_pca
+from ..pca import along_axis, latent_pca
 from ..pca_report import write_pca_report
+from ..studies import components
 from .options import CommonOptions, Outcome, check_device
 from .photos import data_for
 from .results import new_folder, write_json
@@ -92,7 +92,7 @@ def run(options: Options) -> Outcome:
         source=splits.source,
         points=options.points,
     )
-    facts = {"out": str(folder), "report": str(page), **_facts(found)}
+    facts = {"out": str(folder), "report": str(page), **components.facts(found)}
     write_json(folder / "pca.json", facts)
     shares = ", ".join(f"{level.shares.sum():.1%}" for level in found.levels)
     return Outcome(
@@ -100,29 +100,3 @@ def run(options: Options) -> Outcome:
         f"{page}.",
         facts,
     )
-
-
-def _facts(found: LatentPCA) -> dict[str, Any]:
-    return {
-        "fitted": found.fitted,
-        "chosen_on": found.chosen_on,
-        "held_out": len(found.indices),
-        "levels": [
-            {
-                "shape": list(level.shape),
-                "explained_variance": level.shares.tolist(),
-                "variances": level.variances.tolist(),
-            }
-            for level in found.levels
-        ],
-        "readouts": [
-            {
-                "attribute": readout.name,
-                "majority": readout.majority,
-                "accuracy": list(readout.accuracy[:-1]),
-                "all_levels": readout.accuracy[-1],
-            }
-            for readout in found.readouts
-        ],
-        "refused": list(found.refused),
-    }

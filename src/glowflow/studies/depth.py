@@ -45,6 +45,8 @@ MIB = 2**20
 class DepthSettings(TrialSettings):
     """A Glow for each number of levels and each number of steps."""
 
+    images: int = 10_000
+    """Training images that each trial sees."""
     levels: tuple[int, ...] = (1, 2, 3)
     """L: numbers of scales."""
     steps: tuple[int, ...] = (2, 4, 8, 16)

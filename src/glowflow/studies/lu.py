@@ -172,7 +172,8 @@ def report(
         ),
         Section(
             "Crossover",
-            "Where the two curves meet for the last time, between the two widths on either side.",
+            "Where the two curves meet for the last time, between the two widths on either side. "
+            "Where they run within a few percent of each other, noise says where they meet.",
             (["", "result"], [[name, _say(found)] for name, found in crossings.items()]),
         ),
         *stopped_section(results),

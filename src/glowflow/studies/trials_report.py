@@ -177,8 +177,10 @@ def results_table(
 
 TABLE_WORDS = (
     "± is the standard error over seeds. − reference: the difference, seed by seed, so that the "
-    "order of the images and the noise are the same. images/s: median over a trial's log lines, "
-    "mean over trials; on a machine that does other work too, it is lower."
+    "order of the images and the noise are the same. What is called worse or better is so by more "
+    f"than {TOLD_APART:g} standard errors; of three seeds, chance alone does that in 18 % of "
+    "cases. images/s: median over a trial's log lines, mean over trials; on a machine that does "
+    "other work too, it is lower."
 )
 
 
