@@ -170,7 +170,7 @@ def peak_memory(name: str, setting: Setting, steps: int, device: torch.device) -
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
     _give_back()
-    resident = _startpeak_resident()
+    resident = _start_peak()
     train_twice()
     peak = peak_resident()
     return None if resident is None or peak is None else max(0, peak - resident)
@@ -222,7 +222,7 @@ def _give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _startpeak_resident() -> int | None:
+def _start_peak() -> int | None:
     """Set the peak of the resident set back to its present size, which is returned in bytes."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")

@@ -140,12 +140,14 @@ def _finish(options: Options, trained: Trained, splits: Splits) -> Outcome:
         "valid_bits_per_dim_last": trained.valid_bits_per_dim_last,
         "best_valid_bits_per_dim": trained.best,
     }
-    sentence = (
-        f"{outcome.sentence}; validation: {trained.valid_bits_per_dim:.3f} with averaged and "
+    Console(stderr=True).print(
+        f"validation: {trained.valid_bits_per_dim:.3f} bits/dim with averaged and "
         f"{trained.valid_bits_per_dim_last:.3f} with last weights, best {trained.best:.3f} in "
-        f"{trained.run / BEST}"
+        f"{trained.run / BEST}",
+        markup=False,
+        soft_wrap=True,
     )
-    return replace(outcome, sentence=sentence, facts={**outcome.facts, **validation})
+    return replace(outcome, facts={**outcome.facts, **validation})
 
 
 def _tell_scaling(options: Options) -> None:
