@@ -19,7 +19,8 @@ from glowflow import Architecture, DataConfig
 from glowflow.checkpoint import FOLDER, list_checkpoints
 from glowflow.config import TrainConfig
 from glowflow.data import open_splits
-from glowflow.training import read_metrics, train
+from glowflow.metrics import read_metrics
+from glowflow.training import train
 
 from .measure import ROOT
 

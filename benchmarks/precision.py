@@ -17,7 +17,8 @@ from glowflow.atomic import write_text
 from glowflow.config import TrainConfig
 from glowflow.data import open_splits
 from glowflow.evaluation import round_trip
-from glowflow.training import read_metrics, train
+from glowflow.metrics import read_metrics
+from glowflow.training import train
 
 from .device import describe
 from .measure import ROOT

@@ -17,7 +17,8 @@ import torch
 from glowflow import CheckpointError, Glow, InputError
 from glowflow.atomic import remove_leftovers, replacing
 from glowflow.checkpoint import best_so_far, list_checkpoints, load_checkpoint, save_best
-from glowflow.training import Objective, read_metrics, validate
+from glowflow.metrics import read_metrics
+from glowflow.training import Objective, validate
 from tests.test_training import CONFIG, images, losses, run, splits  # noqa: F401
 
 ROOT = Path(__file__).parents[1]

@@ -65,6 +65,12 @@ def test_conditional_model_trains_with_its_classifier():
     assert relative(both[1], both[0]) < 1e-3
 
 
+def test_gradients_are_those_of_compiled_couplings():
+    model, x = make(levels=1, steps=1, hidden_channels=64), batch()
+    expected = grads(model, x)
+    assert relative(grads(model.use(compile=True), x), expected) < 1e-3
+
+
 def test_bf16_networks_recover_their_input():
     model, x = make(), batch()
     expected = grads(model.use(precision="bf16"), x)

@@ -14,12 +14,12 @@ from glowflow.checkpoint import list_checkpoints, load_checkpoint
 from glowflow.config import TrainConfig, from_yaml, to_yaml
 from glowflow.data import ImageData, Splits
 from glowflow.diagnosis import describe, find_nonfinite, find_nonfinite_gradient
+from glowflow.metrics import read_metrics
 from glowflow.training import (
     Objective,
     learning_rate,
     make_average,
     model_config,
-    read_metrics,
     read_run_config,
     train,
 )

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
@@ -19,8 +18,8 @@ from .data import ImageData
 from .errors import InputError
 from .flow import ImageFlow
 from .glow import Glow
-from .likelihood import dequantize, quantize
-from .priors import check_labels, standard_normal_log_prob
+from .inputs import evenly, labels_of, require_kind, with_noise
+from .likelihood import quantize
 from .published import published
 
 
@@ -98,11 +97,9 @@ def evaluate(
     if draws < 1 or (limit is not None and limit < 1):
         raise InputError(f"draws is {draws} and limit {limit}: give at least 1 of each.")
     bits = model.config.bits
-    if (bits is None) != (data.images.dtype != np.uint8):
-        kind = "float data" if bits is None else "uint8 images"
-        raise InputError(f"The model is for {kind}, and the data are {data.images.dtype}.")
-    count = min(len(data), limit or len(data))
-    chosen = np.linspace(0, len(data) - 1, count).round().astype(int)
+    require_kind(model, data)
+    chosen = evenly(len(data), limit)
+    count = len(chosen)
     draws = draws if bits is not None else 1
     prior = _class_prior(model, train)
     figures, errors, changed = [], [0.0], []
@@ -112,7 +109,7 @@ def evaluate(
         batch_starts, "evaluating", disable=not progress, console=Console(stderr=True)
     ):
         indices = chosen[start : start + batch_size]
-        images, labels = _take(model, data, indices)
+        images, labels = torch.from_numpy(data.images[indices]), labels_of(model, data, indices)
         scores = []
         for draw in range(draws):
             x = images if bits is None else with_noise(images, bits, (seed, draw), indices)
@@ -153,29 +150,6 @@ def evaluate(
         images_unchanged=int((per_image == 0).sum()),
         largest_error=max(errors),
     )
-
-
-def log_prob_by_class(
-    model: Glow, x: Float[Tensor, "batch channels height width"]
-) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, "batch classes"]]:
-    """log p(x | y) in nats for every class y, and the classifier's logits, in one pass.
-
-    Only the prior of the last level's z knows the class: log p(x | y) = log p(z | y) + the rest.
-
-    Raises:
-        InputError: the model has no classes.
-    """
-    if model.classifier is None:
-        raise InputError("This model has no classes: make one with `classes` above 0.")
-    labels = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-    (*latents, eps), log_det = model(x, labels)
-    z, undone = model.top.inverse(eps, labels)
-    rest = log_det + undone
-    by_class = []
-    for label in range(model.config.classes):
-        eps, by_top = model.top(z, labels + label)
-        by_class.append(standard_normal_log_prob((*latents, eps)) + by_top + rest)
-    return torch.stack(by_class, dim=1), model.classifier(z.mean(dim=(2, 3)))
 
 
 def table(evaluation: Evaluation) -> Table:
@@ -285,28 +259,12 @@ def _chunks(images: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
         yield start, images[start : start + 1024]
 
 
-def _take(
-    model: ImageFlow, data: ImageData, indices: NDArray[np.int64]
-) -> tuple[Tensor, Tensor | None]:
-    images = torch.from_numpy(data.images[indices])
-    if not model.config.classes:
-        return images, None
-    return images, _labels(model, data, indices).to(model.device)
-
-
-def _labels(model: ImageFlow, data: ImageData, indices: NDArray[np.int64]) -> Tensor:
-    if data.labels is None:
-        raise InputError("The model has classes, and the data have no labels: give labelled data.")
-    labels = torch.from_numpy(data.labels[indices])
-    return check_labels(labels, len(indices), model.config.classes)
-
-
 def _class_prior(model: ImageFlow, train: ImageData) -> Tensor:
     """log p(y) (classes,): the shares of the training images; empty without classes."""
-    if not (classes := model.config.classes):
+    labels = labels_of(model, train, np.arange(len(train)))
+    if labels is None:
         return torch.zeros(0)
-    labels = _labels(model, train, np.arange(len(train)))
-    return (torch.bincount(labels, minlength=classes) / len(labels)).log()
+    return (torch.bincount(labels.cpu(), minlength=model.config.classes) / len(labels)).log()
 
 
 def _scores(model: ImageFlow, x: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -316,17 +274,5 @@ def _scores(model: ImageFlow, x: Tensor, labels: Tensor | None) -> tuple[Tensor,
     """
     if labels is None or not isinstance(model, Glow):
         return model.log_prob(x).cpu().double(), torch.zeros(2, len(x), 0)
-    both = torch.stack(log_prob_by_class(model, x)).cpu().double()
+    both = torch.stack(model.log_prob_by_class(x)).cpu().double()
     return both[0].gather(1, labels.cpu()[:, None])[:, 0], both
-
-
-def with_noise(
-    images: Tensor, bits: int, seed: tuple[int, int], indices: NDArray[np.int64]
-) -> Tensor:
-    """Dequantise each image with the noise of its own index, whatever batch it is in."""
-    noisy = []
-    for image, index in zip(images, indices.tolist(), strict=True):
-        state = np.random.SeedSequence((*seed, index)).generate_state(1, np.uint64)
-        generator = torch.Generator().manual_seed(int(state[0]) % 2**63)
-        noisy.append(dequantize(image[None], bits, generator=generator))
-    return torch.cat(noisy)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -101,13 +102,27 @@ class Glow(ImageFlow):
         Raises:
             InputError: the model has no classes.
         """
-        if self.classifier is None:
-            raise InputError("This model has no classes: make one with `classes` above 0.")
-        self._check(x)
-        latents, z, log_det = self._to_top(x)
+        latents, z, log_det, logits = self._to_top_with_logits(x)
         eps, by_top = self.top(z, labels)
-        log_prob = standard_normal_log_prob((*latents, eps)) + log_det + by_top
-        return log_prob, self.classifier(z.mean(dim=(2, 3)))
+        return standard_normal_log_prob((*latents, eps)) + log_det + by_top, logits
+
+    def log_prob_by_class(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, "batch classes"]]:
+        """log p(x | y) in nats for every class y, and the classifier's logits, in one pass.
+
+        Only the prior of the last level's z knows the class.
+
+        Raises:
+            InputError: the model has no classes.
+        """
+        latents, z, log_det, logits = self._to_top_with_logits(x)
+        by_class = []
+        for label in range(self.config.classes):
+            labels = torch.full((len(x),), label, device=x.device)
+            eps, by_top = self.top(z, labels)
+            by_class.append(standard_normal_log_prob((*latents, eps)) + log_det + by_top)
+        return torch.stack(by_class, dim=1), logits
 
     @property
     def latent_shapes(self) -> tuple[tuple[int, int, int], ...]:
@@ -137,6 +152,15 @@ class Glow(ImageFlow):
             log_det = log_det + by_level + by_split
         z, by_level = run(self.levels[-1], x)
         return latents, z, log_det + by_level
+
+    def _to_top_with_logits(
+        self, x: Tensor
+    ) -> tuple[list[Tensor], Tensor, Float[Tensor, " batch"], Float[Tensor, "batch classes"]]:
+        if self.classifier is None:
+            raise InputError("This model has no classes: make one with `classes` above 0.")
+        self._check(x)
+        latents, z, log_det = self._to_top(x)
+        return latents, z, log_det, self.classifier(z.mean(dim=(2, 3)))
 
     def _initialize(self, x: Tensor) -> None:
         self._to_top(x, initialize=True)

@@ -23,6 +23,7 @@ from .config import require_choice
 from .data import ImageData
 from .errors import InputError
 from .flow import ImageFlow, Latents
+from .inputs import evenly, labels_of, require_attributes, require_fit
 
 Estimator = Literal["mean", "matched", "linear"]
 Curve = Literal["linear", "spherical"]
@@ -97,32 +98,12 @@ def encoded(
     Raises:
         InputError: the images do not fit the model, or it has classes and they have no labels.
     """
-    if data.image_shape != model.config.image_shape:
-        raise InputError(
-            f"The images are {data.image_shape} and the model takes {model.config.image_shape}: "
-            "give other data."
-        )
-    if model.config.classes and data.labels is None:
-        raise InputError("The model has classes, and the data have no labels: give labelled data.")
+    require_fit(model, data)
     starts = range(0, len(indices), batch_size)
     for start in track(starts, title, disable=not progress, console=Console(stderr=True)):
         some = indices[start : start + batch_size]
-        labels = None
-        if model.config.classes and data.labels is not None:
-            labels = torch.from_numpy(data.labels[some]).to(model.device)
         x = model.to_float(torch.from_numpy(data.images[some]), noise="center").to(model.device)
-        yield some, flatten(model.encode(x, labels)).double().cpu()
-
-
-def evenly(count: int, limit: int | None) -> NDArray[np.int64]:
-    """`limit` of the indices 0 to count − 1 at most, evenly spread.
-
-    Raises:
-        InputError: limit is below 1.
-    """
-    if limit is not None and limit < 1:
-        raise InputError(f"The number of images is {limit}: give at least 1.")
-    return np.linspace(0, count - 1, min(count, limit or count)).round().astype(np.int64)
+        yield some, flatten(model.encode(x, labels_of(model, data, some))).double().cpu()
 
 
 class WeightedSums:
@@ -276,23 +257,49 @@ def estimate_directions(
         InputError: the images have no attributes, a name is unknown or has too few images on a
             side, or no attribute has enough.
     """
-    require_choice("estimator", estimator, Estimator)
-    if data.attributes is None or not data.attribute_names:
-        raise InputError(
-            "The images have no attributes: give a folder in CelebA's layout, or `faces`."
-        )
-    for name in names or ():
-        if name not in data.attribute_names:
-            raise InputError(
-                f"There is no attribute {name!r}: choose among {', '.join(data.attribute_names)}."
-            )
+    found = estimate_by_each(
+        model,
+        data,
+        (estimator,),
+        names=names,
+        minimum=minimum,
+        limit=limit,
+        batch_size=batch_size,
+        source=source,
+        progress=progress,
+    )
+    return found[estimator]
+
+
+def estimate_by_each(
+    model: ImageFlow,
+    data: ImageData,
+    estimators: Sequence[Estimator],
+    *,
+    names: Sequence[str] | None = None,
+    minimum: int = 10,
+    limit: int | None = None,
+    batch_size: int = 50,
+    source: str = "",
+    progress: bool = True,
+) -> dict[Estimator, Directions]:
+    """`estimate_directions` by each of several estimators, in one pass over the images.
+
+    Args: as `estimate_directions`.
+
+    Raises:
+        InputError: as `estimate_directions`.
+    """
+    for estimator in estimators:
+        require_choice("estimator", estimator, Estimator)
+    all_attributes = require_attributes(data, names or ())
     if minimum < 1:
         raise InputError(f"minimum is {minimum}: a side needs at least 1 image.")
     indices = evenly(len(data), limit)
-    attributes = np.asarray(data.attributes[indices])
+    attributes = np.asarray(all_attributes[indices])
     count = len(attributes)
     positive = attributes.sum(0)
-    usable, refused = [], {}
+    usable, too_few = [], {}
     for column, name in enumerate(data.attribute_names):
         with_it = int(positive[column])
         if min(with_it, count - with_it) >= minimum:
@@ -304,69 +311,78 @@ def estimate_directions(
         )
         if name in (names or ()):
             raise InputError(f"{reason}.")
-        refused[name] = reason
+        too_few[name] = reason
     if not usable:
-        raise InputError(f"No attribute can be used: {next(iter(refused.values()))}.")
+        raise InputError(f"No attribute can be used: {next(iter(too_few.values()))}.")
     held = held_attributes(attributes, usable, minimum)
-    matched: list[Pairs] = []
-    if estimator == "matched":
-        matched = [match(attributes[:, a], attributes[:, held[a]]) for a in usable]
-        weights = np.stack([pairs.weights for pairs in matched], axis=1)
-    else:
-        weights = attributes[:, usable] - attributes[:, usable].mean(0)
-    sums, pca = WeightedSums(), RunningPCA(COMPONENTS)
+    pairs: list[Pairs] = []
+    if "matched" in estimators:
+        pairs = [match(attributes[:, a], attributes[:, held[a]]) for a in usable]
+    centred = attributes[:, usable] - attributes[:, usable].mean(0)
+    weights = {
+        estimator: np.stack([of_one.weights for of_one in pairs], axis=1)
+        if estimator == "matched"
+        else centred
+        for estimator in estimators
+    }
+    sums = {estimator: WeightedSums() for estimator in estimators}
+    pca = RunningPCA(COMPONENTS)
     at = {int(index): row for row, index in enumerate(indices)}
     batches = encoded(model, data, indices, batch_size=batch_size, progress=progress)
     for some, rows in batches:
-        sums.update(torch.from_numpy(weights[[at[int(i)] for i in some]]), rows)
-        if estimator == "linear":
+        of_batch = [at[int(i)] for i in some]
+        for estimator, total in sums.items():
+            total.update(torch.from_numpy(weights[estimator][of_batch]), rows)
+        if "linear" in estimators:
             pca.update(rows)
-    found = sums.sums
-    if estimator == "mean":
-        found = found / torch.from_numpy(weights).square().sum(0)[:, None]
-    if estimator == "linear":
-        found, vanished = _normals(found, weights, usable, held, pca)
-        for row in vanished:
-            name = data.attribute_names[usable[row]]
-            reason = f"{name} cannot be told from the attributes that are held"
-            if name in (names or ()):
-                raise InputError(f"{reason}: use the estimator mean or matched.")
-            refused[name] = reason
-    kept = {
-        data.attribute_names[column]: row
-        for row, column in enumerate(usable)
-        if data.attribute_names[column] not in refused
-        and (names is None or data.attribute_names[column] in names)
-    }
-    if not kept:
-        raise InputError(f"No attribute can be used: {next(iter(refused.values()))}.")
-    of_name = {data.attribute_names[column]: column for column in usable}
-    return Directions(
-        latents={
-            name: tuple(
-                eps[0].float()
-                for eps in unflatten(FULL_AMOUNT * found[row : row + 1], model.latent_shapes)
-            )
-            for name, row in kept.items()
-        },
-        estimator=estimator,
-        model=identity(model),
-        counts={
-            name: (int(positive[of_name[name]]), count - int(positive[of_name[name]]))
-            for name in kept
-        },
-        refused=refused,
-        held={
-            name: ()
-            if estimator == "mean"
-            else tuple(data.attribute_names[b] for b in held[of_name[name]])
-            for name in kept
-        },
-        imbalance={name: matched[row].imbalance for name, row in kept.items()}
-        if estimator == "matched"
-        else {},
-        source=source,
-    )
+    own = identity(model)
+    every: dict[Estimator, Directions] = {}
+    for estimator, total in sums.items():
+        found, refused = total.sums, dict(too_few)
+        if estimator == "mean":
+            found = found / torch.from_numpy(centred).square().sum(0)[:, None]
+        if estimator == "linear":
+            found, vanished = _normals(found, centred, usable, held, pca)
+            for row in vanished:
+                name = data.attribute_names[usable[row]]
+                reason = f"{name} cannot be told from the attributes that are held"
+                if name in (names or ()):
+                    raise InputError(f"{reason}: use the estimator mean or matched.")
+                refused[name] = reason
+        kept = {
+            name: row
+            for row, name in enumerate(data.attribute_names[column] for column in usable)
+            if name not in refused and (names is None or name in names)
+        }
+        if not kept:
+            raise InputError(f"No attribute can be used: {next(iter(refused.values()))}.")
+        every[estimator] = Directions(
+            latents={
+                name: tuple(
+                    eps[0].float()
+                    for eps in unflatten(FULL_AMOUNT * found[row : row + 1], model.latent_shapes)
+                )
+                for name, row in kept.items()
+            },
+            estimator=estimator,
+            model=own,
+            counts={
+                name: (int(positive[usable[row]]), count - int(positive[usable[row]]))
+                for name, row in kept.items()
+            },
+            refused=refused,
+            held={
+                name: ()
+                if estimator == "mean"
+                else tuple(data.attribute_names[b] for b in held[usable[row]])
+                for name, row in kept.items()
+            },
+            imbalance={name: pairs[row].imbalance for name, row in kept.items()}
+            if estimator == "matched"
+            else {},
+            source=source,
+        )
+    return every
 
 
 def held_attributes(

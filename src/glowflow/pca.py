@@ -12,7 +12,8 @@ from torch import Tensor
 from .data import ImageData, Splits
 from .errors import InputError
 from .flow import ImageFlow, Latents
-from .latent import RunningPCA, WeightedSums, discriminant, encoded, evenly, unflatten
+from .inputs import evenly
+from .latent import RunningPCA, WeightedSums, discriminant, encoded, unflatten
 
 MOST_CLASSES = 40
 """Classes that are taken for attributes, where there are none."""

@@ -14,7 +14,7 @@ from PIL import Image
 from .atomic import write_text
 from .pca import LatentPCA
 from .pictures import png_bytes, rows, to_pil
-from .report import STYLE
+from .report import html_page
 
 THUMBNAIL = 64
 """Pixels of the longer side of a picture on the page, at most."""
@@ -177,13 +177,7 @@ def write_pca_report(
         *(_level(found, i, pictures, steps) for i, pictures in enumerate(along)),
         f"<script type=application/json id=data>{embedded}</script><script>{SCRIPT}</script>",
     ]
-    write_text(
-        path,
-        "<!doctype html><html lang=en><head><meta charset=utf-8>"
-        '<meta name=viewport content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}{MORE_STYLE}</style></head>"
-        f"<body>{''.join(body)}</body></html>\n",
-    )
+    write_text(path, html_page(title, body, MORE_STYLE))
 
 
 def _readouts(found: LatentPCA) -> str:

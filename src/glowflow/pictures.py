@@ -81,9 +81,7 @@ def path_curve(positions: Sequence[float], bits: Mapping[str, Sequence[float]]) 
     axes.set_ylabel("bits/dim")
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return file.getvalue()
+    return plot_png(figure)
 
 
 def save_png(path: Path, image: Image.Image) -> None:
@@ -100,6 +98,13 @@ def png_bytes(image: Image.Image) -> bytes:
     """The image as a PNG in memory."""
     file = io.BytesIO()
     image.save(file, format="PNG", optimize=True)
+    return file.getvalue()
+
+
+def plot_png(figure: Figure) -> bytes:
+    """The plot as a PNG in memory."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
     return file.getvalue()
 
 
@@ -144,9 +149,7 @@ def loss_curve(
     axes.grid(alpha=0.25)
     if axes.has_data():
         axes.legend(frameon=False)
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return file.getvalue()
+    return plot_png(figure)
 
 
 def _sheet(

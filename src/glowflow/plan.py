@@ -30,7 +30,7 @@ from .glow import Step
 from .networks import CHUNK, ENDS, CouplingNetwork
 from .optimization import bf16_is_faster, make_average, make_optimizer
 from .steps import Steps
-from .training import initial_batch_size
+from .training import VALIDATED_AT_ONCE, initial_batch_size
 
 FLOAT = 4
 """Bytes of a weight, of a gradient and of a value of the flow."""
@@ -39,8 +39,6 @@ COMPUTED = {"float32": 4, "bf16": 2}
 CLASSES = {"cifar10-conditional": 10, "imagenet32-conditional": 1000}
 """Classes of the data of the conditional presets."""
 MODES: tuple[Memory, ...] = ("stored", "reversible")
-VALIDATED_AT_ONCE = 64
-"""Images of a batch of `training.validate`."""
 UTILISATION = 0.35
 """Share of its published peak that a named accelerator is taken to reach."""
 USABLE = 0.9

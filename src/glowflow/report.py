@@ -111,10 +111,15 @@ def _page(report: Report) -> str:
         "<details open><summary>Environment</summary>"
         f"{_table(_flat(report.environment))}</details>",
     ]
+    return html_page(report.title, body)
+
+
+def html_page(title: str, body: Sequence[str], more_style: str = "") -> str:
+    """A page with the reports' style and everything in it."""
     return (
         "<!doctype html><html lang=en><head><meta charset=utf-8>"
         '<meta name=viewport content="width=device-width, initial-scale=1">'
-        f"<title>{escape(report.title)}</title><style>{STYLE}</style></head>"
+        f"<title>{escape(title)}</title><style>{STYLE}{more_style}</style></head>"
         f"<body>{''.join(body)}</body></html>\n"
     )
 

@@ -28,10 +28,10 @@ from .atomic import replacing
 from .baselines import png, webp
 from .data import ImageData
 from .errors import InputError
-from .evaluation import with_noise
 from .flow import ImageFlow
 from .glow import Glow
-from .latent import evenly, identity
+from .inputs import evenly, require_kind, require_shape, with_noise
+from .latent import identity
 from .likelihood import bits_per_dim
 from .priors import standard_normal_log_prob
 from .realnvp import RealNVP
@@ -220,14 +220,8 @@ def score(
         if value < 1:
             raise InputError(f"{name} is {value}: give at least 1.")
     bits = model.config.bits
-    if (bits is None) != (data.images.dtype != np.uint8):
-        kind = "float data" if bits is None else "uint8 images"
-        raise InputError(f"The model is for {kind}, and the data are {data.images.dtype}.")
-    if data.image_shape != model.config.image_shape:
-        raise InputError(
-            f"The images are {data.image_shape} and the model takes {model.config.image_shape}: "
-            "give other data."
-        )
+    require_kind(model, data)
+    require_shape(model, data)
     if not len(data):
         raise InputError("There are no images to score: give at least one.")
     indices = evenly(len(data), limit)

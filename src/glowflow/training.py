@@ -46,7 +46,6 @@ from .flow import ImageFlow
 from .glow import Glow
 from .likelihood import bits_per_dim
 from .metrics import Metrics, Window, keep_metrics_until, training_bar, write_metrics
-from .metrics import read_metrics as read_metrics
 from .models import make_model
 from .optimization import (
     can_compile,
@@ -71,6 +70,8 @@ from .sharding import (
 )
 
 CONFIG_FILE = "train.yaml"
+VALIDATED_AT_ONCE = 64
+"""Images of a batch of a validation."""
 
 
 @dataclass(frozen=True)
@@ -508,11 +509,11 @@ def _validate(
     first(state.save)
     limit = state.config.validation_images
     model = state.averaged()
-    bits = validate(model, splits.valid, limit=limit, batch_size=64)
+    bits = validate(model, splits.valid, limit=limit, batch_size=VALIDATED_AT_ONCE)
     last = None
     if state.average is not None:
         current = state.model.use(precision="float32").eval()
-        last = validate(current, splits.valid, limit=limit, batch_size=64)
+        last = validate(current, splits.valid, limit=limit, batch_size=VALIDATED_AT_ONCE)
     figures = Metrics(
         state.step,
         images,

@@ -7,6 +7,7 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
+from ..config import require_at_least
 from ..data import open_splits
 from ..errors import InputError
 from ..latent import Directions, Estimator, estimate_directions, save_directions
@@ -53,8 +54,7 @@ def run(options: Options) -> Outcome:
         raise InputError(f"--out is {path}: give a file that ends in .safetensors.")
     if path.exists():
         raise InputError(f"{path} exists: choose another --out.")
-    if options.batch_size < 1:
-        raise InputError(f"batch_size is {options.batch_size}: give at least 1.")
+    require_at_least(options, 1, "batch_size")
     model = load_model(options.model, device=device)
     config = data_for(model, options.model, options.data, options.upscale)
     splits = open_splits(config, progress=not options.json)

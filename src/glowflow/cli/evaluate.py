@@ -6,8 +6,8 @@ from typing import Literal
 from rich.console import Console
 
 from ..data import open_splits
-from ..errors import InputError
 from ..evaluation import evaluate, figure, round_trip_sentence, table
+from ..inputs import require_shape
 from ..models import load_model
 from .options import CommonOptions, Outcome, check_device
 from .photos import data_for
@@ -43,11 +43,7 @@ def run(options: Options) -> Outcome:
         data_for(model, options.model, options.data, options.upscale), progress=not options.json
     )
     part = {"test": splits.test, "valid": splits.valid, "train": splits.train}[options.split]
-    if part.image_shape != model.config.image_shape:
-        raise InputError(
-            f"The images are {part.image_shape} and the model takes {model.config.image_shape}: "
-            "give other data."
-        )
+    require_shape(model, part)
     if options.out is not None:
         folder = new_folder(options.out, "evaluation")
     evaluation = evaluate(

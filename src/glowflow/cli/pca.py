@@ -6,6 +6,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
+from ..config import require_at_least
 from ..data import open_splits
 from ..errors import InputError
 from ..models import load_model
@@ -49,9 +50,7 @@ class Options(CommonOptions):
 def run(options: Options) -> Outcome:
     """Fit the axes, read the attributes off them, and write pca.html and pca.json."""
     device = check_device(options.device)
-    for name in ("components", "batch_size", "minimum", "points"):
-        if getattr(options, name) < 1:
-            raise InputError(f"{name} is {getattr(options, name)}: give at least 1.")
+    require_at_least(options, 1, "components", "batch_size", "minimum", "points")
     model = load_model(options.model, device=device)
     if model.config.bits is None:
         raise InputError("This model is for float data: there are no pictures to show of it.")

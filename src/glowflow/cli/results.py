@@ -16,9 +16,10 @@ from ..config import TrainConfig
 from ..data import Splits
 from ..evaluation import Evaluation, evaluate, figure, nearest, round_trip, table
 from ..flow import ImageFlow
+from ..metrics import read_metrics
 from ..pictures import loss_curve, rows, save_png
 from ..report import Report, write_report
-from ..training import Trained, read_metrics
+from ..training import Trained
 from .options import Outcome
 
 TEMPERATURES = (0.0, 0.5, 0.7, 0.8, 1.0)
@@ -69,7 +70,7 @@ def finish_run(trained: Trained, splits: Splits, config: TrainConfig, *, images:
         dataset=splits.dataset,
     )
     write_json(run / "evaluation.json", evaluation.to_dict())
-    environment = describe_environment(model, config.seed)
+    environment = describe_environment(model.device, config.seed)
     write_json(run / "environment.json", environment)
     write_report(run / "report.html", make_report(trained, splits, config, evaluation, environment))
     Console(stderr=True).print(table(evaluation))
@@ -122,17 +123,15 @@ def make_report(
     )
 
 
-def describe_environment(model: ImageFlow, seed: int) -> dict[str, Any]:
+def describe_environment(device: torch.device, seed: int) -> dict[str, Any]:
     """What a reader needs to repeat the run."""
-    device = str(model.device)
-    if model.device.type == "cuda":
-        device = torch.cuda.get_device_name(model.device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
     return {
         "python": platform.python_version(),
-        **{name: version(name) for name in LIBRARIES},
+        **{library: version(library) for library in LIBRARIES},
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
-        "device": device,
+        "device": name,
         "threads": torch.get_num_threads(),
         "seed": seed,
     }

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..atomic import require_new, write_text
+from ..config import require_at_least
 from ..data import ImageData, Splits, open_splits
 from ..data.folder import SUFFIXES, files_below
 from ..data.hub import PREFIX
@@ -164,10 +165,8 @@ def run(options: Options) -> Outcome:
 def _check(options: Options) -> None:
     if options.calibration is not None and options.calibration_data is not None:
         raise InputError("Give --calibration or --calibration-data, not both.")
-    for name in ("draws", "batch_size", "images", "calibration_images", "batch_typicality"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise InputError(f"{name} is {value}: give at least 1.")
+    numbers = ("draws", "batch_size", "images", "calibration_images", "batch_typicality")
+    require_at_least(options, 1, *numbers)
     if options.out is not None:
         require_new(options.out)
 

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import tyro
 
 from ..atomic import replacing
 from ..data import open_splits
-from ..flow import ImageFlow
 from ..models import load_model
 from ..studies import (
     Findings,
@@ -36,7 +36,7 @@ from ..studies.lu import LUSettings
 from ..studies.permutations import PermutationSettings
 from ..studies.realnvp import RealNVPSettings
 from ..studies.temperature import TemperatureSettings
-from ..studies.trials import FOLDER, begin
+from ..studies.trials import begin
 from .options import CommonOptions, Outcome, check_device
 from .photos import data_for
 from .ranges import numbers
@@ -164,7 +164,7 @@ def run(options: Any) -> Outcome:
     check(model, splits, options)
     folder = new_folder(options.out, f"study-{name}")
     found = measure(model, splits, options, progress=not options.json)
-    return _leave(name, options, folder, found, start, model)
+    return _leave(name, options, folder, found, start, model.device)
 
 
 def _run_trials(options: Any, start: float) -> Outcome:
@@ -183,8 +183,7 @@ def _run_trials(options: Any, start: float) -> Outcome:
             {"out": str(folder), "interrupted": True},
             code=130,
         )
-    model = load_model(next((folder / FOLDER).iterdir()), device=device)
-    return _leave(name, options, folder, found, start, model)
+    return _leave(name, options, folder, found, start, torch.device(device))
 
 
 def _settings(options: Any) -> dict[str, Any]:
@@ -194,7 +193,7 @@ def _settings(options: Any) -> dict[str, Any]:
 
 
 def _leave(
-    name: str, options: Any, folder: Path, found: Findings, start: float, model: ImageFlow
+    name: str, options: Any, folder: Path, found: Findings, start: float, device: torch.device
 ) -> Outcome:
     """Write the files of a study into its folder."""
     for file, content in found.files.items():
@@ -204,7 +203,7 @@ def _leave(
         "settings": _settings(options),
         **found.facts,
         "total_seconds": round(time.monotonic() - start, 1),
-        "environment": describe_environment(model, options.seed),
+        "environment": describe_environment(device, options.seed),
     }
     write_json(folder / f"{name}.json", facts)
     return Outcome(f"{found.sentence} Results: {folder}", {"out": str(folder), **facts})

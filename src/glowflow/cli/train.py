@@ -18,6 +18,7 @@ from ..config import (
     TrainConfig,
     from_yaml,
     preset_config,
+    starting_config,
     to_yaml,
 )
 from ..data import Splits, open_splits
@@ -71,11 +72,8 @@ def default(arguments: Sequence[str]) -> Options:
         batch = taken(given, "--batch-size") or ""
         size = int(batch) if batch.isdigit() else None
         return Options(train=preset_config(preset, batch_size=size, processes=launched()))
-    base = FAMILIES.get(family or "glow", FAMILIES["glow"])
-    if taken(given, "--data") == "digits":
-        # 17 greys fill 4 bits; of 8 a flow learns the gaps first. Small images want large batches.
-        base = replace(base, model=replace(base.model, bits=4), batch_size=64)
-    return Options(train=base)
+    known = family if family in FAMILIES else "glow"
+    return Options(train=starting_config(taken(given, "--data") or "", known))
 
 
 def run(options: Options) -> Outcome:

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import DataConfig
+from ..config import DataConfig, require_at_least
 from ..data import ImageData, Splits, open_splits
 from ..errors import InputError
 from ..flow import ImageFlow
-from ..latent import evenly, identity
+from ..inputs import evenly, require_shape
+from ..latent import identity
 from ..scoring import Calibration, Comparison, Scores, calibrate, compare, score
 from . import Figure, Findings, markdown_table
 
@@ -145,9 +146,7 @@ def check(model: ImageFlow, splits: Splits, settings: AnomalySettings) -> None:
     Raises:
         InputError: the model is for float data or for other images, or a number is below 1.
     """
-    for name in ("images", "calibration_images", "draws", "batch_size"):
-        if getattr(settings, name) < 1:
-            raise InputError(f"{name} is {getattr(settings, name)}: give at least 1.")
+    require_at_least(settings, 1, "images", "calibration_images", "draws", "batch_size")
     if model.config.bits is None:
         raise InputError("This model is for float data: there are no other images like them.")
     if model.config.image_shape[0] not in (1, 3, 4):
@@ -155,11 +154,7 @@ def check(model: ImageFlow, splits: Splits, settings: AnomalySettings) -> None:
             f"The model's images have {model.config.image_shape[0]} channels: other images have "
             "1, 3 or 4."
         )
-    if splits.test.image_shape != model.config.image_shape:
-        raise InputError(
-            f"The images are {splits.test.image_shape} and the model takes "
-            f"{model.config.image_shape}: give other data."
-        )
+    require_shape(model, splits.test)
 
 
 def _strangeness(scores: Scores, calibration: Calibration) -> dict[str, NDArray[np.float64]]:

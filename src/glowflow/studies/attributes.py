@@ -13,15 +13,16 @@ from rich.progress import track
 from torch import Tensor
 
 from ..baselines import mean_and_error
+from ..config import require_at_least
 from ..data import ImageData, Splits
 from ..errors import InputError
 from ..flow import ImageFlow, Latents
+from ..inputs import evenly, labels_of, require_attributes, require_fit
 from ..latent import (
     Estimator,
     edit,
     encoded,
-    estimate_directions,
-    evenly,
+    estimate_by_each,
     held_attributes,
     identity,
     match,
@@ -221,18 +222,15 @@ def study_attributes(
     )
     trust = examine(judge, splits.test)
     watch.note("judge")
-    directions = {
-        estimator: estimate_directions(
-            model,
-            splits.train,
-            estimator=estimator,
-            minimum=settings.minimum,
-            limit=settings.limit,
-            batch_size=settings.batch_size,
-            progress=progress,
-        )
-        for estimator in get_args(Estimator)
-    }
+    directions = estimate_by_each(
+        model,
+        splits.train,
+        get_args(Estimator),
+        minimum=settings.minimum,
+        limit=settings.limit,
+        batch_size=settings.batch_size,
+        progress=progress,
+    )
     watch.note("directions")
     names = splits.train.attribute_names
     own = own_changes(np.asarray(splits.train.attributes))
@@ -292,27 +290,12 @@ def check(model: ImageFlow, splits: Splits, settings: AttributeSettings) -> list
     """
     if model.config.bits is None:
         raise InputError("This model is for float data: it has no images for a judge to see.")
-    for field_name in ("images", "validation_images", "judge_images", "minimum", "batch_size"):
-        if getattr(settings, field_name) < 1:
-            raise InputError(f"{field_name} is {getattr(settings, field_name)}: give at least 1.")
+    numbers = ("images", "validation_images", "judge_images", "minimum", "batch_size")
+    require_at_least(settings, 1, *numbers)
     train = splits.train
-    if train.attributes is None or not train.attribute_names:
-        raise InputError(
-            "The images have no attributes: give a folder in CelebA's layout, or `faces`."
-        )
-    if train.image_shape != model.config.image_shape:
-        raise InputError(
-            f"The images are {train.image_shape} and the model takes {model.config.image_shape}: "
-            "give other data."
-        )
-    if model.config.classes and train.labels is None:
-        raise InputError("The model has classes, and the data have no labels: give labelled data.")
-    for name in settings.attributes:
-        if name not in train.attribute_names:
-            raise InputError(
-                f"There is no attribute {name!r}: choose among {', '.join(train.attribute_names)}."
-            )
-    shown = np.asarray(train.attributes[evenly(len(train), settings.limit)])
+    attributes = require_attributes(train, settings.attributes)
+    require_fit(model, train)
+    shown = np.asarray(attributes[evenly(len(train), settings.limit)])
     held = [np.asarray(part.attributes) for part in (splits.valid, splits.test)]
     columns, reasons = [], []
     for column, name in enumerate(train.attribute_names):
@@ -414,10 +397,7 @@ def codes(
     """Latents on the model's device, and the labels where it is class-conditional."""
     parts = encoded(model, data, chosen, batch_size=batch_size, progress=False)
     rows = torch.cat([rows.to(model.dtype) for _, rows in parts]).to(model.device)
-    labels = None
-    if model.config.classes and data.labels is not None:
-        labels = torch.from_numpy(data.labels[chosen]).to(model.device)
-    return unflatten(rows, model.latent_shapes), labels
+    return unflatten(rows, model.latent_shapes), labels_of(model, data, chosen)
 
 
 def pictures(model: ImageFlow, latents: Latents, labels: Tensor | None) -> NDArray[np.uint8]:

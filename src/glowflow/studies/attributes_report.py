@@ -1,7 +1,6 @@
 """What a study of attribute editing leaves behind: figures, tables, a plot, strips and a page."""
 
 import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from html import escape
@@ -13,8 +12,8 @@ from matplotlib.figure import Figure as Plot
 from ..data import Splits
 from ..flow import ImageFlow
 from ..latent import Estimator
-from ..pictures import png_bytes, rows
-from ..report import STYLE
+from ..pictures import plot_png, png_bytes, rows
+from ..report import html_page
 from . import Findings, markdown_table
 from .attributes import (
     AMOUNTS,
@@ -246,12 +245,7 @@ def _page(study: AttributeStudy, plot: bytes, strips: Mapping[str, bytes]) -> st
         f"<p>No direction: {escape(f'{name}: {reason}')}.</p>"
         for name, reason in study.refused.items()
     ]
-    return (
-        "<!doctype html><html lang=en><head><meta charset=utf-8>"
-        '<meta name=viewport content="width=device-width, initial-scale=1">'
-        f"<title>Attribute editing</title><style>{STYLE}</style></head>"
-        f"<body>{''.join(body)}</body></html>\n"
-    )
+    return html_page("Attribute editing", body)
 
 
 def _html_lines(lines: Sequence[Sequence[str]]) -> str:
@@ -307,6 +301,4 @@ def _plot(study: AttributeStudy) -> bytes:
     curves.set_ylabel("flip rate")
     if study.counted:
         curves.legend(frameon=False)
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return file.getvalue()
+    return plot_png(figure)

@@ -5,7 +5,6 @@ bin of the bytes x. Uniform dequantisation bounds −log₂ P(x) from above, and
 makes the bound tighter (`likelihood.importance_weighted`).
 """
 
-import io
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -20,12 +19,15 @@ from rich.progress import track
 from torch import Tensor
 
 from ..baselines import mean_and_error
+from ..config import require_at_least
 from ..data import ImageData, Splits
 from ..errors import InputError
-from ..evaluation import MODEL, Evaluation, evaluate, ranked, with_noise
+from ..evaluation import MODEL, Evaluation, evaluate, ranked
 from ..flow import ImageFlow
-from ..latent import evenly, identity
+from ..inputs import evenly, labels_of, require_fit, with_noise
+from ..latent import identity
 from ..likelihood import bits_per_dim, importance_weighted
+from ..pictures import plot_png
 from . import Figure, Findings, markdown_table
 
 COLOUR = "#2563a8"
@@ -141,20 +143,10 @@ def check(model: ImageFlow, splits: Splits, settings: BitsSettings) -> None:
     Raises:
         InputError: as `study_bits`.
     """
-    for name in ("images", "draws", "batch_size"):
-        value = getattr(settings, name)
-        if value is not None and value < 1:
-            raise InputError(f"{name} is {value}: give at least 1.")
+    require_at_least(settings, 1, "images", "draws", "batch_size")
     if model.config.bits is None:
         raise InputError("This model is for float data: only bytes have bits per dimension.")
-    data = splits.test
-    if data.image_shape != model.config.image_shape:
-        raise InputError(
-            f"The images are {data.image_shape} and the model takes {model.config.image_shape}: "
-            "give other data."
-        )
-    if model.config.classes and data.labels is None:
-        raise InputError("The model has classes, and the data have no labels: give labelled data.")
+    require_fit(model, splits.test)
 
 
 def _log_probs(
@@ -174,9 +166,7 @@ def _log_probs(
         some = indices[start : start + settings.batch_size]
         images = torch.from_numpy(data.images[some])
         x = with_noise(images, model.config.bits or 8, (settings.seed, draw), some)
-        labels = None
-        if model.config.classes and data.labels is not None:
-            labels = torch.from_numpy(data.labels[some]).to(model.device)
+        labels = labels_of(model, data, some)
         drawn.append(model.log_prob(x.to(model.device, model.dtype), labels).double().cpu())
         if draw + 1 == settings.draws:
             yield torch.stack(drawn)
@@ -307,6 +297,4 @@ def _plot(study: BitsStudy) -> bytes:
     beside.set_xlabel("bits/dim")
     beside.margins(x=0.15)
     beside.tick_params(labelsize=8)
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return file.getvalue()
+    return plot_png(figure)

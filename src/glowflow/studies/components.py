@@ -3,7 +3,6 @@
 The figures are those of `pca.latent_pca`; `glow pca` shows the same as a page with pictures.
 """
 
-import io
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +10,13 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure as Plot
 
+from ..config import require_at_least
 from ..data import Splits
-from ..errors import InputError
 from ..flow import ImageFlow
+from ..inputs import require_shape
 from ..latent import identity
 from ..pca import LatentPCA, LevelAxes, latent_pca
+from ..pictures import plot_png
 from . import Findings, markdown_table
 
 COLOURS = ("#8fb3d9", "#2563a8", "#c2410c", "#22883d", "#8a5fb0", "#8a8a8a")
@@ -44,15 +45,8 @@ def check(model: ImageFlow, splits: Splits, settings: ComponentSettings) -> None
     Raises:
         InputError: a number is too small, or the images do not fit the model.
     """
-    for name in ("components", "images", "minimum", "batch_size"):
-        value = getattr(settings, name)
-        if value is not None and value < 1:
-            raise InputError(f"{name} is {value}: give at least 1.")
-    if splits.test.image_shape != model.config.image_shape:
-        raise InputError(
-            f"The images are {splits.test.image_shape} and the model takes "
-            f"{model.config.image_shape}: give other data."
-        )
+    require_at_least(settings, 1, "components", "images", "minimum", "batch_size")
+    require_shape(model, splits.test)
 
 
 def report(
@@ -227,9 +221,7 @@ def _plot(found: LatentPCA) -> bytes:
     explained.legend(frameon=False, fontsize=8)
     for axes in panels:
         axes.grid(alpha=0.25)
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return file.getvalue()
+    return plot_png(figure)
 
 
 def _draw_readouts(axes: Any, found: LatentPCA) -> None:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure as Plot
 from ..config import Architecture, Coupling, GlowConfig, Memory
 from ..data import Splits
 from ..errors import InputError
+from ..pictures import plot_png
 from ..plan import MODES, run_memory
 from ..training import model_config
 from . import Findings
@@ -32,7 +33,6 @@ from .trials_report import (
     compared,
     facts,
     files,
-    png,
     recipe,
     results_table,
     stopped_section,
@@ -241,7 +241,7 @@ def _plot(
     for axes, title in zip(panels, titles, strict=True):
         _dress(axes, title, steps)
     panels[0].legend(frameon=False)
-    return png(figure)
+    return plot_png(figure)
 
 
 def _dress(axes: Axes, title: str, steps: Sequence[int]) -> None:

@@ -1,6 +1,5 @@
 """Paths between images, measured: how probable are the images on the way?"""
 
-import io
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,12 +14,14 @@ from rich.progress import track
 from torch import Tensor
 
 from ..baselines import mean_and_error
+from ..config import require_at_least
 from ..data import ImageData, Splits
 from ..errors import InputError
 from ..flow import ImageFlow
+from ..inputs import require_shape
 from ..latent import Curve, identity, interpolate
 from ..likelihood import bits_per_dim
-from ..pictures import png_bytes, rows
+from ..pictures import plot_png, png_bytes, rows
 from . import Figure, Findings, markdown_table
 
 CROSS_FADE = "cross-fade"
@@ -129,18 +130,12 @@ def check(model: ImageFlow, splits: Splits, settings: InterpolationSettings) -> 
     Raises:
         InputError: as `study_interpolation`.
     """
-    for name, least in (("pairs", 1), ("steps", 3), ("draws", 1), ("batch_size", 1)):
-        value = getattr(settings, name)
-        if value < least:
-            raise InputError(f"{name} is {value}: give at least {least}.")
+    require_at_least(settings, 1, "pairs", "draws", "batch_size")
+    require_at_least(settings, 3, "steps")
     if model.config.bits is None:
         raise InputError("This model is for float data: a cross-fade of pixels is of images.")
     data = splits.test
-    if data.image_shape != model.config.image_shape:
-        raise InputError(
-            f"The images are {data.image_shape} and the model takes {model.config.image_shape}: "
-            "give other data."
-        )
+    require_shape(model, data)
     if model.config.classes:
         raise InputError(
             "The model is class-conditional, and a path between two classes has none: give another "
@@ -264,9 +259,7 @@ def _plot(study: InterpolationStudy) -> bytes:
     axes.set_ylabel("bits/dim")
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return file.getvalue()
+    return plot_png(figure)
 
 
 def _strip(study: InterpolationStudy) -> bytes:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..data import ImageData
 from ..errors import InputError
+from ..inputs import require_attributes
 
 BATCH = 64
 LEARNING_RATE = 3e-3
@@ -96,10 +97,7 @@ def train_judge(
     Raises:
         InputError: the images have no attributes or are not bytes, or `images` is below 1.
     """
-    if data.attributes is None or not data.attribute_names:
-        raise InputError(
-            "The images have no attributes: give a folder in CelebA's layout, or `faces`."
-        )
+    attributes = require_attributes(data)
     if data.images.dtype != np.uint8:
         raise InputError(f"The data are {data.images.dtype}: a judge sees images of bytes.")
     if images < 1:
@@ -121,7 +119,7 @@ def train_judge(
             order = random.permutation(len(data))
         some, order = order[:batch], order[batch:]
         x = _disturbed(judge._scaled(data.images[some]), random, noise)
-        truth = torch.from_numpy(data.attributes[some]).to(x)
+        truth = torch.from_numpy(attributes[some]).to(x)
         loss = F.binary_cross_entropy_with_logits(judge(x), truth)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

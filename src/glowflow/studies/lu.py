@@ -13,6 +13,7 @@ from ..bijections import ChannelMixing, Invertible1x1Conv
 from ..config import Architecture, Coupling, GlowConfig
 from ..data import Splits
 from ..glow import Glow
+from ..pictures import plot_png
 from ..training import initial_batch_size, model_config, noise_for
 from . import Findings
 from .lu_costs import (
@@ -45,7 +46,6 @@ from .trials_report import (
     draw_curves,
     facts,
     files,
-    png,
     recipe,
     results_table,
     stopped_section,
@@ -292,7 +292,7 @@ def _cost_table(widths: Sequence[int], costs: Costs) -> Table:
 def _plot_training(results: Sequence[TrialResult]) -> bytes:
     figure = Plot(figsize=(6, 3.4), dpi=110, layout="constrained")
     draw_curves(figure.subplots(), results, NAMES, colours=list(COLOURS.values()))
-    return png(figure)
+    return plot_png(figure)
 
 
 def _plot_costs(widths: Sequence[int], costs: Costs, crossings: Mapping[str, Crossover]) -> bytes:
@@ -319,4 +319,4 @@ def _plot_costs(widths: Sequence[int], costs: Costs, crossings: Mapping[str, Cro
         axes.grid(alpha=0.25)
     panels[0].set_ylabel("milliseconds")
     panels[0].legend(frameon=False)
-    return png(figure)
+    return plot_png(figure)

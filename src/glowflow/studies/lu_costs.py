@@ -17,7 +17,7 @@ from torch import Tensor
 from ..atomic import write_text
 from ..bijections import Invertible1x1Conv, PlainInvertible1x1Conv
 from ..bijections.linear import mix
-from ..config import PermutationKind
+from ..config import PermutationKind, require_at_least
 from ..errors import CheckpointError, InputError
 from .trials import hardware
 
@@ -70,10 +70,7 @@ def check_costs(settings: CostSettings) -> None:
     Raises:
         InputError: a number is too small, or twice there.
     """
-    for name in ("timed_images", "timed_size", "rounds"):
-        value = getattr(settings, name)
-        if value < 1:
-            raise InputError(f"{name} is {value}: give at least 1.")
+    require_at_least(settings, 1, "timed_images", "timed_size", "rounds")
     widths = settings.widths
     if not widths or min(widths) < 2 or len(set(widths)) < len(widths):
         raise InputError(f"widths is {widths}: give different numbers of channels, 2 at least.")

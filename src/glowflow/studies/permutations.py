@@ -8,6 +8,7 @@ from matplotlib.figure import Figure as Plot
 
 from ..config import Architecture, Coupling, PermutationKind
 from ..data import Splits
+from ..pictures import plot_png
 from . import Findings
 from .trials import (
     GlowSettings,
@@ -27,7 +28,6 @@ from .trials_report import (
     draw_curves,
     facts,
     files,
-    png,
     recipe,
     results_table,
     stopped_section,
@@ -162,4 +162,4 @@ def _plot(results: Sequence[TrialResult]) -> bytes:
         names = {name_of(mixing, coupling): mixing for mixing in MIXINGS}
         draw_curves(axes, results, names, colours=COLOURS)
         axes.set_title(f"{coupling} coupling", fontsize=10)
-    return png(figure)
+    return plot_png(figure)

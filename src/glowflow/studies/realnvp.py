@@ -9,6 +9,7 @@ from matplotlib.figure import Figure as Plot
 
 from ..config import FAMILIES, Architecture, Coupling, RealNVPArchitecture, RealNVPConfig
 from ..data import Splits
+from ..pictures import plot_png
 from ..realnvp import RealNVP
 from . import Findings
 from .trials import (
@@ -31,7 +32,6 @@ from .trials_report import (
     draw_curves,
     facts,
     files,
-    png,
     recipe,
     results_table,
     stopped_section,
@@ -269,4 +269,4 @@ def _plot(results: Sequence[TrialResult]) -> bytes:
     by_images, by_time = figure.subplots(1, 2)
     draw_curves(by_images, results, NAMES)
     draw_curves(by_time, results, NAMES, by="seconds")
-    return png(figure)
+    return plot_png(figure)

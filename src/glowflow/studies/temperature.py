@@ -1,6 +1,5 @@
 """Samples at each temperature, measured beside the data that the model was trained on."""
 
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,13 +15,15 @@ from rich.progress import track
 from torch import Tensor
 
 from ..baselines import mean_and_error
+from ..config import require_at_least
 from ..data import ImageData, Splits
 from ..errors import InputError
-from ..evaluation import nearest, with_noise
+from ..evaluation import nearest
 from ..flow import ImageFlow
-from ..latent import evenly, identity, unflatten
+from ..inputs import evenly, labels_of, require_fit, with_noise
+from ..latent import identity, unflatten
 from ..likelihood import bits_per_dim
-from ..pictures import png_bytes, rows
+from ..pictures import plot_png, png_bytes, rows
 from . import Figure, Findings, markdown_table
 
 SHOWN = 10
@@ -196,26 +197,16 @@ def check(model: ImageFlow, splits: Splits, settings: TemperatureSettings) -> No
     Raises:
         InputError: as `study_temperature`.
     """
-    for name, least in (("count", 2), ("draws", 1), ("batch_size", 1)):
-        value = getattr(settings, name)
-        if value < least:
-            raise InputError(f"{name} is {value}: give at least {least}.")
+    require_at_least(settings, 2, "count")
+    require_at_least(settings, 1, "draws", "batch_size")
     if not settings.temperatures or not all(0 <= t < math.inf for t in settings.temperatures):
         raise InputError(f"temperatures are {settings.temperatures}: give numbers from 0 up.")
     if model.config.bits is None:
         raise InputError("This model is for float data: there are no pictures to show of it.")
     for name, data in (("training", splits.train), ("test", splits.test)):
-        if data.image_shape != model.config.image_shape:
-            raise InputError(
-                f"The images are {data.image_shape} and the model takes "
-                f"{model.config.image_shape}: give other data."
-            )
+        require_fit(model, data)
         if len(data) < 2:
             raise InputError(f"There is {len(data)} {name} image: give data with at least 2.")
-        if model.config.classes and data.labels is None:
-            raise InputError(
-                "The model has classes, and the data have no labels: give labelled data."
-            )
     if not np.ptp(splits.test.images, axis=0).any():
         raise InputError("All test images are the same: give other data.")
 
@@ -226,9 +217,7 @@ def _chosen(
     """Images in the model's bits, evenly spread, and their labels for a model with classes."""
     indices = evenly(len(data), count)
     images = model.to_images(model.to_float(torch.tensor(data.images[indices]), noise="center"))
-    if not model.config.classes or data.labels is None:
-        return images.numpy(), None
-    return images.numpy(), torch.from_numpy(data.labels[indices])
+    return images.numpy(), labels_of(model, data, indices)
 
 
 def _noise(
@@ -402,9 +391,7 @@ def _plot(study: TemperatureStudy) -> bytes:
         axes.legend(frameon=False, fontsize=8)
     for axes in (variance, shares):
         axes.set_xlabel("temperature; dashed: the data")
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return file.getvalue()
+    return plot_png(figure)
 
 
 def _samples(study: TemperatureStudy) -> bytes:

@@ -27,18 +27,20 @@ from ..atomic import require_new, require_writable, write_text
 from ..baselines import mean_and_error
 from ..checkpoint import list_checkpoints
 from ..config import (
-    FAMILIES,
     Architecture,
     CouplingScale,
     DataConfig,
     RealNVPArchitecture,
     TrainConfig,
+    require_at_least,
+    starting_config,
 )
 from ..data import Splits
 from ..errors import CheckpointError, InputError, TrainingError
 from ..flow import ImageFlow
+from ..metrics import read_metrics
 from ..models import make_model
-from ..training import model_config, read_metrics, train, validate
+from ..training import VALIDATED_AT_ONCE, model_config, train, validate
 from . import Figure
 
 Value = TypeVar("Value")
@@ -52,7 +54,6 @@ VALIDATE_EVERY = 30.0
 """Seconds between two checkpoints of a trial."""
 WITHOUT_END = 10**9
 """Images of a trial that the clock ends."""
-SCORED_AT_ONCE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,15 +141,14 @@ def train_config(
 
     The warm-up is a tenth of the images, at most.
     """
-    base = FAMILIES[model.family]
-    digits = settings.data.data == "digits"  # as in `glow train`: 17 greys, and small images
+    base = starting_config(settings.data.data, model.family)
     images = settings.images if settings.minutes is None else WITHOUT_END
-    batch_size = _given(settings.batch_size, 64 if digits else base.batch_size)
+    batch_size = _given(settings.batch_size, base.batch_size)
     lines = base.log_every if settings.minutes else images // max(1, batch_size) // POINTS
     return replace(
         base,
         data=settings.data,
-        model=replace(model, bits=_given(settings.bits, 4 if digits else 8)),
+        model=replace(model, bits=_given(settings.bits, base.model.bits)),
         images=images,
         minutes=settings.minutes,
         batch_size=batch_size,
@@ -170,10 +170,8 @@ def check_trials(trials: Sequence[Trial], splits: Splits, settings: TrialSetting
     Raises:
         InputError: a number is too small, or the images do not fit a model.
     """
-    for name, least in (("seeds", 1), ("test_images", 1), ("draws", 1), ("seed", 0)):
-        value = getattr(settings, name)
-        if value < least:
-            raise InputError(f"{name} is {value}: give at least {least}.")
+    require_at_least(settings, 1, "seeds", "test_images", "draws")
+    require_at_least(settings, 0, "seed")
     for trial in trials:
         model_config(trial.config, splits)
 
@@ -276,7 +274,7 @@ def _run(
             trained.model,
             splits.test,
             limit=settings.test_images,
-            batch_size=SCORED_AT_ONCE,
+            batch_size=VALIDATED_AT_ONCE,
             seed=draw,
         )
         for draw in range(settings.draws)

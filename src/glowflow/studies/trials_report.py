@@ -1,7 +1,6 @@
 """What a study of trials leaves behind: tables, curves and a page."""
 
 import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
@@ -9,12 +8,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Plot
 from numpy.typing import NDArray
 
 from ..config import TrainConfig
 from ..data import Splits
-from ..report import STYLE
+from ..report import html_page
 from . import Figure, markdown_table
 from .trials import WITHOUT_END, Trial, TrialResult, TrialSettings, difference, of, over_seeds
 
@@ -73,19 +71,7 @@ def _page(title: str, sentence: str, about: str, sections: Sequence[Section]) ->
             )
             cells = "".join(f"<th>{escape(head)}</th>" for head in heads)
             body.append(f"<div class=wide><table><tr>{cells}</tr>{rows}</table></div>")
-    return (
-        "<!doctype html><html lang=en><head><meta charset=utf-8>"
-        '<meta name=viewport content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>"
-        f"<body>{''.join(body)}</body></html>\n"
-    )
-
-
-def png(figure: Plot) -> bytes:
-    """The figure as a PNG in memory."""
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return file.getvalue()
+    return html_page(title, body)
 
 
 def about(splits: Splits, settings: TrialSettings, results: Sequence[TrialResult]) -> str:
