@@ -13,11 +13,15 @@ import numpy as np
 import pytest
 import torch
 
-from glowflow import Glow, InputError
+from glowflow import Glow, GlowConfig, InputError
 from glowflow.checkpoint import list_checkpoints, load_checkpoint
 from glowflow.config import to_yaml
+from glowflow.data import ImageData
+from glowflow.latent import load_directions
 from glowflow.sharding import add_up, first, gather_in_order, join, largest, my_share, together
 from glowflow.training import train
+from tests.conftest import perturb
+from tests.data.test_celeba import folder as celeba  # noqa: F401
 from tests.test_training import CONFIG, images, losses, splits  # noqa: F401
 
 LONG = replace(CONFIG, images=400, validation_images=15, validate_every=1e9)
@@ -30,6 +34,7 @@ from glowflow.cli import main
 from glowflow.config import TrainConfig, from_yaml
 from glowflow.data import Splits
 from glowflow.errors import GlowflowError
+from glowflow.latent import load_directions
 from glowflow.sharding import process
 from glowflow.training import Objective, train
 from tests.test_training import part
@@ -219,3 +224,116 @@ class TestOneProcess:
         monkeypatch.setenv("WORLD_SIZE", "2")
         with pytest.raises(InputError, match="leave the number out"):
             join("cuda:0")
+
+
+SHARED = """
+import json, sys
+import numpy as np, torch
+from glowflow import Glow
+from glowflow.evaluation import evaluate
+from glowflow.latent import estimate_by_each, flatten
+from glowflow.latent import load_directions
+from glowflow.sharding import joined
+from tests.test_distributed import drawn
+
+folder, count = sys.argv[1], int(sys.argv[2])
+model = Glow.from_pretrained(folder)
+with joined("cpu"):
+    figures = evaluate(model, drawn(count, 1), train=drawn(40, 2), draws=2, batch_size=4)
+    found = estimate_by_each(model, drawn(30, 3), ("mean", "matched", "linear"), batch_size=4)
+lengths = {
+    f"{kind} {name}": flatten([eps[None] for eps in latents])[0].tolist()
+    for kind, directions in found.items()
+    for name, latents in directions.latents.items()
+}
+print(json.dumps([figures.to_dict(), lengths]))
+"""
+
+
+def drawn(count, seed):
+    """Images of two classes with two attributes, as bytes."""
+    generator = np.random.default_rng(seed)
+    bright, wide = generator.random((2, count)) < 0.5
+    images = generator.integers(0, 100, (count, 1, 8, 8))
+    images += (100 * bright + 50 * wide)[:, None, None, None]
+    return ImageData(
+        images.astype(np.uint8),
+        labels=bright.astype(np.int64),
+        class_names=("dark", "bright"),
+        attributes=np.stack((bright, wide), axis=1),
+        attribute_names=("bright", "wide"),
+    )
+
+
+def assert_alike(found, expected):
+    """The same JSON, numbers to 1e-5."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            assert_alike(found[name], value)
+    elif isinstance(expected, list):
+        assert len(found) == len(expected)
+        for a, b in zip(found, expected, strict=True):
+            assert_alike(a, b)
+    else:
+        exact = expected is None or isinstance(expected, str)
+        assert found == (expected if exact else pytest.approx(expected, rel=1e-5, abs=1e-6))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    torch.manual_seed(0)
+    shape = {"image_shape": (1, 8, 8), "levels": 2, "steps": 2, "hidden_channels": 8}
+    model = Glow(GlowConfig(**shape, classes=2))
+    model.initialize(torch.from_numpy(drawn(64, 0).images))
+    folder = tmp_path_factory.mktemp("model")
+    perturb(model, 0.05).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("count", [7, 1])  # neither divides by two
+def test_images_are_evaluated_and_encoded_once(saved, tmp_path, count):
+    one, two = (launch(["-c", SHARED, saved, count], tmp_path, number) for number in (1, 2))
+    assert [code for code, *_ in one + two] == [0, 0, 0], one + two
+    (figures, directions), *others = (json.loads(out) for _, out, _ in one + two)
+    assert figures["images"] == count and len(directions) == 6
+    for found, theirs in others:
+        assert_alike(found, figures)
+        assert theirs.keys() == directions.keys()
+        for name, direction in directions.items():
+            assert np.allclose(theirs[name], direction, rtol=1e-4, atol=1e-5), name
+
+
+def test_evaluate_command_in_two_processes(saved, tmp_path):
+    data = drawn(41, 1)
+    np.savez(tmp_path / "images.npz", images=data.images, labels=data.labels)
+    command = ["-m", "glowflow", "evaluate", "--model", saved, "--data", "images.npz", "--json"]
+    (_, out, _), (_, nothing, _) = two = launch([*command, "--out", "out"], tmp_path)
+    assert [code for code, *_ in two] == [0, 0] and not nothing, two
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text()) == json.loads(out)
+    (_, alone, _), *_ = launch(command, tmp_path, 1)
+    found, expected = (json.loads(text)["evaluation"] for text in (out, alone))
+    assert_alike(found, expected)
+    two = launch([*command, "--images", "0"], tmp_path)
+    assert [code for code, *_ in two] == [2, 2]
+    assert sum("images is 0" in error for _, _, error in two) == 1, two
+
+
+def test_directions_command_in_two_processes(celeba, tmp_path):  # noqa: F811
+    torch.manual_seed(0)
+    model = Glow(GlowConfig(image_shape=(3, 8, 8), levels=1, steps=1, hidden_channels=4))
+    model.initialize(torch.randint(0, 256, (8, 3, 8, 8), dtype=torch.uint8))
+    model.save_pretrained(tmp_path / "model")
+    command = ["-m", "glowflow", "directions", "--model", "model", "--data", celeba]
+    command += ["--minimum", "2", "--json"]
+    for number in (1, 2):
+        out = tmp_path / f"{number}.safetensors"
+        answers = launch([*command, "--out", out], tmp_path, number)
+        assert all(code == 0 for code, *_ in answers), answers
+    one, two = (load_directions(tmp_path / f"{n}.safetensors", model) for n in (1, 2))
+    assert one.latents.keys() == two.latents.keys() and one.counts == two.counts
+    for name, latents in one.latents.items():
+        torch.testing.assert_close(two.latents[name], latents)
+    answers = launch([*command, "--out", out], tmp_path, 2)
+    assert [code for code, *_ in answers] == [2, 2]
+    assert sum("exists" in error for _, _, error in answers) == 1, answers

@@ -180,7 +180,7 @@ def test_pairs_take_the_most_alike_and_share_equals():
 def test_weighted_sums_are_additive():
     random = torch.Generator().manual_seed(0)
     weights, rows = torch.randn(9, 2, generator=random), torch.randn(9, 5, generator=random)
-    sums = WeightedSums()
+    sums = WeightedSums(2, 5)
     for start in (0, 4, 8):
         sums.update(weights[start : start + 4], rows[start : start + 4])
     torch.testing.assert_close(sums.sums, weights.double().T @ rows.double())

@@ -19,8 +19,9 @@ from .errors import InputError
 from .flow import ImageFlow
 from .glow import Glow
 from .inputs import evenly, labels_of, require_kind, with_noise
-from .likelihood import quantize
+from .likelihood import bits_per_dim, quantize
 from .published import published
+from .sharding import add_up, first, gather_in_order, largest, my_share, process
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,9 @@ def evaluate(
     The round trip encodes the centre of each byte's bin. With classes the figure is that of the
     true label; accuracies are of log-likelihoods and logits averaged over the draws.
 
+    Where a launcher has started several processes, each scores its share of the images, and all of
+    them return the same.
+
     Args:
         model: in eval mode.
         data: images to score.
@@ -102,33 +106,44 @@ def evaluate(
     count = len(chosen)
     draws = draws if bits is not None else 1
     prior = _class_prior(model, train)
-    figures, errors, changed = [], [0.0], []
+    figures = [torch.zeros(0, dtype=torch.float64)]
+    changed = [torch.zeros(0, dtype=torch.int64)]
+    worst = 0.0
     right = torch.zeros(2, dtype=torch.int64)
-    batch_starts = range(0, count, batch_size)
+    mine = my_share(chosen)
+    hidden = not progress or process() > 0
     for start in track(
-        batch_starts, "evaluating", disable=not progress, console=Console(stderr=True)
+        range(0, len(mine), batch_size), "evaluating", disable=hidden, console=Console(stderr=True)
     ):
-        indices = chosen[start : start + batch_size]
+        indices = mine[start : start + batch_size]
         images, labels = torch.from_numpy(data.images[indices]), labels_of(model, data, indices)
         scores = []
         for draw in range(draws):
             x = images if bits is None else with_noise(images, bits, (seed, draw), indices)
             scores.append(_scores(model, x.to(model.device, model.dtype), labels))
         log_prob, by_class = (torch.stack(part).mean(0) for part in zip(*scores, strict=True))
-        dims = math.prod(model.config.image_shape)
-        figures.append(-log_prob.numpy() / (dims * math.log(2)) + (bits or 0))
+        figures.append(bits_per_dim(log_prob, math.prod(model.config.image_shape), bits))
         if labels is not None:
             by_class[0] += prior
             right += (by_class.argmax(2) == labels.cpu()).sum(1)
         x, decoded = round_trip(model, images, labels)
-        errors.append(float((decoded - x).abs().max()))
+        worst = max(worst, float((decoded - x).abs().max()))
         if bits is not None:
             seen = quantize(x, bits)
             changed.append((quantize(decoded, bits) != seen).flatten(1).sum(1).cpu())
-    per_image = torch.cat(changed) if changed else torch.zeros(0, dtype=torch.int64)
-    mean, standard_error = mean_and_error(np.concatenate(figures))
+    per_image = gather_in_order(torch.cat(changed), count if bits is not None else 0)
+    mean, standard_error = mean_and_error(gather_in_order(torch.cat(figures), count).numpy())
+    (worst,) = largest(worst)
     scored = data.images[chosen]
-    accuracies = (right / count).tolist() if model.config.classes else (None, None)
+    accuracies = (add_up(right) / count).tolist() if model.config.classes else (None, None)
+    baselines = first(
+        lambda: (
+            independent_pixels(train.images, scored, bits),
+            gaussian(train.images, scored, bits, seed=seed),
+            png(scored, bits),
+            webp(scored, bits),
+        )
+    )
     return Evaluation(
         mean=mean,
         standard_error=standard_error,
@@ -136,19 +151,14 @@ def evaluate(
         draws=draws if bits is not None else 0,
         bits=bits,
         dataset=dataset,
-        baselines=(
-            independent_pixels(train.images, scored, bits),
-            gaussian(train.images, scored, bits, seed=seed),
-            png(scored, bits),
-            webp(scored, bits),
-        ),
+        baselines=baselines,
         published=published(dataset, bits, model.config.classes),
         bayes_accuracy=accuracies[0],
         classifier_accuracy=accuracies[1],
         bytes_compared=scored.size if bits is not None else 0,
         bytes_changed=int(per_image.sum()),
         images_unchanged=int((per_image == 0).sum()),
-        largest_error=max(errors),
+        largest_error=worst,
     )
 
 

@@ -24,6 +24,7 @@ from .data import ImageData
 from .errors import InputError
 from .flow import ImageFlow, Latents
 from .inputs import evenly, labels_of, require_attributes, require_fit
+from .sharding import add_up, gather_in_order, largest, my_share, process, processes
 
 Estimator = Literal["mean", "matched", "linear"]
 Curve = Literal["linear", "spherical"]
@@ -107,15 +108,19 @@ def encoded(
 
 
 class WeightedSums:
-    """Σ_n w_nᵀ ε_n (K, D), a batch at a time: each direction is such a sum, with known weights."""
+    """Σ_n w_nᵀ ε_n (K, D), a batch at a time: each direction is such a sum, with known weights.
 
-    def __init__(self) -> None:
-        self.sums = torch.zeros(0, dtype=torch.float64)
+    Args:
+        count: K.
+        size: D.
+    """
+
+    def __init__(self, count: int, size: int) -> None:
+        self.sums = torch.zeros(count, size, dtype=torch.float64)
 
     def update(self, weights: Float[Tensor, "batch K"], rows: Float[Tensor, "batch D"]) -> None:
         """Add a batch."""
-        product = weights.double().T @ rows.double()
-        self.sums = self.sums + product if self.sums.numel() else product
+        self.sums += weights.double().T @ rows.double()
 
 
 class RunningPCA:
@@ -147,20 +152,44 @@ class RunningPCA:
     def update(self, rows: Float[Tensor, "batch D"]) -> None:
         """Add a batch."""
         rows = rows.double()
-        n, m = self.count, len(rows)
-        batch_mean = rows.mean(0)
-        parts = [rows - batch_mean]
+        centred = rows - rows.mean(0)
+        self._join(len(rows), rows.mean(0), centred, float(centred.square().sum()))
+
+    def add_up(self) -> None:
+        """Join what each process has seen; all of them then know the same."""
+        if processes() == 1:
+            return
+        size = int(largest(self._scaled.shape[1])[0])
+        mine = torch.zeros(self._most + 1, size, dtype=torch.float64)
+        if self.count:
+            mine[: len(self._scaled)], mine[-1] = self._scaled, self.mean
+        facts = torch.tensor([[self.count, self.total_scatter]], dtype=torch.float64)
+        rows = gather_in_order(mine, processes() * len(mine)).view(len(mine), processes(), size)
+        counts = gather_in_order(facts, processes())
+        self.count, self.total_scatter = 0, 0.0
+        for (count, scatter), of_one in zip(counts.tolist(), rows.unbind(1), strict=True):
+            if count:
+                self._join(int(count), of_one[-1], of_one[:-1], scatter)
+
+    def _join(self, m: int, mean: Tensor, scaled: Tensor, scatter: float) -> None:
+        """Add m rows by their mean, and by rows with their scatter matrix and its trace."""
+        n = self.count
+        parts = [scaled]
         if n:
-            parts.append(math.sqrt(n * m / (n + m)) * (self.mean - batch_mean)[None])
-            self.mean = self.mean + (batch_mean - self.mean) * (m / (n + m))
-        else:
-            self.mean = batch_mean
-        self.count = n + m
-        self.total_scatter += sum(float(part.square().sum()) for part in parts)
-        stacked = torch.cat([self._scaled, *parts]) if n else parts[0]
+            between = math.sqrt(n * m / (n + m)) * (self.mean - mean)[None]
+            parts = [self._scaled, scaled, between]
+            scatter += float(between.square().sum())
+            mean = self.mean + (mean - self.mean) * (m / (n + m))
+        self.count, self.mean = n + m, mean
+        self.total_scatter += scatter
+        stacked = torch.cat(parts)
         _, vectors = torch.linalg.eigh(stacked @ stacked.T)
-        kept = vectors.flip(1)[:, : 2 * self.wanted + 16]
-        self._scaled = kept.T @ stacked
+        self._scaled = vectors.flip(1)[:, : self._most].T @ stacked
+
+    @property
+    def _most(self) -> int:
+        """Rows that are kept."""
+        return 2 * self.wanted + 16
 
     @property
     def scatters(self) -> Float[Tensor, " k"]:
@@ -285,6 +314,9 @@ def estimate_by_each(
 ) -> dict[Estimator, Directions]:
     """`estimate_directions` by each of several estimators, in one pass over the images.
 
+    Where a launcher has started several processes, each encodes its share of the images, and all
+    of them return the same.
+
     Args: as `estimate_directions`.
 
     Raises:
@@ -325,20 +357,23 @@ def estimate_by_each(
         else centred
         for estimator in estimators
     }
-    sums = {estimator: WeightedSums() for estimator in estimators}
+    size = sum(map(math.prod, model.latent_shapes))
+    sums = {estimator: WeightedSums(len(usable), size) for estimator in estimators}
     pca = RunningPCA(COMPONENTS)
     at = {int(index): row for row, index in enumerate(indices)}
-    batches = encoded(model, data, indices, batch_size=batch_size, progress=progress)
+    visible = progress and process() == 0
+    batches = encoded(model, data, my_share(indices), batch_size=batch_size, progress=visible)
     for some, rows in batches:
         of_batch = [at[int(i)] for i in some]
         for estimator, total in sums.items():
             total.update(torch.from_numpy(weights[estimator][of_batch]), rows)
         if "linear" in estimators:
             pca.update(rows)
+    pca.add_up()
     own = identity(model)
     every: dict[Estimator, Directions] = {}
     for estimator, total in sums.items():
-        found, refused = total.sums, dict(too_few)
+        found, refused = add_up(total.sums), dict(too_few)
         if estimator == "mean":
             found = found / torch.from_numpy(centred).square().sum(0)[:, None]
         if estimator == "linear":

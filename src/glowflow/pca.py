@@ -100,7 +100,7 @@ def latent_pca(
     usable = np.flatnonzero(enough).tolist()
     centred = torch.from_numpy(truth[:, usable] - truth[:, usable].mean(0))
     pcas = [RunningPCA(components) for _ in sizes]
-    sums = [WeightedSums() for _ in sizes]
+    sums = [WeightedSums(len(usable), size) for size in sizes]
     seen = 0
     for some, rows in encoded(
         model, train, indices, batch_size=batch_size, title="fitting", progress=progress

@@ -12,8 +12,10 @@ from ..data import open_splits
 from ..errors import InputError
 from ..latent import Directions, Estimator, estimate_directions, save_directions
 from ..models import load_model
+from ..sharding import first, once_a_machine, process
 from .options import CommonOptions, Outcome, check_device
 from .photos import data_for
+from .processes import by_all
 
 DATA_FIRST = True
 
@@ -49,15 +51,24 @@ class Options(CommonOptions):
 def run(options: Options) -> Outcome:
     """Encode the images, and write a direction for each attribute."""
     device = check_device(options.device)
+    return by_all(device, lambda: _run(options, device))
+
+
+def _run(options: Options, device: str) -> Outcome:
+    progress = not options.json and process() == 0
     path = options.out or Path("directions.safetensors")
-    if path.suffix != ".safetensors":
-        raise InputError(f"--out is {path}: give a file that ends in .safetensors.")
-    if path.exists():
-        raise InputError(f"{path} exists: choose another --out.")
-    require_at_least(options, 1, "batch_size")
-    model = load_model(options.model, device=device)
-    config = data_for(model, options.model, options.data, options.upscale)
-    splits = open_splits(config, progress=not options.json)
+
+    def check() -> None:
+        if path.suffix != ".safetensors":
+            raise InputError(f"--out is {path}: give a file that ends in .safetensors.")
+        if path.exists():
+            raise InputError(f"{path} exists: choose another --out.")
+        require_at_least(options, 1, "batch_size")
+
+    first(check)
+    model = once_a_machine(lambda: load_model(options.model, device=device))
+    config = first(lambda: data_for(model, options.model, options.data, options.upscale))
+    splits = once_a_machine(lambda: open_splits(config, progress=progress))
     part = {"train": splits.train, "valid": splits.valid, "test": splits.test}[options.split]
     directions = estimate_directions(
         model,
@@ -68,10 +79,10 @@ def run(options: Options) -> Outcome:
         limit=options.images,
         batch_size=options.batch_size,
         source=f"{splits.source}, {options.split}, SHA-256 {splits.checksum}",
-        progress=not options.json,
+        progress=progress,
     )
-    save_directions(path, directions)
-    if not options.json:
+    first(lambda: save_directions(path, directions))
+    if progress:
         Console(stderr=True).print(_table(directions))
     images = sum(next(iter(directions.counts.values())))
     refused = f" ({len(directions.refused)} attributes refused)" if directions.refused else ""

@@ -1,16 +1,20 @@
 """`glow evaluate`: bits per dimension on held-out images, beside baselines."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
 
+from ..config import require_at_least
 from ..data import open_splits
 from ..evaluation import evaluate, figure, round_trip_sentence, table
 from ..inputs import require_shape
 from ..models import load_model
+from ..sharding import first, once_a_machine, process
 from .options import CommonOptions, Outcome, check_device
 from .photos import data_for
+from .processes import by_all
 from .results import new_folder, write_json
 
 DATA_FIRST = True
@@ -38,14 +42,24 @@ class Options(CommonOptions):
 def run(options: Options) -> Outcome:
     """Score the images, print the table, and write evaluation.json if `--out` is given."""
     device = check_device(options.device)
-    model = load_model(options.model, device=device)
-    splits = open_splits(
-        data_for(model, options.model, options.data, options.upscale), progress=not options.json
-    )
+    return by_all(device, lambda: _run(options, device))
+
+
+def _run(options: Options, device: str) -> Outcome:
+    progress = not options.json and process() == 0
+    model = once_a_machine(lambda: load_model(options.model, device=device))
+    data = first(lambda: data_for(model, options.model, options.data, options.upscale))
+    splits = once_a_machine(lambda: open_splits(data, progress=progress))
     part = {"test": splits.test, "valid": splits.valid, "train": splits.train}[options.split]
-    require_shape(model, part)
-    if options.out is not None:
-        folder = new_folder(options.out, "evaluation")
+
+    def prepare() -> Path | None:
+        require_at_least(options, 1, "draws")
+        if options.images is not None:
+            require_at_least(options, 1, "images")
+        require_shape(model, part)
+        return None if options.out is None else new_folder(options.out, "evaluation")
+
+    folder = first(prepare)
     evaluation = evaluate(
         model,
         part,
@@ -54,7 +68,7 @@ def run(options: Options) -> Outcome:
         limit=options.images,
         seed=options.seed,
         dataset=splits.dataset if options.split == "test" else "",
-        progress=not options.json,
+        progress=progress,
     )
     facts: dict[str, object] = {
         "model": options.model,
@@ -62,9 +76,9 @@ def run(options: Options) -> Outcome:
         "split": options.split,
     }
     facts["evaluation"] = evaluation.to_dict()
-    if options.out is not None:
+    if folder is not None and process() == 0:
         write_json(folder / "evaluation.json", facts)
-    if not options.json:
+    if progress:
         Console(stderr=True).print(table(evaluation))
     return Outcome(
         f"{figure(evaluation)} bits/dim; round trip: {round_trip_sentence(evaluation)}.",

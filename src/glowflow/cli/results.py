@@ -19,6 +19,7 @@ from ..flow import ImageFlow
 from ..metrics import read_metrics
 from ..pictures import loss_curve, rows, save_png
 from ..report import Report, write_report
+from ..sharding import first
 from ..training import Trained
 from .options import Outcome
 
@@ -60,15 +61,19 @@ def samples(model: ImageFlow, count: int) -> list[tuple[float, Any]]:
 
 def finish_run(trained: Trained, splits: Splits, config: TrainConfig, *, images: int) -> Outcome:
     """Evaluate on test images, write evaluation.json and report.html, and show the table."""
-    run, model = trained.run, trained.model
     evaluation = evaluate(
-        model,
+        trained.model,
         splits.test,
         train=splits.train,
         limit=images,
         seed=config.seed,
         dataset=splits.dataset,
     )
+    return first(lambda: _show(trained, splits, config, evaluation))
+
+
+def _show(trained: Trained, splits: Splits, config: TrainConfig, evaluation: Evaluation) -> Outcome:
+    run, model = trained.run, trained.model
     write_json(run / "evaluation.json", evaluation.to_dict())
     environment = describe_environment(model.device, config.seed)
     write_json(run / "environment.json", environment)

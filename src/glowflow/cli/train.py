@@ -21,11 +21,12 @@ from ..config import (
     starting_config,
     to_yaml,
 )
-from ..data import Splits, open_splits
-from ..errors import GlowflowError, InputError
-from ..sharding import first, joined, launched, once_a_machine, process, told
-from ..training import Trained, read_run_config, train
+from ..data import open_splits
+from ..errors import InputError
+from ..sharding import first, launched, once_a_machine, process
+from ..training import read_run_config, train
 from .options import CommonOptions, Outcome, check_device, taken
+from .processes import by_all
 from .results import SampleSheets, finish_run
 
 DATA_FIRST = True
@@ -84,16 +85,7 @@ def run(options: Options) -> Outcome:
     if options.save_config is not None:
         write_text(options.save_config, to_yaml(config))
         return Outcome(f"Wrote {options.save_config}.", {"config": str(options.save_config)})
-    with joined(check_device(options.device)):
-        try:
-            outcome = _run(options)
-        except GlowflowError as error:
-            if process() and told(error):
-                raise SystemExit(2) from error
-            raise
-        if process():
-            raise SystemExit(outcome.code)
-        return outcome
+    return by_all(check_device(options.device), lambda: _run(options))
 
 
 def _run(options: Options) -> Outcome:
@@ -128,23 +120,20 @@ def _run(options: Options) -> Outcome:
             {"run": str(folder), "images": trained.images, "interrupted": True, "resume": go_on},
             code=130,
         )
-    return first(lambda: _finish(options, trained, splits))
-
-
-def _finish(options: Options, trained: Trained, splits: Splits) -> Outcome:
-    outcome = finish_run(trained, splits, options.train, images=options.evaluation_images)
+    outcome = finish_run(trained, splits, config, images=options.evaluation_images)
     validation = {
         "valid_bits_per_dim": trained.valid_bits_per_dim,
         "valid_bits_per_dim_last": trained.valid_bits_per_dim_last,
         "best_valid_bits_per_dim": trained.best,
     }
-    Console(stderr=True).print(
-        f"validation: {trained.valid_bits_per_dim:.3f} bits/dim with averaged and "
-        f"{trained.valid_bits_per_dim_last:.3f} with last weights, best {trained.best:.3f} in "
-        f"{trained.run / BEST}",
-        markup=False,
-        soft_wrap=True,
-    )
+    if process() == 0:
+        Console(stderr=True).print(
+            f"validation: {trained.valid_bits_per_dim:.3f} bits/dim with averaged and "
+            f"{trained.valid_bits_per_dim_last:.3f} with last weights, best {trained.best:.3f} in "
+            f"{trained.run / BEST}",
+            markup=False,
+            soft_wrap=True,
+        )
     return replace(outcome, facts={**outcome.facts, **validation})
 
 
