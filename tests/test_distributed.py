@@ -34,7 +34,6 @@ from glowflow.cli import main
 from glowflow.config import TrainConfig, from_yaml
 from glowflow.data import Splits
 from glowflow.errors import GlowflowError
-from glowflow.latent import load_directions
 from glowflow.sharding import process
 from glowflow.training import Objective, train
 from tests.test_training import part
@@ -228,11 +227,9 @@ class TestOneProcess:
 
 SHARED = """
 import json, sys
-import numpy as np, torch
 from glowflow import Glow
 from glowflow.evaluation import evaluate
 from glowflow.latent import estimate_by_each, flatten
-from glowflow.latent import load_directions
 from glowflow.sharding import joined
 from tests.test_distributed import drawn
 

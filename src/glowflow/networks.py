@@ -283,7 +283,7 @@ def _traced_network(
     # Slices: from the gradient of unfold, Inductor of torch 2.13 makes code that breaks the heap.
     padded, (height, width) = F.pad(x, (0, 0, 1, 1, 1, 1)), x.shape[1:3]
     pixels = [padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
-    rows = torch.cat((*pixels, ends.expand(len(x), -1, -1, -1)), dim=-1)
+    rows = _with_ends(torch.cat(pixels, dim=-1), ends)
     return scatter(F.relu(F.linear(F.relu(rows @ w1.T), w2, b2)) @ w3.T)
 
 

@@ -53,9 +53,7 @@ def _run(options: Options, device: str) -> Outcome:
     part = {"test": splits.test, "valid": splits.valid, "train": splits.train}[options.split]
 
     def prepare() -> Path | None:
-        require_at_least(options, 1, "draws")
-        if options.images is not None:
-            require_at_least(options, 1, "images")
+        require_at_least(options, 1, "draws", "images")
         require_shape(model, part)
         return None if options.out is None else new_folder(options.out, "evaluation")
 
