@@ -1,6 +1,7 @@
 """What `glow plan` counts against real models: weights, products, and bytes that are allocated."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -221,7 +222,7 @@ def test_accumulation_makes_up_for_what_does_not_fit():
     limit = run_memory(config, 60, "stored", processor=True).peak
     target = Target("cpu", limit, "float32", SLOW.speed)
     stored, reversible = make_plan(train, config, target, 4).modes
-    assert (stored.largest_batch, stored.accumulation, stored.at_once) == (60, 3, 42)
+    assert (stored.largest_batch, stored.accumulation, stored.at_once) == (60, 5, 25)
     assert (reversible.accumulation, reversible.at_once) == (1, 125)
     assert stored.needs.peak <= limit
     assert stored.images_per_second == pytest.approx(500 / stored.seconds)
@@ -233,6 +234,23 @@ def test_accumulation_makes_up_for_what_does_not_fit():
     for devices in (0, 501):
         with pytest.raises(InputError, match="1 to 500"):
             make_plan(train, config, target, devices)
+    with pytest.raises(InputError, match="does not divide into 3"):
+        make_plan(train, config, target, 3)
+
+
+def test_the_parts_that_a_run_asks_for_are_planned():
+    train = TrainConfig(
+        data=DataConfig(size=(16, 16)), model=Architecture(levels=2, steps=2), batch_size=32
+    )
+    config = model_config(train)
+    whole, parts = (
+        make_plan(replace(train, accumulate=n), config, SLOW, 2).modes[0] for n in (1, 4)
+    )
+    assert (whole.accumulation, whole.at_once, parts.accumulation, parts.at_once) == (1, 16, 4, 4)
+    assert parts.needs.activations < whole.needs.activations
+    assert parts.seconds == whole.seconds
+    with pytest.raises(InputError, match="does not divide into 6"):
+        make_plan(replace(train, accumulate=3), config, SLOW, 2)
 
 
 def test_seconds_are_flops_over_speed_and_the_update():

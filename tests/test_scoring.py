@@ -23,7 +23,6 @@ from glowflow.scoring import (
     columns,
     compare,
     load_calibration,
-    log_prob_by_level,
     p_values,
     save_calibration,
     score,
@@ -75,7 +74,7 @@ def test_levels_sum_to_log_p(name):
     model = make(**MODELS[name]).double()
     shape = model.config.image_shape
     x = torch.rand(5, *shape, dtype=torch.float64) - 0.5
-    found = log_prob_by_level(model, x)
+    found = model.log_prob_by_level(x)
     assert found.shape == (5, len(model.latent_shapes))
     with torch.no_grad():
         expected = model.log_prob(x)
@@ -91,7 +90,7 @@ def test_a_level_is_the_density_of_its_latent_given_the_deeper_ones(model):
         mean, log_std = model.splits[0].prior.mean_and_log_std(z2, z1)
         normal = torch.distributions.Normal(mean, log_std.exp())
         expected = normal.log_prob(z2).flatten(1).sum(1) + by_level
-    assert torch.allclose(log_prob_by_level(model, x)[:, 0], expected, atol=1e-3)
+    assert torch.allclose(model.log_prob_by_level(x)[:, 0], expected, atol=1e-3)
 
 
 def test_a_conditional_model_is_the_mixture_of_its_classes():
@@ -100,7 +99,7 @@ def test_a_conditional_model_is_the_mixture_of_its_classes():
     with torch.no_grad():
         by_class = [model.log_prob(x, torch.full((4,), label)) for label in range(3)]
     expected = torch.stack(by_class).exp().mean(0).log()
-    found = log_prob_by_level(model, x)
+    found = model.log_prob_by_level(x)
     assert found.shape == (4, 3)
     assert torch.allclose(found.sum(1), expected, atol=1e-8)
 

@@ -361,6 +361,9 @@ class TrainConfig:
     """Held-out images of each validation."""
     keep: int = 2
     """Newest checkpoints that stay, beside the best model."""
+    track: tuple[str, ...] = ()
+    """Trackers that get the figures of metrics.jsonl too: tensorboard, wandb, mlflow, … (all that
+    Accelerate knows)."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
@@ -533,12 +536,9 @@ def _fits(value: Any, hint: Any) -> bool:
         return value in arguments
     if origin in (Union, UnionType):
         return any(_fits(value, option) for option in arguments)
-    if origin is tuple:
-        return (
-            isinstance(value, tuple)
-            and len(value) == len(arguments)
-            and all(map(_fits, value, arguments))
-        )
+    if origin is tuple and isinstance(value, tuple):
+        kinds = arguments[:1] * len(value) if arguments[-1] is ... else arguments
+        return len(value) == len(kinds) and all(map(_fits, value, kinds))
     if hint is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     return type(value) is (type(None) if hint is None else hint)

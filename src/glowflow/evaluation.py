@@ -18,6 +18,7 @@ from .data import ImageData
 from .errors import InputError
 from .flow import ImageFlow
 from .glow import Glow
+from .health import round_trip
 from .inputs import evenly, labels_of, require_kind, with_noise
 from .likelihood import bits_per_dim, quantize
 from .published import published
@@ -220,14 +221,6 @@ def figure(evaluation: Evaluation) -> str:
     """The model's bits/dim with its standard error, where there is one."""
     error = evaluation.standard_error
     return f"{evaluation.mean:.3f}" + ("" if error is None else f" ± {error:.3f}")
-
-
-def round_trip(
-    model: ImageFlow, images: Tensor, labels: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """x at the centre of each byte's bin (float data as it is), and decode(encode(x))."""
-    x = model.to_float(images, noise="center").to(model.device)
-    return x, model.decode(model.encode(x, labels), labels)
 
 
 def round_trip_sentence(evaluation: Evaluation) -> str:

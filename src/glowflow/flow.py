@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -126,6 +127,30 @@ class ImageFlow(Bijection):
         self._check(x)
         latents, log_det = self(x, labels)
         return standard_normal_log_prob(latents) + log_det
+
+    @torch.no_grad()
+    def log_prob_by_level(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch levels"]:
+        """Each level's part of log p(x), in nats, first level first; their sum is log p(x).
+
+        log p_ℓ = log N(ε_ℓ; 0, I) + log|det of the level's bijections| − Σ log σ of its prior.
+
+        The bijections of level ℓ are those between split ℓ − 1 and split ℓ (the first level's
+        start at the image: RealNVP's logit is among them); the prior is the split's, and the top
+        prior at the last level. Without the log-determinant it is log p(z_ℓ | z_ℓ₊₁, …, z_L).
+
+        A class-conditional Glow is the mixture of its classes, all equally probable: the last
+        level has log (1/K) Σ_y p(z_L | y).
+
+        Raises:
+            InputError: x is of another shape, or not a float tensor.
+        """
+        self._check(x)
+        return torch.stack(list(self._log_prob_by_level(x)), dim=1)
+
+    @abstractmethod
+    def _log_prob_by_level(self, x: Tensor) -> Iterator[Float[Tensor, " batch"]]: ...
 
     @torch.no_grad()
     def bits_per_dim(

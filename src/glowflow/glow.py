@@ -1,5 +1,7 @@
 """Glow (Kingma & Dhariwal 2018): figure 2 of the paper, top to bottom."""
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -123,6 +125,18 @@ class Glow(ImageFlow):
             eps, by_top = self.top(z, labels)
             by_class.append(standard_normal_log_prob((*latents, eps)) + log_det + by_top)
         return torch.stack(by_class, dim=1), logits
+
+    def _log_prob_by_level(self, x: Tensor) -> Iterator[Float[Tensor, " batch"]]:
+        for level, split in zip(self.levels[:-1], self.splits, strict=True):
+            x, by_level = level(x)
+            (x, eps), by_split = split(x)
+            yield standard_normal_log_prob((eps,)) + by_level + by_split
+        z, by_level = self.levels[-1](x)
+        by_class = []
+        for label in range(max(1, self.config.classes)):
+            eps, by_top = self.top(z, torch.full((len(z),), label, device=z.device))
+            by_class.append(standard_normal_log_prob((eps,)) + by_top)
+        yield torch.logsumexp(torch.stack(by_class), dim=0) - math.log(len(by_class)) + by_level
 
     @property
     def latent_shapes(self) -> tuple[tuple[int, int, int], ...]:

@@ -38,6 +38,12 @@ class Metrics:
     """Of the averaged weights."""
     valid_bits_per_dim_last: float | None = None
     """Of the weights as they are; absent where there is no average."""
+    bits_by_level: tuple[float, ...] | None = None
+    """This and what follows: of the averaged weights, as `Health` says."""
+    condition_by_level: tuple[float, ...] | None = None
+    smallest_scale_by_level: tuple[float, ...] | None = None
+    largest_scale_by_level: tuple[float, ...] | None = None
+    round_trip_error: float | None = None
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
@@ -92,6 +98,8 @@ class Window:
     """Gradient norm of each step."""
     smoothed: float | None = None
     speed: float = 0.0
+    norm: float | None = None
+    """Mean gradient norm of the newest line."""
 
     def add(self, bits: float, norm: float, images: int) -> None:
         """Take a step's figures."""
@@ -103,12 +111,13 @@ class Window:
     def close(self, step: int, images: int, seconds: float, lr: float) -> Metrics:
         """The means of the steps so far, of which the next line knows no more."""
         self.speed = self.images / max(seconds - self.since, 1e-9)
+        self.norm = sum(self.norms) / len(self.norms)
         line = Metrics(
             step=step,
             images=images,
             seconds=round(seconds, 2),
             bits_per_dim=sum(self.bits) / len(self.bits),
-            grad_norm=sum(self.norms) / len(self.norms),
+            grad_norm=self.norm,
             lr=lr,
             images_per_second=round(self.speed, 2),
         )

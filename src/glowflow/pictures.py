@@ -1,6 +1,7 @@
 """Grids of images and curves, as PNG."""
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ MARGIN = 72
 FONT = 12
 BACKGROUND = (255, 255, 255)
 INK = (60, 60, 60)
+SCALES = ("smallest_scale_by_level", "largest_scale_by_level")
 
 
 def to_pil(image: NDArray[Any]) -> Image.Image:
@@ -149,6 +151,52 @@ def loss_curve(
     axes.grid(alpha=0.25)
     if axes.has_data():
         axes.legend(frameon=False)
+    return plot_png(figure)
+
+
+def health_curves(metrics: Sequence[Mapping[str, Any]]) -> bytes:
+    """What `Health` says at each validation, and the gradient's norm, as a PNG of small plots.
+
+    Args:
+        metrics: the lines of metrics.jsonl.
+    """
+    plots = [
+        (title, found)
+        for title, names in (
+            ("bits/dim by level", ("bits_by_level",)),
+            ("largest cond(W) by level", ("condition_by_level",)),
+            ("coupling scales by level", SCALES),
+            ("round-trip error", ("round_trip_error",)),
+            ("gradient norm", ("grad_norm",)),
+        )
+        if (found := [name for name in names if any(name in m for m in metrics)])
+    ]
+    figure = Figure(figsize=(8, 2.2 * -(-len(plots) // 2)), dpi=110, layout="constrained")
+    panels = figure.subplots(-(-len(plots) // 2), 2, squeeze=False).flat
+    for (title, names), axes in zip(plots, panels, strict=False):
+        low, high = math.inf, 0.0
+        for name in names:
+            lines = [m for m in metrics if name in m]
+            values = np.array([m[name] for m in lines], dtype=np.float64).reshape(len(lines), -1)
+            low, high = min(low, float(values.min())), max(high, float(values.max()))
+            for level, curve in enumerate(values.T):
+                label = f"level {level + 1}" if name.endswith("by_level") else None
+                axes.plot(
+                    [m["images"] for m in lines],
+                    curve,
+                    color=f"C{level}",
+                    linewidth=1.0,
+                    linestyle="--" if name == SCALES[1] else "-",
+                    label=None if name == SCALES[1] else label,
+                )
+        axes.set_title(title, fontsize=9)
+        axes.set_yscale("log" if 0 < 10 * low < high < math.inf else "linear")
+        axes.tick_params(labelsize=7)
+        axes.grid(alpha=0.25)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=7)
+    for axes in panels:  # one is left over by an odd number
+        axes.set_axis_off()
     return plot_png(figure)
 
 

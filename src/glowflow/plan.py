@@ -30,7 +30,7 @@ from .glow import Step
 from .networks import CHUNK, ENDS, CouplingNetwork
 from .optimization import bf16_is_faster, make_average, make_optimizer
 from .steps import Steps
-from .training import VALIDATED_AT_ONCE, initial_batch_size
+from .training import VALIDATED_AT_ONCE, check_shares, initial_batch_size
 
 FLOAT = 4
 """Bytes of a weight, of a gradient and of a value of the flow."""
@@ -648,23 +648,26 @@ def share_of(train: TrainConfig, devices: int) -> int:
     """Images of one device between two updates.
 
     Raises:
-        InputError: there are more devices than images in a batch, or none.
+        InputError: there are more devices than images in a batch, or none, or the batch does not
+            divide between them and their `accumulate` parts.
     """
     if not 1 <= devices <= train.batch_size:
         raise InputError(
             f"devices is {devices}: give 1 to {train.batch_size}, the images of a batch."
         )
-    return math.ceil(train.batch_size / devices)
+    check_shares(train.batch_size, train.accumulate, devices)
+    return train.batch_size // devices
 
 
 def make_plan(train: TrainConfig, config: GlowConfig, target: Target, devices: int = 1) -> Plan:
     """The plan of a run on `devices` devices of one kind.
 
-    Each device has batch / devices images between two updates, and takes as many at once as fit.
-    Devices are taken to add their speeds: what they tell each other costs no time here.
+    Each device has batch / devices images between two updates, and computes them in the run's
+    `accumulate` parts, or in as many more as it takes for a part to fit. Devices are taken to add
+    their speeds: what they tell each other costs no time here.
 
     Raises:
-        InputError: there are more devices than images in a batch, or none.
+        InputError: as `share_of`.
     """
     share = share_of(train, devices)
     modes = tuple(_plan_of(memory, train, config, target, share) for memory in MODES)
@@ -695,8 +698,9 @@ def _plan_of(
         )
 
     largest = largest_batch(lambda batch: needs(batch).peak <= target.memory)
-    accumulation = math.ceil(share / max(1, min(share, largest)))
-    at_once = math.ceil(share / accumulation)
+    parts = range(train.accumulate, share + 1)
+    accumulation = next(n for n in parts if share % n == 0 and share // n <= max(1, largest))
+    at_once = share // accumulation
     seconds = step_seconds(config, share, memory, target.speed)
     images_per_second = train.batch_size / seconds
     return ModePlan(

@@ -21,6 +21,7 @@ from .config import RealNVPArchitecture, RealNVPConfig
 from .errors import InputError
 from .flow import ImageFlow, Latents
 from .networks_residual import ResidualNetwork
+from .priors import standard_normal_log_prob
 
 
 class RealNVP(ImageFlow):
@@ -97,6 +98,17 @@ class RealNVP(ImageFlow):
             log_det = log_det + by_scale
         z, by_scale = self.scales[-1](x)
         return (*latents, z), log_det + by_scale
+
+    def _log_prob_by_level(self, x: Tensor) -> Iterator[Float[Tensor, " batch"]]:
+        with evaluating(self):
+            x, log_det = self.logit(x)
+            for scale in self.scales[:-1]:
+                x, by_scale = scale(x)
+                x, z = halves(x)
+                yield standard_normal_log_prob((z,)) + log_det + by_scale
+                log_det = torch.zeros_like(log_det)
+            z, by_scale = self.scales[-1](x)
+            yield standard_normal_log_prob((z,)) + log_det + by_scale
 
     @property
     def latent_shapes(self) -> tuple[tuple[int, int, int], ...]:

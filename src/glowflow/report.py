@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from .atomic import write_text
 from .evaluation import MODEL, Evaluation, figure, ranked, remarks, round_trip_sentence
-from .pictures import loss_curve, png_bytes, rows
+from .health import concerns
+from .pictures import health_curves, loss_curve, png_bytes, rows
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8885; --soft: #8882; --accent: #c2410c; }
@@ -86,6 +87,7 @@ def _page(report: Report) -> str:
         _picture(png_bytes(sheet), f"samples at {temperatures}"),
         "<h2>Training</h2>",
         _picture(loss_curve(report.metrics, shown), "bits per dimension against training images"),
+        *_health(report),
         "<h2>Bits per dimension</h2>",
         _figures(evaluation),
         "<h2>Reconstruction</h2>",
@@ -122,6 +124,23 @@ def html_page(title: str, body: Sequence[str], more_style: str = "") -> str:
         f"<title>{escape(title)}</title><style>{STYLE}{more_style}</style></head>"
         f"<body>{''.join(body)}</body></html>\n"
     )
+
+
+def _health(report: Report) -> list[str]:
+    """Nothing for a run of a version that did not look."""
+    figures = {name: value for line in report.metrics for name, value in line.items()}
+    if "round_trip_error" not in figures:
+        return []
+    said = concerns(figures, bits=report.evaluation.bits, clip=report.config["train"]["clip"])
+    return [
+        "<h2>Health</h2>",
+        "<p class=quiet>At each validation, of the averaged weights. The levels' bits/dim (the "
+        "first level is nearest the image) add up to the model's, less the bits of a byte. "
+        "Coupling scales: the smallest as a line, the largest dashed.</p>",
+        *(f"<p><b>Warning:</b> {escape(line)}</p>" for line in said),
+        "" if said else "<p>At the end every figure is in its healthy range.</p>",
+        _picture(health_curves(report.metrics), "figures by level against training images"),
+    ]
 
 
 def _headline(evaluation: Evaluation) -> str:

@@ -8,7 +8,7 @@ calibrated on images of the data to p-values.
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,19 +22,15 @@ from rich.console import Console
 from rich.progress import track
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
-from torch import Tensor
 
 from .atomic import replacing
 from .baselines import png, webp
 from .data import ImageData
 from .errors import InputError
 from .flow import ImageFlow
-from .glow import Glow
 from .inputs import evenly, require_kind, require_shape, with_noise
 from .latent import identity
 from .likelihood import bits_per_dim
-from .priors import standard_normal_log_prob
-from .realnvp import RealNVP
 
 Score = Literal["log_prob", "typicality", "complexity"]
 
@@ -55,7 +51,7 @@ class Scores:
     log_prob: NDArray[np.float64]
     """(N,) log p(x) in nats, the mean over noise draws."""
     by_level: NDArray[np.float64]
-    """(N, levels) each level's part of log p(x), as `log_prob_by_level`, in nats."""
+    """(N, levels) each level's part of log p(x), as `ImageFlow.log_prob_by_level`, in nats."""
     bits_per_dim: NDArray[np.float64]
     """(N,)."""
     complexity: NDArray[np.float64] | None
@@ -111,60 +107,6 @@ class Batches:
     """(B,)."""
 
 
-@torch.no_grad()
-def log_prob_by_level(
-    model: ImageFlow, x: Float[Tensor, "batch channels height width"]
-) -> Float[Tensor, "batch levels"]:
-    """Each level's part of log p(x), in nats, first level first; their sum is log p(x).
-
-    log p_ℓ = log N(ε_ℓ; 0, I) + log|det of the level's bijections| − Σ log σ of its prior.
-
-    The bijections of level ℓ are those between split ℓ − 1 and split ℓ (the first level's start at
-    the image: RealNVP's logit is among them); the prior is the split's, and the top prior at the
-    last level. Without the log-determinant it is log p(z_ℓ | z_ℓ₊₁, …, z_L).
-
-    A class-conditional Glow is the mixture of its classes, all equally probable: the last level
-    has log (1/K) Σ_y p(z_L | y).
-
-    Args:
-        model: in eval mode.
-        x: as `ImageFlow.log_prob` takes it.
-
-    Raises:
-        InputError: x is of another shape or type, or the model of another kind.
-    """
-    model._check(x)
-    if isinstance(model, Glow):
-        return torch.stack(list(_glow_levels(model, x)), dim=1)
-    if isinstance(model, RealNVP):
-        return torch.stack(list(_realnvp_levels(model, x)), dim=1)
-    raise InputError(f"The levels of a model of type {model.model_type!r} are not known.")
-
-
-def _glow_levels(model: Glow, x: Tensor) -> Iterator[Float[Tensor, " batch"]]:
-    for level, split in zip(model.levels[:-1], model.splits, strict=True):
-        x, by_level = level(x)
-        (x, eps), by_split = split(x)
-        yield standard_normal_log_prob((eps,)) + by_level + by_split
-    z, by_level = model.levels[-1](x)
-    by_class = []
-    for label in range(max(1, model.config.classes)):
-        eps, by_top = model.top(z, torch.full((len(z),), label, device=z.device))
-        by_class.append(standard_normal_log_prob((eps,)) + by_top)
-    yield torch.logsumexp(torch.stack(by_class), dim=0) - math.log(len(by_class)) + by_level
-
-
-def _realnvp_levels(model: RealNVP, x: Tensor) -> Iterator[Float[Tensor, " batch"]]:
-    x, log_det = model.logit(x)
-    for scale in model.scales[:-1]:
-        x, by_scale = scale(x)
-        x, z = x.chunk(2, dim=1)
-        yield standard_normal_log_prob((z,)) + log_det + by_scale
-        log_det = torch.zeros_like(log_det)
-    z, by_scale = model.scales[-1](x)
-    yield standard_normal_log_prob((z,)) + log_det + by_scale
-
-
 def code_lengths(images: NDArray[Any], bits: int | None = 8) -> NDArray[np.float64] | None:
     """L(x): bits of the shortest lossless file of each image by itself, PNG or WebP, headers too.
 
@@ -201,7 +143,7 @@ def score(
 
     Figures are means over `draws` dequantisation noise draws. The noise of an image depends on the
     seed, the draw and its index alone, as in `evaluate`. Labels are not looked at: see
-    `log_prob_by_level`. A level that float32 cannot hold has `LEAST`.
+    `ImageFlow.log_prob_by_level`. A level that float32 cannot hold has `LEAST`.
 
     Args:
         model: in eval mode.
@@ -234,7 +176,7 @@ def score(
         for draw in range(draws if bits is not None else 1):
             x = torch.from_numpy(images)
             x = x if bits is None else with_noise(x, bits, (seed, draw), some)
-            found = log_prob_by_level(model, x.to(model.device, model.dtype)).double().cpu()
+            found = model.log_prob_by_level(x.to(model.device, model.dtype)).double().cpu()
             parts.append(torch.nan_to_num(found, nan=LEAST, posinf=LEAST, neginf=LEAST))
         levels.append(torch.stack(parts).mean(0))
         lengths.append(code_lengths(images, bits))

@@ -2,6 +2,7 @@
 
 import math
 import signal
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -44,6 +45,7 @@ from .diagnosis import describe, find_nonfinite, find_nonfinite_gradient
 from .errors import CheckpointError, InputError, TrainingError
 from .flow import ImageFlow
 from .glow import Glow
+from .health import as_metrics, concerns, look
 from .likelihood import bits_per_dim
 from .metrics import Metrics, Window, keep_metrics_until, training_bar, write_metrics
 from .models import make_model
@@ -68,6 +70,7 @@ from .sharding import (
     processes,
     together,
 )
+from .tracking import require_trackers, send_metrics, tracker_options, tracking
 
 CONFIG_FILE = "train.yaml"
 VALIDATED_AT_ONCE = 64
@@ -162,9 +165,9 @@ def train(
 
     The folder gets `train.yaml`, `config.json` and `model.safetensors` (the averaged weights),
     `metrics.jsonl`, `checkpoints/`, and in `best/` the averaged weights with the lowest validation
-    bits/dim. Ctrl-C or SIGTERM end the run after the current step, with a checkpoint. With
-    `resume` the newest checkpoint of `run` is gone on from, and the steps that follow are those of
-    a run that was never stopped.
+    bits/dim; trackers that write files have `tracking/`. Ctrl-C or SIGTERM end the run after the
+    current step, with a checkpoint. With `resume` the newest checkpoint of `run` is gone on from,
+    and the steps that follow are those of a run that was never stopped.
 
     Where a launcher has started several processes, each calls this, and takes its share of every
     batch; the run is that of one process, up to float rounding. Process 0 alone writes. RealNVP's
@@ -190,43 +193,45 @@ def train(
     with no_survivors(), warnings.catch_warnings():
         # Strides of 1x1 weights, which mean nothing, may differ from DDP's.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-        return _train(config, splits, run, device, resume, on_validation, progress)
+        first(lambda: _refuse(config, splits, run, resume))
+        checksum = first(lambda: splits.checksum)
+        together(lambda: _require_same_data(splits, checksum))
+        accelerator = Accelerator(
+            cpu=device == "cpu",
+            device_placement=device is None,
+            mixed_precision="no",
+            kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+            **tracker_options(config.track, run),
+        )
+        target = torch.device(device) if device else accelerator.device
+        with tracking(accelerator, config):
+            return _train(accelerator, config, splits, run, target, resume, on_validation, progress)
+
+
+def _refuse(config: TrainConfig, splits: Splits, run: Path, resume: bool) -> None:
+    if not resume:
+        require_new(run)
+    check_shares(min(config.batch_size, len(splits.train)), config.accumulate, processes())
+    model_config(config, splits)
+    require_trackers(config.track)
+    require_writable(run)
 
 
 def _train(
+    accelerator: Accelerator,
     config: TrainConfig,
     splits: Splits,
     run: Path,
-    device: str | None,
+    target: torch.device,
     resume: bool,
     on_validation: Callable[[ImageFlow, int], None] | None,
     progress: bool,
 ) -> Trained:
-    batch_size = min(config.batch_size, len(splits.train))
-
-    def look() -> None:
-        if not resume:
-            require_new(run)
-        check_shares(batch_size, config.accumulate)
-        model_config(config, splits)
-        require_writable(run)
-
-    first(look)
-    checksum = first(lambda: splits.checksum)
-    together(lambda: _require_same_data(splits, checksum))
-    shape = model_config(config, splits)
-    accelerator = Accelerator(
-        cpu=device == "cpu",
-        device_placement=device is None,
-        mixed_precision="no",
-        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
-    )
-    target = torch.device(device) if device else accelerator.device
     torch.manual_seed(config.seed)
-    model = make_model(shape).to(target)
+    model = make_model(model_config(config, splits)).to(target)
     average = make_average(config, model) if config.ema else None
     optimizer = make_optimizer(config, model)
-    state = _State(run, config, model, average, optimizer)
+    state = _State(run, config, accelerator, model, average, optimizer)
     if resume:
         first(lambda: remove_leftovers(run))
         checkpoint = first(lambda: load_checkpoint(run))
@@ -244,7 +249,7 @@ def _train(
     model.use(memory=config.memory, compile=compile)
     state.go_on()
     objective = accelerator.prepare(Objective(model))
-    window = state.window
+    window, batch_size = state.window, min(config.batch_size, len(splits.train))
     started = time.monotonic() - state.seconds
     validated = state.seconds
     stop = False
@@ -275,7 +280,7 @@ def _train(
             show(window, done)
             if state.step % config.log_every == 0:
                 line = window.close(state.step, seen, state.seconds, lr)
-                first(partial(write_metrics, run, line))
+                first(partial(state.note, line))
             if state.seconds - validated >= config.validate_every:
                 validated = state.seconds
                 _validate(state, splits, seen, on_validation)
@@ -297,17 +302,17 @@ def _train(
     )
 
 
-def check_shares(batch_size: int, accumulate: int) -> None:
+def check_shares(batch_size: int, accumulate: int, processes: int) -> None:
     """Refuse a batch that does not divide.
 
     Raises:
         InputError: the parts would not be of one size.
     """
-    parts = processes() * accumulate
+    parts = processes * accumulate
     if batch_size % parts:
         raise InputError(
             f"A batch of {batch_size} images does not divide into {parts} equal parts "
-            f"({processes()} processes, each computing its share in {accumulate}): "
+            f"({processes} processes, each computing its share in {accumulate}): "
             f"give a batch_size that is a multiple of {parts}."
         )
 
@@ -380,6 +385,7 @@ class _State:
 
     run: Path
     config: TrainConfig
+    accelerator: Accelerator
     model: ImageFlow
     average: AveragedModel | None
     optimizer: torch.optim.Optimizer
@@ -422,6 +428,10 @@ class _State:
         self.optimizer.load_state_dict(checkpoint.optimizer)
         self.step, self.seconds = checkpoint.step, checkpoint.seconds
         self.window = Window(**{"since": checkpoint.seconds, **checkpoint.window})
+
+    def note(self, metrics: Metrics) -> None:
+        write_metrics(self.run, metrics)
+        send_metrics(self.accelerator, metrics)
 
     def save(self) -> None:
         for name, weight in self.model.named_parameters():
@@ -511,6 +521,7 @@ def _validate(
     model = state.averaged()
     bits = validate(model, splits.valid, limit=limit, batch_size=VALIDATED_AT_ONCE)
     last = None
+    health = first(lambda: look(model, splits.valid))
     if state.average is not None:
         current = state.model.use(precision="float32").eval()
         last = validate(current, splits.valid, limit=limit, batch_size=VALIDATED_AT_ONCE)
@@ -520,12 +531,19 @@ def _validate(
         round(state.seconds, 2),
         valid_bits_per_dim=bits,
         valid_bits_per_dim_last=last,
+        **as_metrics(health),
+    )
+    norm = {"grad_norm": state.window.norm} if state.window.norm is not None else {}
+    said = concerns(
+        {**as_metrics(health), **norm}, bits=state.model.config.bits, clip=state.config.clip
     )
 
     def leave() -> None:
+        for line in said:
+            print(f"Warning: {line}", file=sys.stderr)
         if bits < state.best:
             save_best(state.run, model, state.step, bits)
-        write_metrics(state.run, figures)
+        state.note(figures)
         if on_validation is not None:
             on_validation(model, images)
 

@@ -108,8 +108,8 @@ def test_report_is_self_contained(trained):
     page = (trained[0] / "report.html").read_text(encoding="utf-8")
     assert "http://" not in page
     assert "https://" not in page
-    assert page.count("data:image/png;base64,") == 4
-    for word in ("T = 0.7", "bits/dim", "Nearest training images", "SHA-256", "torch", "seed"):
+    assert page.count("data:image/png;base64,") == 5
+    for word in ("T = 0.7", "bits/dim", "healthy", "Nearest training images", "SHA-256", "seed"):
         assert word in page, word
 
 

@@ -142,13 +142,17 @@ class AffineCoupling(Coupling):
 
     def change(self, x2: Tensor, h: Tensor) -> tuple[Tensor, Float[Tensor, " batch"]]:
         """Return (x2 + t)·s and Σ log s in nats."""
-        log_scale = LOG_SCALES[self.scale](h[:, 1::2])
+        log_scale = self.log_scale(h)
         return (x2 + h[:, 0::2]) * log_scale.exp(), sum_per_sample(log_scale)
 
     def restore(self, y2: Tensor, h: Tensor) -> tuple[Tensor, Float[Tensor, " batch"]]:
         """Return y2/s − t and −Σ log s in nats."""
-        log_scale = LOG_SCALES[self.scale](h[:, 1::2])
+        log_scale = self.log_scale(h)
         return y2 * (-log_scale).exp() - h[:, 0::2], -sum_per_sample(log_scale)
+
+    def log_scale(self, h: Tensor) -> Tensor:
+        """log s, from what the network returned."""
+        return LOG_SCALES[self.scale](h[:, 1::2])
 
 
 def halves(

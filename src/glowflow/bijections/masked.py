@@ -50,8 +50,12 @@ class MaskedCoupling(Bijection):
     def _scale_and_shift(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(1 − b)⊙s and (1 − b)⊙t; x and y agree where b is 1."""
         b = self.mask(x)
-        t, r = self.network(b * x).chunk(2, dim=1)
-        return (1 - b) * self.scale[:, None, None] * torch.tanh(r), (1 - b) * t
+        h = self.network(b * x)
+        return (1 - b) * self.log_scale(h), (1 - b) * h.chunk(2, dim=1)[0]
+
+    def log_scale(self, h: Tensor) -> Tensor:
+        """s = a·tanh(r), from what the network returned, where the mask hides it too."""
+        return self.scale[:, None, None] * torch.tanh(h.chunk(2, dim=1)[1])
 
 
 class CheckerboardCoupling(MaskedCoupling):

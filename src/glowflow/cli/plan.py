@@ -22,7 +22,7 @@ from ..plan import (
     share_of,
 )
 from . import train
-from .options import CommonOptions, Outcome, check_device
+from .options import CommonOptions, Outcome, check_device, taken
 from .results import new_folder, write_json
 
 
@@ -43,8 +43,9 @@ class Options(CommonOptions):
 
 
 def default(arguments: Sequence[str]) -> Options:
-    """The options before the flags, as `glow train` has them."""
-    return Options(train=train.default(arguments).train)
+    """The options before the flags, as `glow train` on so many devices has them."""
+    given = taken(list(arguments), "--devices") or ""
+    return Options(train=train.default(arguments, int(given) if given.isdigit() else 1).train)
 
 
 def run(options: Options) -> Outcome:

@@ -9,7 +9,7 @@ import torch
 import tyro
 
 from ..errors import InputError
-from ..evaluation import round_trip
+from ..health import round_trip
 from ..models import load_model
 from ..pictures import rows, save_png, to_pil
 from .options import CommonOptions, Outcome, check_device

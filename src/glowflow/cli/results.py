@@ -14,8 +14,9 @@ from rich.console import Console
 from ..atomic import replacing, require_new, require_writable, write_text
 from ..config import TrainConfig
 from ..data import Splits
-from ..evaluation import Evaluation, evaluate, figure, nearest, round_trip, table
+from ..evaluation import Evaluation, evaluate, figure, nearest, table
 from ..flow import ImageFlow
+from ..health import round_trip
 from ..metrics import read_metrics
 from ..pictures import loss_curve, rows, save_png
 from ..report import Report, write_report

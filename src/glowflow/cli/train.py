@@ -51,8 +51,13 @@ class Options(CommonOptions):
     """Test images of the evaluation at the end."""
 
 
-def default(arguments: Sequence[str]) -> Options:
-    """The options before the flags: of the first flag that chooses them, else the defaults."""
+def default(arguments: Sequence[str], processes: int | None = None) -> Options:
+    """The options before the flags: of the first flag that chooses them, else the defaults.
+
+    Args:
+        arguments: of the command line.
+        processes: that share a batch; by default as many as the launcher has started.
+    """
     given = list(arguments)
     resume, config, preset, family = (
         taken(given, f"--{name}") for name in ("resume", "config", "preset", "family")
@@ -72,7 +77,9 @@ def default(arguments: Sequence[str]) -> Options:
     if preset is not None:
         batch = taken(given, "--batch-size") or ""
         size = int(batch) if batch.isdigit() else None
-        return Options(train=preset_config(preset, batch_size=size, processes=launched()))
+        return Options(
+            train=preset_config(preset, batch_size=size, processes=processes or launched())
+        )
     known = family if family in FAMILIES else "glow"
     return Options(train=starting_config(taken(given, "--data") or "", known))
 
