@@ -143,8 +143,11 @@ def loss_curve(
         )
     shown = values[len(values) // 50 :]  # the first lines are far above the rest
     if shown:
-        everything = [*shown, *(baselines or {}).values()]
-        low, high = min(everything), max(everything)
+        others = (baselines or {}).values()
+        low = min(*shown, *others, math.inf)
+        high = max(
+            float(np.quantile(shown, 0.98)), *others, -math.inf
+        )  # a spike may leave the plot
         axes.set_ylim(low - 0.05 * (high - low) - 0.01, high + 0.05 * (high - low) + 0.01)
     axes.set_xlabel("training images")
     axes.set_ylabel("bits/dim")

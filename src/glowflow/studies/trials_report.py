@@ -256,7 +256,7 @@ def draw_curves(
         axes.fill_between(where, mean - error, mean + error, color=colour, alpha=0.2, linewidth=0)
         shown += mean[len(mean) // 8 :].tolist()  # the first points are far above the rest
     if shown:
-        low, high = min(shown), max(shown)
+        low, high = min(shown), float(np.quantile(shown, 0.97))  # a spike may leave the plot
         axes.set_ylim(low - 0.05 * (high - low) - 1e-3, high + 0.05 * (high - low) + 1e-3)
         axes.legend(frameon=False)
     axes.set_xlabel({"images": "training images", "seconds": "seconds of training"}[by])
