@@ -533,10 +533,8 @@ def _validate(
         valid_bits_per_dim_last=last,
         **as_metrics(health),
     )
-    norm = {"grad_norm": state.window.norm} if state.window.norm is not None else {}
-    said = concerns(
-        {**as_metrics(health), **norm}, bits=state.model.config.bits, clip=state.config.clip
-    )
+    looked = {**as_metrics(health), "grad_norm": state.window.norm or 0.0}
+    said = concerns(looked, bits=state.model.config.bits, clip=state.config.clip)
 
     def leave() -> None:
         for line in said:
