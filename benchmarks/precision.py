@@ -16,7 +16,7 @@ from glowflow import Architecture, DataConfig, Glow
 from glowflow.atomic import write_text
 from glowflow.config import TrainConfig
 from glowflow.data import open_splits
-from glowflow.evaluation import round_trip
+from glowflow.health import round_trip
 from glowflow.metrics import read_metrics
 from glowflow.training import train
 

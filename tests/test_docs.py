@@ -60,6 +60,12 @@ def test_figures_are_the_measured_ones():
     page = (DOCS / "exercises" / "bits-per-dimension.md").read_text(encoding="utf-8")
     for mean in (demo["mean"], *(row["mean"] for row in demo["baselines"])):
         assert f"{mean:.3f}" in page
+    fashion = DOCS / "results" / "fashion-mnist"
+    page = (fashion / "fashion-mnist.md").read_text(encoding="utf-8")
+    for name in ("evaluation.json", "evaluation-64-draws.json"):
+        found = json.loads((fashion / name).read_text())["evaluation"]
+        for row in (found, *found["baselines"]):
+            assert f"{row['mean']:.3f} ± {row['standard_error']:.3f}" in page
     large = json.loads((DOCS / "results" / "large-celebahq256.json").read_text())
     peaks = [large[memory]["peak resident GiB"] for memory in ("reversible", "stored")]
     bench = (DOCS / "results" / "benchmark-amd-epyc.md").read_text(encoding="utf-8")
@@ -68,6 +74,16 @@ def test_figures_are_the_measured_ones():
         assert figure in page
     for figure in ("36.3", "1,038"):
         assert figure in page and figure in bench
+
+
+def test_the_page_of_results_says_what_each_study_says():
+    page = (DOCS / "results" / "index.md").read_text(encoding="utf-8")
+    pages = (DOCS / "results").glob("*-*/*.md")
+    studies = [path for path in pages if path.parent.name.startswith(f"{path.stem}-")]
+    assert studies
+    for study in studies:
+        _, said, *_ = study.read_text(encoding="utf-8").split("\n\n")
+        assert f"]({study.parent.name}/{study.name}). {said}\n" in page
 
 
 def test_every_command_is_shown():
