@@ -233,6 +233,8 @@ def test_a_realnvp_has_the_images_and_the_time_of_the_glow_of_its_seed():
     model = realnvp.match_parameters(60_000, SHAPE)
     glows = [ended("glow", 0, 1.0), ended("glow", 1, None, stopped="NaN")]
     by_images, by_time = realnvp.realnvp_trials(settings, model, glows)
+    (glow, _) = realnvp.glow_trials(settings)
+    assert {t.config.batch_size for t in (glow, by_images, by_time)} == {16}
     assert (by_images.config.images, by_images.config.minutes) == (48, None)
     assert by_time.config.minutes == pytest.approx(1 / 60) and by_time.config.images > 10**6
     assert {t.config.seed for t in (by_images, by_time)} == {0}

@@ -77,7 +77,8 @@ class TrialSettings:
     bits: int | None = None
     """Bits per pixel value; by default 8, of `digits` 4."""
     batch_size: int | None = None
-    """Images per optimiser step; by default that of `glow train` for the kind of model."""
+    """Images per optimiser step; by default Glow's in `glow train`, for every kind of model: on as
+    many images they take as many steps."""
     lr: float | None = None
     """Learning rate after the warm-up; by default that of `glow train` for the kind of model."""
     test_images: int = 500
@@ -137,13 +138,13 @@ class TrialResult:
 def train_config(
     settings: TrialSettings, seed: int, model: Architecture | RealNVPArchitecture
 ) -> TrainConfig:
-    """A trial: optimiser, batch and rate are those of `glow train` for the family of the model.
+    """A trial: optimiser and rate are those of `glow train` for the family, the batch is Glow's.
 
     The warm-up is a tenth of the images, at most.
     """
     base = starting_config(settings.data.data, model.family)
     images = settings.images if settings.minutes is None else WITHOUT_END
-    batch_size = _given(settings.batch_size, base.batch_size)
+    batch_size = _given(settings.batch_size, starting_config(settings.data.data).batch_size)
     lines = base.log_every if settings.minutes else images // max(1, batch_size) // POINTS
     return replace(
         base,
