@@ -1,5 +1,8 @@
 """The loss curve with bf16 coupling networks against the float32 one, and the round trip in bf16.
 
+A third run, float32 with memory `reversible`, is the same arithmetic in another order: how far it
+departs from the first is what rounding alone does to a curve.
+
 python -m benchmarks.precision [--data faces] [--size 32] [--steps 500] [--hidden 64] [--depth 8]
 """
 
@@ -11,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from glowflow import Architecture, DataConfig, Glow
 from glowflow.atomic import write_text
-from glowflow.config import TrainConfig
+from glowflow.config import Memory, PrecisionChoice, TrainConfig
 from glowflow.data import open_splits
 from glowflow.health import round_trip
 from glowflow.metrics import read_metrics
@@ -22,6 +26,12 @@ from glowflow.training import train
 
 from .device import describe
 from .measure import ROOT
+
+RUNS: dict[str, tuple[PrecisionChoice, Memory]] = {
+    "float32": ("float32", "stored"),
+    "bf16": ("bf16", "stored"),
+    "float32 reversible": ("float32", "reversible"),
+}
 
 
 def main() -> None:
@@ -55,21 +65,33 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         curves = {}
-        for precision in ("float32", "bf16"):
-            run = Path(folder) / precision
-            train(replace(config, precision=precision), splits, run)
+        for name, (precision, memory) in RUNS.items():
+            run = Path(folder) / name
+            train(replace(config, precision=precision, memory=memory), splits, run)
             lines = [m["bits_per_dim"] for m in read_metrics(run) if "bits_per_dim" in m]
-            curves[precision] = torch.tensor(lines, dtype=torch.float64)
-            facts[f"last 50 steps, {precision}, bits/dim"] = float(curves[precision][-50:].mean())
+            curves[name] = torch.tensor(lines, dtype=torch.float64)
             model = Glow.from_pretrained(run).use(precision=precision)
             seen, decoded = (model.to_images(part) for part in round_trip(model, images))
-            facts[f"bytes changed in {precision}, of {seen.numel()}"] = int((seen != decoded).sum())
-        difference = curves["bf16"] - curves["float32"]
-        smooth = difference.unfold(0, min(50, len(difference)), 1).mean(1)
-        facts["largest difference of 50-step means, bits/dim"] = float(smooth.abs().max())
-        facts["difference of the last 50 steps, bits/dim"] = float(smooth[-1])
+            facts[name] = {
+                "last 50 steps, bits/dim": float(curves[name][-50:].mean()),
+                f"bytes changed, of {seen.numel()}": int((seen != decoded).sum()),
+                "beside float32, means of 50 steps, bits/dim": beside(
+                    curves[name], curves["float32"]
+                ),
+            }
     print(json.dumps(facts, indent=2))
     write_text(given.out / "bf16-against-float32.json", json.dumps(facts, indent=2) + "\n")
+
+
+def beside(curve: Tensor, reference: Tensor) -> dict[str, float]:
+    """How far 50-step means of two curves are apart: at most, and from each quarter on."""
+    difference = curve - reference
+    smooth = difference.unfold(0, min(50, len(difference)), 1).mean(1).abs()
+    quarters = {
+        f"largest from step {start} on": float(smooth[start:].max())
+        for start in (len(smooth) * n // 4 for n in range(4))
+    }
+    return {**quarters, "last 50": float(smooth[-1])}
 
 
 if __name__ == "__main__":

@@ -187,6 +187,7 @@ def health_curves(metrics: Sequence[Mapping[str, Any]]) -> bytes:
                 axes.plot(
                     [m["images"] for m in lines],
                     curve,
+                    marker="." if len(lines) < 50 else None,
                     color=f"C{level}",
                     linewidth=1.0,
                     linestyle="--" if name == SCALES[1] else "-",
