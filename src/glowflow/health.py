@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -155,8 +154,8 @@ def _scales(model: ImageFlow) -> Iterator[Sequence[list[tuple[float, float]]]]:
         _inputs: object,
         h: Tensor,
     ) -> None:
-        low, high = torch.aminmax(log_scale(h))
-        seen.append((math.exp(float(low)), float(np.exp(float(high)))))
+        low, high = torch.aminmax(log_scale(h).double())
+        seen.append((float(low.exp()), float(high.exp())))
 
     handles = [
         module.network.register_forward_hook(

@@ -145,9 +145,8 @@ def loss_curve(
     if shown:
         others = (baselines or {}).values()
         low = min(*shown, *others, math.inf)
-        high = max(
-            float(np.quantile(shown, 0.98)), *others, -math.inf
-        )  # a spike may leave the plot
+        # A spike may leave the plot.
+        high = max(float(np.quantile(shown, 0.98)), *others, -math.inf)
         axes.set_ylim(low - 0.05 * (high - low) - 0.01, high + 0.05 * (high - low) + 0.01)
     axes.set_xlabel("training images")
     axes.set_ylabel("bits/dim")
