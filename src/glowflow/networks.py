@@ -245,14 +245,15 @@ def scatter(
 ) -> Float[Tensor, "batch height width channels"]:
     """Add up what the rows give to each pixel: the transpose of `gather`.
 
-    What `gather` takes from a pixel into a column of a row goes back there from that column.
+    What `gather` takes from a pixel into a column of a row goes back there from that column. The
+    sums are made in place, in the columns of a row's own pixel, of which the result is a view.
     """
     for dim in (1, 2):
-        before, here, after = rows.chunk(3, dim=3)
-        size = rows.shape[dim] - 1
-        rows = here.clone(memory_format=torch.contiguous_format)
-        rows.narrow(dim, 0, size).add_(before.narrow(dim, 1, size))
-        rows.narrow(dim, 1, size).add_(after.narrow(dim, 0, size))
+        columns, size = rows.shape[3] // 3, rows.shape[dim] - 1
+        before, here, after = (rows.narrow(3, start * columns, columns) for start in range(3))
+        here.narrow(dim, 0, size).add_(before.narrow(dim, 1, size))
+        here.narrow(dim, 1, size).add_(after.narrow(dim, 0, size))
+        rows = here
     return rows
 
 
