@@ -378,7 +378,8 @@ NOTES = """## What is measured
 - forward-only: log p(x) without gradients; sampling: as many images as a batch has.
 - ratios of speeds are medians of the rounds' ratios; a round is one turn of every contender.
 - peak memory: of two training steps in a fresh process, beyond parameters, gradients and the
-  optimiser's state; the resident set on a processor, PyTorch's allocations on a GPU."""
+  optimiser's state; PyTorch's allocations on a GPU, on a processor the resident set, with glibc
+  set to give back what is freed (by default it keeps some of it, the more the deeper the model)."""
 
 
 def speed_ratio(over: Sequence[float], under: Sequence[float]) -> float:

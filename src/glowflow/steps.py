@@ -65,9 +65,10 @@ class Steps(Chain, Kept):
         self, y: Float[Tensor, "batch channels height width"], context: Tensor | None = None
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Return the first step's input and minus the sum of the log-determinants in nats."""
-        A_inverse, minus_b = self.kept("inverse", self._inverse_linear_maps, self._linear_weights)
-        _, _, log_det = self.kept("forward", self._linear_maps, self._linear_weights)
-        total = per_sample(-pixels(y) * log_det, y)
+        A_inverse, minus_b, log_det = self.kept(
+            "inverse", self._inverse_linear_maps, self._linear_weights
+        )
+        total = per_sample(pixels(y) * log_det, y)
         maps = list(zip(self._steps(), A_inverse, minus_b, strict=True))
         for step, A_inverse_k, minus_b_k in reversed(maps):
             y, by_coupling = step.coupling.inverse(y)
@@ -99,12 +100,16 @@ class Steps(Chain, Kept):
         log_det = kind.log_abs_dets(mixings).sum() + log_scale.sum()
         return A.unbind(), c.unbind(), log_det
 
-    def _inverse_linear_maps(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """A⁻¹ = diag(1/s) W⁻¹ and −b of each step, for x = A⁻¹ y − b."""
+    def _inverse_linear_maps(
+        self,
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], Float[Tensor, ""]]:
+        """A⁻¹ = diag(1/s) W⁻¹ and −b of each step, for x = A⁻¹ y − b; −Σ log|det A|."""
         b, log_scale, mixings = self._stacked()
-        inverses = type(mixings[0]).inverse_matrices(mixings)
+        kind = type(mixings[0])
+        inverses = kind.inverse_matrices(mixings)
         A_inverse = (-log_scale.to(inverses)).exp()[:, :, None] * inverses
-        return A_inverse.to(b).unbind(), (-b).unbind()
+        log_det = -(kind.log_abs_dets(mixings).sum() + log_scale.sum())
+        return A_inverse.to(b).unbind(), (-b).unbind(), log_det
 
     def _stacked(self) -> tuple[Tensor, Tensor, list[ChannelMixing]]:
         steps = self._steps()
