@@ -350,7 +350,7 @@ class TrainConfig:
     memory does not grow with `steps`, a training step takes about a third longer. Choose it when
     the run does not fit."""
     compile: bool = False
-    """Run the couplings through torch.compile: for GPUs, on a processor it is slower."""
+    """Run the couplings through torch.compile: for GPUs, slower on the processor measured."""
     seed: int = 0
     """Of the weights, the order of the images and the dequantisation noise."""
     log_every: int = 20

@@ -246,7 +246,7 @@ def scatter(
     """Add up what the rows give to each pixel: the transpose of `gather`.
 
     What `gather` takes from a pixel into a column of a row goes back there from that column. The
-    sums are made in place, in the columns of a row's own pixel, of which the result is a view.
+    sums are made in place, in the columns of a row's own pixel: `rows` is spent, the result a view.
     """
     for dim in (1, 2):
         columns, size = rows.shape[3] // 3, rows.shape[dim] - 1

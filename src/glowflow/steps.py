@@ -94,22 +94,18 @@ class Steps(Chain, Kept):
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], Float[Tensor, ""]]:
         """A and c of each step, and the sum of log|det A| over the steps, in nats a pixel."""
         b, log_scale, mixings = self._stacked()
-        kind = type(mixings[0])
-        A = kind.matrices(mixings) * log_scale.exp()[:, None, :]
+        A = type(mixings[0]).matrices(mixings) * log_scale.exp()[:, None, :]
         c = (A @ b[:, :, None])[:, :, 0]
-        log_det = kind.log_abs_dets(mixings).sum() + log_scale.sum()
-        return A.unbind(), c.unbind(), log_det
+        return A.unbind(), c.unbind(), _log_abs_det(log_scale, mixings)
 
     def _inverse_linear_maps(
         self,
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], Float[Tensor, ""]]:
         """A⁻¹ = diag(1/s) W⁻¹ and −b of each step, for x = A⁻¹ y − b; −Σ log|det A|."""
         b, log_scale, mixings = self._stacked()
-        kind = type(mixings[0])
-        inverses = kind.inverse_matrices(mixings)
+        inverses = type(mixings[0]).inverse_matrices(mixings)
         A_inverse = (-log_scale.to(inverses)).exp()[:, :, None] * inverses
-        log_det = -(kind.log_abs_dets(mixings).sum() + log_scale.sum())
-        return A_inverse.to(b).unbind(), (-b).unbind(), log_det
+        return A_inverse.to(b).unbind(), (-b).unbind(), -_log_abs_det(log_scale, mixings)
 
     def _stacked(self) -> tuple[Tensor, Tensor, list[ChannelMixing]]:
         steps = self._steps()
@@ -122,3 +118,10 @@ class Steps(Chain, Kept):
 
     def _steps(self) -> list[FlowStep]:
         return list(self)  # type: ignore[arg-type]
+
+
+def _log_abs_det(
+    log_scale: Float[Tensor, "steps channels"], mixings: list[ChannelMixing]
+) -> Float[Tensor, ""]:
+    """Σ_steps (log|det W| + Σ_channels 3·logs), in nats a pixel."""
+    return type(mixings[0]).log_abs_dets(mixings).sum() + log_scale.sum()
