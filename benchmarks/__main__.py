@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as RichTable
 
 from glowflow import GlowflowError
-from glowflow.atomic import require_writable
+from glowflow.files import require_writable
 
 from .contenders import MODES, Setting, build, contender_names
 from .device import describe

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from glowflow import Architecture, DataConfig, Glow
-from glowflow.atomic import write_text
-from glowflow.config import TrainConfig
-from glowflow.data import open_splits
-from glowflow.steps import Steps
-from glowflow.training import Objective, train
+from glowflow.data.open import open_splits
+from glowflow.files import write_text
+from glowflow.fused.steps import Steps
+from glowflow.training.config import TrainConfig
+from glowflow.training.loop import Objective, train
 
 from .device import describe
 from .measure import ROOT

@@ -16,11 +16,11 @@ from rich.console import Console
 from rich.table import Table
 
 from glowflow import Architecture, DataConfig
-from glowflow.checkpoint import FOLDER, list_checkpoints
-from glowflow.config import TrainConfig
-from glowflow.data import open_splits
-from glowflow.metrics import read_metrics
-from glowflow.training import train
+from glowflow.data.open import open_splits
+from glowflow.training.checkpoint import FOLDER, list_checkpoints
+from glowflow.training.config import TrainConfig
+from glowflow.training.loop import train
+from glowflow.training.metrics import read_metrics
 
 from .measure import ROOT
 

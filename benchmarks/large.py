@@ -17,9 +17,10 @@ from sklearn.datasets import load_sample_image
 from torch import Tensor
 
 from glowflow import Glow, GlowConfig
-from glowflow.atomic import write_text
-from glowflow.config import PRESETS, TrainConfig
-from glowflow.training import Objective, learning_rate, make_optimizer
+from glowflow.files import write_text
+from glowflow.training.config import TrainConfig
+from glowflow.training.loop import Objective, learning_rate, make_optimizer
+from glowflow.training.presets import PRESETS
 
 from .device import describe
 from .measure import ROOT, peak_resident

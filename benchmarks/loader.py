@@ -14,12 +14,14 @@ from typing import Any
 import torch
 
 from glowflow import DataConfig
-from glowflow.atomic import write_text
-from glowflow.config import TrainConfig
-from glowflow.data import Splits, batches, open_splits
-from glowflow.models import make_model
-from glowflow.optimization import make_optimizer
-from glowflow.training import Objective, model_config, training_input
+from glowflow.data.loader import batches
+from glowflow.data.open import open_splits
+from glowflow.data.types import Splits
+from glowflow.files import write_text
+from glowflow.models.registry import make_model
+from glowflow.training.config import TrainConfig
+from glowflow.training.loop import Objective, model_config, training_input
+from glowflow.training.optimisation import make_optimizer
 
 from .device import describe
 from .measure import ROOT

@@ -18,11 +18,12 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from glowflow import Glow, GlowConfig
-from glowflow.atomic import require_writable, write_text
-from glowflow.config import Memory, TrainConfig
-from glowflow.optimization import make_average, make_optimizer
-from glowflow.plan import MODES, measured_speed, step_memory, step_seconds
-from glowflow.training import Objective
+from glowflow.files import require_writable, write_text
+from glowflow.models.config import Memory
+from glowflow.planning.plan import MODES, measured_speed, step_memory, step_seconds
+from glowflow.training.config import TrainConfig
+from glowflow.training.loop import Objective
+from glowflow.training.optimisation import make_average, make_optimizer
 
 from .__main__ import WIDTH, positive, progress, rich_table
 from .contenders import Setting, ours, random_images
@@ -165,7 +166,7 @@ def peak_allocated(call: Callable[[], None]) -> int:
 
 
 def training_step(model: Glow, x: Tensor, train: TrainConfig) -> Callable[[Memory], float]:
-    """A call that trains on the batch, as `glowflow.training` does, and gives its seconds."""
+    """A call that trains on the batch, as `glowflow.training.loop` does, and gives its seconds."""
     objective = Objective(model)
     optimizer = make_optimizer(train, model)
     average = make_average(train, model)

@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 
 from glowflow import Architecture, DataConfig, Glow
-from glowflow.atomic import write_text
-from glowflow.config import Memory, PrecisionChoice, TrainConfig
-from glowflow.data import open_splits
-from glowflow.health import round_trip
-from glowflow.metrics import read_metrics
-from glowflow.training import train
+from glowflow.data.open import open_splits
+from glowflow.files import write_text
+from glowflow.models.config import Memory
+from glowflow.training.config import PrecisionChoice, TrainConfig
+from glowflow.training.health import round_trip
+from glowflow.training.loop import train
+from glowflow.training.metrics import read_metrics
 
 from .device import describe
 from .measure import ROOT

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from glowflow.atomic import replacing, write_text
+from glowflow.files import replacing, write_text
 
 from .contenders import BARE_FORMATS, NORMFLOWS, Setting, ours
 from .device import Device

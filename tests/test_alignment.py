@@ -3,18 +3,9 @@
 import numpy as np
 import pytest
 
-from glowflow import InputError, alignment
-from glowflow.alignment import (
-    LEFT_EYE,
-    Crop,
-    box,
-    by_eyes,
-    centre,
-    cut,
-    find_face,
-    paste,
-    read_photo,
-)
+from glowflow import InputError
+from glowflow import photos as alignment
+from glowflow.photos import LEFT_EYE, Crop, box, by_eyes, centre, cut, find_face, paste, read_photo
 
 EYES = [
     ((60.0, 80.0), (100.0, 80.0)),

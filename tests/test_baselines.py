@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from glowflow.baselines import gaussian, independent_pixels, mean_and_error, png, webp
 from glowflow.errors import InputError
+from glowflow.evaluation.baselines import gaussian, independent_pixels, mean_and_error, png, webp
 
 
 def uniform(n: int, *, high: int = 256, shape: tuple[int, int, int] = (1, 4, 4), seed: int = 0):

@@ -32,7 +32,7 @@ from benchmarks.results import Memory, Ratio, Report, Target, Timing, slug, spee
 from PIL import Image
 
 from glowflow import Glow, GlowConfig
-from glowflow.networks import CouplingNetwork
+from glowflow.nn.coupling_network import CouplingNetwork
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")

@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from glowflow import CheckpointError, Glow, InputError
-from glowflow.atomic import remove_leftovers, replacing
-from glowflow.checkpoint import best_so_far, list_checkpoints, load_checkpoint, save_best
-from glowflow.metrics import read_metrics
-from glowflow.training import Objective, validate
+from glowflow.files import remove_leftovers, replacing
+from glowflow.training.checkpoint import best_so_far, list_checkpoints, load_checkpoint, save_best
+from glowflow.training.loop import Objective, validate
+from glowflow.training.metrics import read_metrics
 from tests.test_training import CONFIG, images, losses, run, splits  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
@@ -225,7 +225,7 @@ def test_parts_of_a_batch_give_the_gradients_of_the_whole(splits, tmp_path, memo
 
 
 def test_presets_are_cut_into_parts_of_the_published_size():
-    from glowflow.config import PRESETS, preset_config, scaled_lr
+    from glowflow.training.presets import PRESETS, preset_config, scaled_lr
 
     assert preset_config("cifar10").accumulate == 8
     assert preset_config("cifar10", processes=8).accumulate == 1

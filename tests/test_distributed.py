@@ -14,12 +14,12 @@ import pytest
 import torch
 
 from glowflow import Glow, GlowConfig, InputError
-from glowflow.checkpoint import list_checkpoints, load_checkpoint
-from glowflow.config import to_yaml
-from glowflow.data import ImageData
-from glowflow.latent import load_directions
-from glowflow.sharding import add_up, first, gather_in_order, join, largest, my_share, together
-from glowflow.training import train
+from glowflow.data.types import ImageData
+from glowflow.latents.latent import load_directions
+from glowflow.processes import add_up, first, gather_in_order, join, largest, my_share, together
+from glowflow.training.as_yaml import to_yaml
+from glowflow.training.checkpoint import list_checkpoints, load_checkpoint
+from glowflow.training.loop import train
 from tests.conftest import perturb
 from tests.data.test_celeba import folder as celeba  # noqa: F401
 from tests.test_training import CONFIG, images, losses, splits  # noqa: F401
@@ -228,7 +228,7 @@ class TestOneProcess:
 SHARED = """
 import json, sys
 from glowflow import Glow
-from glowflow.evaluation import evaluate
+from glowflow.evaluation.evaluate import evaluate
 from glowflow.latent import estimate_by_each, flatten
 from glowflow.sharding import joined
 from tests.test_distributed import drawn

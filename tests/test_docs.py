@@ -106,7 +106,7 @@ def test_a_source_line_becomes_the_code_as_it_is(hooks):
 
 def test_a_name_that_is_gone_stops_the_build(hooks):
     with pytest.raises(KeyError):
-        hooks["on_page_markdown"]("::source glowflow.glow.Gone")
+        hooks["on_page_markdown"]("::source glowflow.models.glow.Gone")
 
 
 def test_an_equation_becomes_mathml(hooks):

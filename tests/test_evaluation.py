@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from glowflow import Glow, GlowConfig, InputError
-from glowflow.baselines import gaussian, independent_pixels, mean_and_error, png, webp
-from glowflow.data import ImageData
-from glowflow.evaluation import (
+from glowflow.data.types import ImageData
+from glowflow.evaluation.baselines import gaussian, independent_pixels, mean_and_error, png, webp
+from glowflow.evaluation.evaluate import (
     evaluate,
     figure,
     nearest,
@@ -18,8 +18,8 @@ from glowflow.evaluation import (
     round_trip_sentence,
     table,
 )
-from glowflow.pictures import CELL, grid, loss_curve, rows, save_png, to_pil
-from glowflow.published import published
+from glowflow.evaluation.published import published
+from glowflow.reports.pictures import CELL, grid, loss_curve, rows, save_png, to_pil
 from tests.conftest import perturb
 
 
@@ -124,7 +124,7 @@ class TestClasses:
 
     def test_log_prob_of_every_class_by_hand(self, known):
         x = torch.linspace(-0.4, 0.4, 20).reshape(5, 1, 2, 2)
-        found, logits = known.log_prob_by_class(x)
+        found, logits = known.class_scores(x)
         for label, mean in enumerate((-0.2, 0.2)):
             expected = torch.distributions.Normal(mean, 0.1).log_prob(x).sum(dim=(1, 2, 3))
             torch.testing.assert_close(found[:, label], expected)
@@ -135,7 +135,7 @@ class TestClasses:
         config = GlowConfig(image_shape=(3, 8, 8), levels=2, steps=2, hidden_channels=4, classes=3)
         model = perturb(Glow(config)).double().eval()
         x = torch.rand(4, 3, 8, 8, dtype=torch.float64) - 0.5
-        found, logits = model.log_prob_by_class(x)
+        found, logits = model.class_scores(x)
         for label in range(3):
             expected = model.log_prob_and_logits(x, torch.full((4,), label))
             torch.testing.assert_close(found[:, label], expected[0])
@@ -162,7 +162,7 @@ class TestClasses:
         assert (found.bayes_accuracy, found.classifier_accuracy) == (None, None)
         assert table(found).caption is None
         with pytest.raises(InputError, match="no classes"):
-            model.log_prob_by_class(torch.zeros(1, 3, 8, 8))
+            model.class_scores(torch.zeros(1, 3, 8, 8))
 
 
 class TestPublished:

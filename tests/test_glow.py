@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from glowflow import CheckpointError, Glow, GlowConfig, InputError
 from glowflow.bijections import ActNorm, AffineCoupling, Chain, Invertible1x1Conv
-from glowflow.config import PRESETS, Architecture
-from glowflow.networks import CouplingNetwork
+from glowflow.models.config import Architecture
+from glowflow.nn.coupling_network import CouplingNetwork
+from glowflow.training.presets import PRESETS
 from tests.conftest import perturb
 
 TINY = {"levels": 2, "steps": 2, "hidden_channels": 6}
@@ -371,7 +372,7 @@ def test_large_batches_are_taken_in_chunks(monkeypatch):
     x = 0.1 * torch.randn(7, 3, 8, 8)
     labels = torch.tensor([0, 1, 2, 2, 1, 0, 1])
     whole = model.encode(x, labels)
-    monkeypatch.setattr("glowflow.flow.CHUNK", 3)
+    monkeypatch.setattr("glowflow.models.flow.CHUNK", 3)
     chunked = model.encode(x, labels)
     for a, b in zip(chunked, whole, strict=True):
         assert torch.allclose(a, b, atol=1e-5)

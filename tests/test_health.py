@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from glowflow import Glow, GlowConfig, RealNVP, RealNVPConfig
-from glowflow.data import ImageData
-from glowflow.health import as_metrics, concerns, look
+from glowflow.data.types import ImageData
+from glowflow.training.health import as_metrics, concerns, look
 from tests.conftest import perturb
 
 SHAPE = {"image_shape": (3, 8, 8)}

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from glowflow import TrainingError
-from glowflow.checkpoint import list_checkpoints
-from glowflow.data import ImageData, Splits
+from glowflow.data.types import ImageData, Splits
+from glowflow.training.checkpoint import list_checkpoints
 from tests.test_training import CONFIG, images, losses, run
 
 FAST = {"lr": 10 * CONFIG.lr}

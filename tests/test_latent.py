@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 from sklearn.decomposition import PCA
 
 from glowflow import Glow, GlowConfig, InputError
-from glowflow.data import ImageData, Splits
-from glowflow.latent import (
+from glowflow.data.types import ImageData, Splits
+from glowflow.latents.latent import (
     FULL_AMOUNT,
     RunningPCA,
     WeightedSums,
@@ -28,7 +28,7 @@ from glowflow.latent import (
     save_directions,
     unflatten,
 )
-from glowflow.pca import along_axis, best_threshold, latent_pca
+from glowflow.latents.levels import along_axis, best_threshold, latent_pca
 from tests.conftest import perturb
 
 SHAPE = (1, 4, 4)

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from glowflow import InputError
-from glowflow.likelihood import bits_per_dim, dequantize, quantize
+from glowflow.models.likelihood import bits_per_dim, dequantize, quantize
 
 EVERY_BYTE = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
 

@@ -9,7 +9,7 @@ from benchmarks.loader import measure
 
 from glowflow import Glow, GlowConfig
 from glowflow.data.augmentation import shift_some
-from glowflow.training import training_input
+from glowflow.training.loop import training_input
 from tests.test_training import CONFIG, splits  # noqa: F401
 
 

@@ -10,9 +10,9 @@ from benchmarks.plan import Comparison, peak_allocated, table, to_dict
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from glowflow import Glow, GlowConfig, InputError, RealNVPArchitecture
-from glowflow.config import PRESETS, Architecture, DataConfig, TrainConfig
-from glowflow.optimization import make_optimizer
-from glowflow.plan import (
+from glowflow.data.config import DataConfig
+from glowflow.models.config import Architecture
+from glowflow.planning.plan import (
     ACCELERATORS,
     UTILISATION,
     Speed,
@@ -33,7 +33,10 @@ from glowflow.plan import (
     step_memory,
     step_seconds,
 )
-from glowflow.training import initial_batch_size
+from glowflow.training.config import TrainConfig
+from glowflow.training.loop import initial_batch_size
+from glowflow.training.optimisation import make_optimizer
+from glowflow.training.presets import PRESETS
 
 SMALL = {"image_shape": (3, 16, 16), "levels": 2, "steps": 3, "hidden_channels": 64}
 CONFIGS = {

@@ -10,12 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
-from glowflow import CheckpointError, Glow, GlowConfig, load_model, pretrained
+from glowflow import CheckpointError, Glow, GlowConfig, load_model
 from glowflow.cli import main
-from glowflow.config import DataConfig, TrainConfig, to_yaml
-from glowflow.data import open_splits
-from glowflow.latent import edit, load_directions
-from glowflow.pictures import save_png, to_pil
+from glowflow.data.config import DataConfig
+from glowflow.data.open import open_splits
+from glowflow.latents.latent import edit, load_directions
+from glowflow.models import pretrained
+from glowflow.reports.pictures import save_png, to_pil
+from glowflow.training.as_yaml import to_yaml
+from glowflow.training.config import TrainConfig
 from tests.conftest import perturb
 
 DATA = DataConfig(faces=30, size=(16, 16))

@@ -22,10 +22,12 @@ from glowflow import (
 )
 from glowflow.bijections import BatchNorm, ChannelCoupling, CheckerboardCoupling, Logit
 from glowflow.bijections.batchnorm import EPSILON
-from glowflow.config import FAMILIES, TrainConfig, from_yaml, to_yaml
-from glowflow.diagnosis import describe, find_nonfinite
-from glowflow.realnvp import diagonal_first
-from glowflow.training import Objective, flip_some, make_average, model_config, train
+from glowflow.models.realnvp import diagonal_first
+from glowflow.training.as_yaml import from_yaml, to_yaml
+from glowflow.training.config import TrainConfig
+from glowflow.training.diagnosis import describe, find_nonfinite
+from glowflow.training.loop import Objective, flip_some, make_average, model_config, train
+from glowflow.training.presets import FAMILIES
 from tests.conftest import perturb
 from tests.test_training import losses, splits, stop_after  # noqa: F401
 

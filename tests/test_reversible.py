@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from glowflow import Glow, GlowConfig, InputError, TrainingError
-from glowflow.data import Splits
-from glowflow.networks import CouplingNetwork
-from glowflow.steps import Steps
-from glowflow.training import Objective
+from glowflow.data.types import Splits
+from glowflow.fused.steps import Steps
+from glowflow.nn.coupling_network import CouplingNetwork
+from glowflow.training.loop import Objective
 from tests.conftest import perturb
 from tests.test_training import CONFIG, losses, part, run
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from glowflow import Glow, GlowConfig, InputError, RealNVP, RealNVPConfig
-from glowflow.baselines import png, webp
-from glowflow.data import ImageData
-from glowflow.evaluation import evaluate
-from glowflow.scoring import (
+from glowflow.data.types import ImageData
+from glowflow.evaluation.baselines import png, webp
+from glowflow.evaluation.evaluate import evaluate
+from glowflow.evaluation.scoring import (
     LEAST,
     Calibration,
     Scores,

@@ -9,10 +9,11 @@ from accelerate.utils import LoggerType
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from glowflow import InputError
-from glowflow.config import TrainConfig, from_yaml, to_yaml
-from glowflow.data import Splits
-from glowflow.metrics import read_metrics
-from glowflow.tracking import FOLDER, require_trackers
+from glowflow.data.types import Splits
+from glowflow.training.as_yaml import from_yaml, to_yaml
+from glowflow.training.config import TrainConfig
+from glowflow.training.metrics import read_metrics
+from glowflow.training.tracking import FOLDER, require_trackers
 from tests.test_training import CONFIG, part, run
 
 TRACKED = replace(CONFIG, track=("tensorboard",))
@@ -59,7 +60,9 @@ def test_without_trackers_there_is_no_folder(splits, tmp_path):
 def test_a_tracker_that_is_not_there_is_refused(monkeypatch, splits, tmp_path):
     with pytest.raises(InputError, match=r"no tracker 'tensorbord': choose among .*tensorboard"):
         run(replace(CONFIG, track=("tensorbord",)), splits, tmp_path / "run")
-    monkeypatch.setattr("glowflow.tracking.get_available_trackers", lambda: [LoggerType.WANDB])
+    monkeypatch.setattr(
+        "glowflow.training.tracking.get_available_trackers", lambda: [LoggerType.WANDB]
+    )
     require_trackers(["wandb"])
     with pytest.raises(InputError, match=r"pip install \"glowflow\[track\]\""):
         run(TRACKED, splits, tmp_path / "run")

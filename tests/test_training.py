@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from glowflow import Architecture, CheckpointError, DataConfig, Glow, InputError, TrainingError
-from glowflow.checkpoint import list_checkpoints, load_checkpoint
-from glowflow.config import TrainConfig, from_yaml, to_yaml
-from glowflow.data import ImageData, Splits
-from glowflow.diagnosis import describe, find_nonfinite, find_nonfinite_gradient
-from glowflow.metrics import read_metrics
-from glowflow.training import (
+from glowflow.data.types import ImageData, Splits
+from glowflow.training.as_yaml import from_yaml, to_yaml
+from glowflow.training.checkpoint import list_checkpoints, load_checkpoint
+from glowflow.training.config import TrainConfig
+from glowflow.training.diagnosis import describe, find_nonfinite, find_nonfinite_gradient
+from glowflow.training.loop import (
     Objective,
     learning_rate,
     make_average,
@@ -23,6 +23,7 @@ from glowflow.training import (
     read_run_config,
     train,
 )
+from glowflow.training.metrics import read_metrics
 
 CONFIG = TrainConfig(
     data=DataConfig(data="digits"),

@@ -1,20 +1,31 @@
 """Glow: a generative flow with invertible 1x1 convolutions (Kingma & Dhariwal 2018)."""
 
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
-from .config import (
-    Architecture,
-    DataConfig,
-    GlowConfig,
-    RealNVPArchitecture,
-    RealNVPConfig,
-)
 from .errors import CheckpointError, GlowflowError, InputError, TrainingError
-from .glow import Glow
-from .models import load_model
-from .realnvp import RealNVP
+
+if TYPE_CHECKING:
+    from .data.config import DataConfig
+    from .models.config import Architecture, GlowConfig, RealNVPArchitecture, RealNVPConfig
+    from .models.glow import Glow
+    from .models.realnvp import RealNVP
+    from .models.registry import load_model
 
 __version__ = version("glowflow")
+
+_WHERE = {
+    "Architecture": "models.config",
+    "DataConfig": "data.config",
+    "Glow": "models.glow",
+    "GlowConfig": "models.config",
+    "RealNVP": "models.realnvp",
+    "RealNVPArchitecture": "models.config",
+    "RealNVPConfig": "models.config",
+    "load_model": "models.registry",
+}
+"""Public names that are imported when they are first asked for: `import glowflow` is light."""
 
 __all__ = [
     "Architecture",
@@ -31,3 +42,14 @@ __all__ = [
     "__version__",
     "load_model",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'glowflow' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_WHERE[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

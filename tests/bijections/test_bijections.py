@@ -21,12 +21,12 @@ from glowflow.bijections import (
     PlainInvertible1x1Conv,
     Squeeze,
 )
-from glowflow.config import Architecture
-from glowflow.glow import Level, Step
-from glowflow.networks import CouplingNetwork
-from glowflow.networks_residual import ResidualNetwork
-from glowflow.priors import Split, TopPrior
-from glowflow.realnvp import LastScale, Scale
+from glowflow.models.config import Architecture
+from glowflow.models.glow import Level, Step
+from glowflow.models.priors import Split, TopPrior
+from glowflow.models.realnvp import LastScale, Scale
+from glowflow.nn.coupling_network import CouplingNetwork
+from glowflow.nn.residual_network import ResidualNetwork
 from tests.conftest import perturb
 
 ARCHITECTURE = Architecture(levels=1, steps=2, hidden_channels=5)

@@ -20,7 +20,7 @@ from glowflow.bijections import (
 )
 from glowflow.bijections.coupling import LOG_SCALES
 from glowflow.bijections.linear import random_rotation
-from glowflow.networks import CouplingNetwork
+from glowflow.nn.coupling_network import CouplingNetwork
 
 FORMS = [Invertible1x1Conv, PlainInvertible1x1Conv]
 

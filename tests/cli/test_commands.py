@@ -16,7 +16,8 @@ from PIL import Image
 
 from glowflow import Glow, GlowConfig
 from glowflow.cli import main
-from glowflow.config import TrainConfig, from_yaml
+from glowflow.training.as_yaml import from_yaml
+from glowflow.training.config import TrainConfig
 
 SMALL = ["--levels", "2", "--steps", "2", "--hidden-channels", "8", "--batch-size", "16"]
 
@@ -208,7 +209,7 @@ def test_reconstruct_returns_every_byte(glow, trained, photos, tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["bytes_changed"] == 0
     assert (tmp_path / "back" / "grid.png").is_file()
-    from glowflow.data import read_image
+    from glowflow.data.images import read_image
 
     again = np.asarray(Image.open(tmp_path / "back" / "00.png")).transpose(2, 0, 1)
     assert np.array_equal(again, read_image(first, (3, 16, 16)))

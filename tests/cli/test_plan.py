@@ -5,7 +5,9 @@ import json
 import pytest
 
 from glowflow.cli import main
-from glowflow.config import FAMILIES, TrainConfig, to_yaml
+from glowflow.training.as_yaml import to_yaml
+from glowflow.training.config import TrainConfig
+from glowflow.training.presets import FAMILIES
 
 SMALL = ["--levels", "2", "--steps", "2", "--hidden-channels", "8", "--size", "16", "16"]
 

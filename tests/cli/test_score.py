@@ -10,10 +10,12 @@ from PIL import Image
 
 from glowflow import Glow, GlowConfig
 from glowflow.cli import main
-from glowflow.config import DataConfig, TrainConfig, to_yaml
-from glowflow.data import open_splits
-from glowflow.models import load_model
-from glowflow.scoring import load_calibration
+from glowflow.data.config import DataConfig
+from glowflow.data.open import open_splits
+from glowflow.evaluation.scoring import load_calibration
+from glowflow.models.registry import load_model
+from glowflow.training.as_yaml import to_yaml
+from glowflow.training.config import TrainConfig
 from tests.conftest import perturb
 
 

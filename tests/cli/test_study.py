@@ -8,8 +8,10 @@ from PIL import Image
 
 from glowflow import Glow, GlowConfig
 from glowflow.cli import main
-from glowflow.config import DataConfig, TrainConfig, to_yaml
-from glowflow.latent import identity
+from glowflow.data.config import DataConfig
+from glowflow.latents.latent import identity
+from glowflow.training.as_yaml import to_yaml
+from glowflow.training.config import TrainConfig
 from tests.conftest import perturb
 
 

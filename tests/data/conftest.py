@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from glowflow import DataConfig
-from glowflow.data import open_splits
+from glowflow.data.open import open_splits
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from glowflow import InputError
-from glowflow.data.celeba import ATTRIBUTES
+from glowflow.data.sources.celeba import ATTRIBUTES
 
 COUNT = 10
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from glowflow import InputError
-from glowflow.data import planar
+from glowflow.data.sources import planar
 
 TRAIN = [f"data_batch_{i}" for i in range(1, 6)]
 SIZE = 6
@@ -76,7 +76,7 @@ def test_says_what_it_is_and_what_is_missing(folder, read, capsys):
 
 def test_is_complete_with_all_images(folder, read, monkeypatch):
     monkeypatch.setattr(
-        "glowflow.data.cifar10.planar_source",
+        "glowflow.data.sources.cifar10.planar_source",
         lambda *a, published, **k: planar.planar_source(
             *a, published=(("train", 30), ("test", 6)), **k
         ),

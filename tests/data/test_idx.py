@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from glowflow import InputError
-from glowflow.data.idx import read_idx
+from glowflow.data.sources.idx import read_idx
 
 INSTALLED = Path("/usr/share/datasets/fashion-mnist")
 FASHION = [9, 0, 0, 3, 0, 2, 7, 2, 5, 5, 1, 4]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from glowflow import InputError
-from glowflow.data.pickles import load_pickle
+from glowflow.data.formats.pickles import load_pickle
 
 CONTENT = {
     "data": np.arange(12, dtype=np.uint8).reshape(2, 6),

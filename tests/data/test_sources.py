@@ -10,9 +10,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from glowflow import DataConfig, InputError
-from glowflow.data import batches, cache_folder, images, open_splits, read_image
-from glowflow.data.faces import ATTRIBUTES, choose_portraits, paint
+from glowflow.data import images
+from glowflow.data.images import read_image
+from glowflow.data.loader import batches
+from glowflow.data.open import open_splits
 from glowflow.data.partition import split_of
+from glowflow.data.sources.faces import ATTRIBUTES, choose_portraits, paint
+from glowflow.data.store import cache_folder
 from glowflow.data.types import ImageData
 
 
@@ -147,7 +151,7 @@ class TestFolder:
         def refuse(*arguments):
             raise AssertionError("decoded again")
 
-        monkeypatch.setattr("glowflow.data.folder.decode", refuse)
+        monkeypatch.setattr("glowflow.data.sources.folder.decode", refuse)
         second = opened(folder, cache)
         assert second.checksum == first.checksum
         assert isinstance(second.train.images, np.memmap)

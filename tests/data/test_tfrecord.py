@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from glowflow import InputError
-from glowflow.data.celeba import ATTRIBUTES
-from glowflow.data.tfrecord import masked_crc32c, parse_example
+from glowflow.data.formats.tfrecord import masked_crc32c, parse_example
+from glowflow.data.sources.celeba import ATTRIBUTES
 
 
 def checksum(content):

@@ -11,10 +11,10 @@ from sklearn.metrics import roc_auc_score
 
 from glowflow import Glow, GlowConfig, InputError
 from glowflow.cli import main
-from glowflow.config import DataConfig, TrainConfig, to_yaml
-from glowflow.data import open_splits
+from glowflow.data.config import DataConfig
+from glowflow.data.open import open_splits
 from glowflow.studies import Figure
-from glowflow.studies.anomaly import (
+from glowflow.studies.measured.anomaly import (
     MADE,
     AnomalySettings,
     auroc,
@@ -24,6 +24,8 @@ from glowflow.studies.anomaly import (
     findings,
     study_anomaly,
 )
+from glowflow.training.as_yaml import to_yaml
+from glowflow.training.config import TrainConfig
 from tests.conftest import perturb
 
 DATA = DataConfig(data="digits", limit=60, held_out=0.3)

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from glowflow import Glow, GlowConfig, InputError
-from glowflow.data import ImageData, Splits
-from glowflow.latent import estimate_directions, unflatten
+from glowflow.data.types import ImageData, Splits
+from glowflow.latents.latent import estimate_directions, unflatten
 from glowflow.studies import Figure
-from glowflow.studies.attributes import (
+from glowflow.studies.measured.attributes import (
     AMOUNTS,
     AttributeSettings,
     Change,
@@ -24,8 +24,8 @@ from glowflow.studies.attributes import (
     own_pixels,
     study_attributes,
 )
-from glowflow.studies.attributes_report import average, findings
-from glowflow.studies.judge import examine, train_judge
+from glowflow.studies.measured.attributes_report import average, findings
+from glowflow.studies.measured.judge import examine, train_judge
 from tests.studies.worlds import BLOCKS, NAMES, SHAPE, Pixels, blocks, world
 
 A, B, C, D = range(4)

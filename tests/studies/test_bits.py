@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from glowflow import Glow, GlowConfig, InputError
 from glowflow.cli import main
-from glowflow.data import ImageData, Splits
-from glowflow.evaluation import evaluate
-from glowflow.likelihood import importance_weighted
-from glowflow.studies.bits import BitsSettings, check, findings, study_bits, weightings
+from glowflow.data.types import ImageData, Splits
+from glowflow.evaluation.evaluate import evaluate
+from glowflow.models.likelihood import importance_weighted
+from glowflow.studies.measured.bits import BitsSettings, check, findings, study_bits, weightings
 from tests.conftest import perturb
 
 SHAPE = (1, 2, 2)

@@ -8,9 +8,9 @@ import pytest
 
 from glowflow import InputError
 from glowflow.cli import main
-from glowflow.data import ImageData
-from glowflow.pca import latent_pca
-from glowflow.studies.components import (
+from glowflow.data.types import ImageData
+from glowflow.latents.levels import latent_pca
+from glowflow.studies.measured.components import (
     ComponentSettings,
     check,
     mean_variance,

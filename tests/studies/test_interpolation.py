@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from glowflow import Glow, GlowConfig, InputError
-from glowflow.data import ImageData, Splits
-from glowflow.studies.interpolation import (
+from glowflow.data.types import ImageData, Splits
+from glowflow.studies.measured.interpolation import (
     CROSS_FADE,
     PATHS,
     InterpolationSettings,

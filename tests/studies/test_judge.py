@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from glowflow import InputError
-from glowflow.data import ImageData
-from glowflow.studies.judge import Judge, examine, train_judge
+from glowflow.data.types import ImageData
+from glowflow.studies.measured.judge import Judge, examine, train_judge
 from tests.studies.worlds import NAMES, SHAPE, blocks
 
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 from glowflow import Glow, GlowConfig, InputError
 from glowflow.cli import main
-from glowflow.data import ImageData, Splits
-from glowflow.studies.temperature import (
+from glowflow.data.types import ImageData, Splits
+from glowflow.studies.measured.temperature import (
     TemperatureSettings,
     check,
     findings,

@@ -9,13 +9,15 @@ import pytest
 import torch
 
 from glowflow import Glow, GlowConfig, InputError
-from glowflow.config import Architecture, DataConfig, RealNVPConfig
-from glowflow.data import ImageData, Splits
+from glowflow.data.config import DataConfig
+from glowflow.data.types import ImageData, Splits
 from glowflow.errors import CheckpointError
-from glowflow.realnvp import RealNVP
-from glowflow.studies import Figure, depth, lu, permutations, realnvp, trials, trials_report
-from glowflow.studies.lu_costs import Crossover, crossover
-from glowflow.studies.trials import (
+from glowflow.models.config import Architecture, RealNVPConfig
+from glowflow.models.realnvp import RealNVP
+from glowflow.studies import Figure
+from glowflow.studies.trained import depth, lu, permutations, realnvp, trials, trials_report
+from glowflow.studies.trained.lu_costs import Crossover, crossover
+from glowflow.studies.trained.trials import (
     Trial,
     TrialResult,
     TrialSettings,
@@ -89,7 +91,7 @@ def test_an_interrupted_trial_ends_as_if_it_had_not_been(splits, tmp_path, monke
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("glowflow.training.write_metrics", interrupt)
+        patch.setattr("glowflow.training.loop.write_metrics", interrupt)
         run(wanted, splits, tmp_path / "parts")
     assert (tmp_path / "parts" / "trials" / "a-s0" / "result.json").is_file()
     assert not (tmp_path / "parts" / "trials" / "b-s0" / "result.json").exists()

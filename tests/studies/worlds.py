@@ -3,8 +3,8 @@
 import numpy as np
 
 from glowflow import Glow, GlowConfig
-from glowflow.data import ImageData, Splits
-from glowflow.latent import flatten, unflatten
+from glowflow.data.types import ImageData, Splits
+from glowflow.latents.latent import flatten, unflatten
 
 SHAPE = (1, 8, 8)
 NAMES = ("A", "B", "C", "D")

@@ -9,6 +9,7 @@ from .linear import ChannelMixing, Invertible1x1Conv, Permutation, PlainInvertib
 from .logit import Logit
 from .masked import ChannelCoupling, CheckerboardCoupling, MaskedCoupling
 from .squeeze import Squeeze
+from .step import FlowStep
 
 __all__ = [
     "ActNorm",
@@ -21,6 +22,7 @@ __all__ = [
     "ChannelMixing",
     "CheckerboardCoupling",
     "Coupling",
+    "FlowStep",
     "Invertible1x1Conv",
     "Logit",
     "MaskedCoupling",

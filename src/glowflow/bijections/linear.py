@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..kept import Kept, own_weights
 from .base import Bijection, per_sample, pixels
+from .kept import Kept, own_weights
 
 
 class ChannelMixing(Bijection, Kept):

@@ -8,9 +8,10 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ..config import DataConfig
-from ..data import Splits, open_splits
+from ..data.config import DataConfig
+from ..data.open import open_splits
 from ..data.store import file_checksum
+from ..data.types import Splits
 from .options import CommonOptions, Outcome, check_device
 from .results import new_folder, write_json
 

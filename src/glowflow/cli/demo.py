@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from ..config import DataConfig, TrainConfig
+from ..data.config import DataConfig
+from ..training.config import TrainConfig
 from . import train
 from .options import CommonOptions, Outcome
 

@@ -7,12 +7,12 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
-from ..config import require_at_least
-from ..data import open_splits
+from ..checks import require_at_least
+from ..data.open import open_splits
 from ..errors import InputError
-from ..latent import Directions, Estimator, estimate_directions, save_directions
-from ..models import load_model
-from ..sharding import first, once_a_machine, process
+from ..latents.latent import Directions, Estimator, estimate_directions, save_directions
+from ..models.registry import load_model
+from ..processes import first, once_a_machine, process
 from .options import CommonOptions, Outcome, check_device
 from .photos import data_for
 from .processes import by_all

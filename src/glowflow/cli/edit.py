@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import CheckpointError, InputError
-from ..flow import ImageFlow, Latents
-from ..latent import edit, load_directions, resample_level
-from ..likelihood import bits_per_dim
-from ..models import load_model
-from ..pictures import rows, save_png, to_pil
-from ..pretrained import locate
+from ..latents.latent import edit, load_directions, resample_level
+from ..models.flow import ImageFlow, Latents
+from ..models.likelihood import bits_per_dim
+from ..models.pretrained import locate
+from ..models.registry import load_model
+from ..reports.pictures import rows, save_png, to_pil
 from .options import CommonOptions, Outcome, check_device
 from .photos import Photo, PhotoOptions, as_the_model_sees, label_of, read_photos
 from .ranges import numbers

@@ -6,12 +6,12 @@ from typing import Literal
 
 from rich.console import Console
 
-from ..config import require_at_least
-from ..data import open_splits
-from ..evaluation import evaluate, figure, round_trip_sentence, table
-from ..inputs import require_shape
-from ..models import load_model
-from ..sharding import first, once_a_machine, process
+from ..checks import require_at_least
+from ..data.inputs import require_shape
+from ..data.open import open_splits
+from ..evaluation.evaluate import evaluate, figure, round_trip_sentence, table
+from ..models.registry import load_model
+from ..processes import first, once_a_machine, process
 from .options import CommonOptions, Outcome, check_device
 from .photos import data_for
 from .processes import by_all

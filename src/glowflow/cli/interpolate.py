@@ -10,12 +10,12 @@ import torch
 import tyro
 from numpy.typing import NDArray
 
-from ..atomic import replacing
 from ..errors import InputError
-from ..latent import Curve, interpolate
-from ..likelihood import bits_per_dim
-from ..models import load_model
-from ..pictures import path_curve, rows, save_animation, save_png, to_pil
+from ..files import replacing
+from ..latents.latent import Curve, interpolate
+from ..models.likelihood import bits_per_dim
+from ..models.registry import load_model
+from ..reports.pictures import path_curve, rows, save_animation, save_png, to_pil
 from .options import CommonOptions, Outcome, check_device
 from .photos import PhotoOptions, as_the_model_sees, label_of, read_photos
 from .results import new_folder, write_json

@@ -6,13 +6,13 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from ..config import require_at_least
-from ..data import open_splits
+from ..checks import require_at_least
+from ..data.open import open_splits
 from ..errors import InputError
-from ..models import load_model
-from ..pca import along_axis, latent_pca
-from ..pca_report import write_pca_report
-from ..studies import components
+from ..latents.levels import along_axis, latent_pca
+from ..models.registry import load_model
+from ..reports.levels import write_pca_report
+from ..studies.measured import components
 from .options import CommonOptions, Outcome, check_device
 from .photos import data_for
 from .results import new_folder, write_json

@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..alignment import Crop, box, centre, cut, find_face, paste, read_photo
-from ..config import DataConfig
-from ..data import read_image
+from ..data.config import DataConfig
+from ..data.images import read_image
 from ..errors import CheckpointError, InputError
-from ..flow import ImageFlow
-from ..pretrained import locate
-from ..training import CONFIG_FILE, read_run_config
+from ..models.flow import ImageFlow
+from ..models.pretrained import locate
+from ..photos import Crop, box, centre, cut, find_face, paste, read_photo
+from ..training.loop import CONFIG_FILE, read_run_config
 
 
 @dataclass(frozen=True, kw_only=True)

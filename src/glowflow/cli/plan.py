@@ -8,9 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ..config import TrainConfig
 from ..errors import InputError
-from ..plan import (
+from ..planning.plan import (
     ACCELERATORS,
     USABLE,
     UTILISATION,
@@ -21,6 +20,7 @@ from ..plan import (
     model_config,
     share_of,
 )
+from ..training.config import TrainConfig
 from . import train
 from .options import CommonOptions, Outcome, check_device, taken
 from .results import new_folder, write_json

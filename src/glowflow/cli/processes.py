@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from ..errors import GlowflowError
-from ..sharding import joined, process, told
+from ..processes import joined, process, told
 from .options import Outcome
 
 

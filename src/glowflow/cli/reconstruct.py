@@ -9,9 +9,9 @@ import torch
 import tyro
 
 from ..errors import InputError
-from ..health import round_trip
-from ..models import load_model
-from ..pictures import rows, save_png, to_pil
+from ..models.registry import load_model
+from ..reports.pictures import rows, save_png, to_pil
+from ..training.health import round_trip
 from .options import CommonOptions, Outcome, check_device
 from .photos import PhotoOptions, read_photos
 from .results import new_folder

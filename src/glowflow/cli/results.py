@@ -11,17 +11,17 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from ..atomic import replacing, require_new, require_writable, write_text
-from ..config import TrainConfig
-from ..data import Splits
-from ..evaluation import Evaluation, evaluate, figure, nearest, table
-from ..flow import ImageFlow
-from ..health import round_trip
-from ..metrics import read_metrics
-from ..pictures import loss_curve, rows, save_png
-from ..report import Report, write_report
-from ..sharding import first
-from ..training import Trained
+from ..data.types import Splits
+from ..evaluation.evaluate import Evaluation, evaluate, figure, nearest, table
+from ..files import replacing, require_new, require_writable, write_text
+from ..models.flow import ImageFlow
+from ..processes import first
+from ..reports.pictures import loss_curve, rows, save_png
+from ..reports.run import Report, write_report
+from ..training.config import TrainConfig
+from ..training.health import round_trip
+from ..training.loop import Trained
+from ..training.metrics import read_metrics
 from .options import Outcome
 
 TEMPERATURES = (0.0, 0.5, 0.7, 0.8, 1.0)

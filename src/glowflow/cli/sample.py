@@ -8,8 +8,8 @@ import torch
 import tyro
 
 from ..errors import InputError
-from ..models import load_model
-from ..pictures import grid, rows, save_png, to_pil
+from ..models.registry import load_model
+from ..reports.pictures import grid, rows, save_png, to_pil
 from .options import CommonOptions, Outcome, check_device
 from .ranges import numbers
 from .results import new_folder

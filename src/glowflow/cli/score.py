@@ -12,15 +12,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..atomic import require_new, write_text
-from ..config import require_at_least
-from ..data import ImageData, Splits, open_splits
-from ..data.folder import SUFFIXES, files_below
-from ..data.hub import PREFIX
+from ..checks import require_at_least
+from ..data.open import open_splits
+from ..data.sources.folder import SUFFIXES, files_below
+from ..data.sources.hub import PREFIX
+from ..data.types import ImageData, Splits
 from ..errors import InputError
-from ..flow import ImageFlow
-from ..models import load_model
-from ..scoring import (
+from ..evaluation.scoring import (
     Batches,
     Calibration,
     Score,
@@ -33,6 +31,9 @@ from ..scoring import (
     score,
     strangeness,
 )
+from ..files import require_new, write_text
+from ..models.flow import ImageFlow
+from ..models.registry import load_model
 from .options import CommonOptions, Outcome, check_device
 from .photos import PhotoOptions, data_for, read_photos
 from .results import new_folder, write_json

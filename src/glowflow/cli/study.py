@@ -9,34 +9,31 @@ from typing import Annotated, Any
 import torch
 import tyro
 
-from ..atomic import replacing
-from ..data import open_splits
-from ..models import load_model
-from ..studies import (
-    Findings,
+from ..data.open import open_splits
+from ..files import replacing
+from ..models.registry import load_model
+from ..studies import Findings
+from ..studies.measured import (
     anomaly,
     attributes,
     attributes_report,
     bits,
     components,
-    depth,
     interpolation,
-    lu,
-    permutations,
-    realnvp,
     temperature,
 )
-from ..studies.anomaly import AnomalySettings
-from ..studies.attributes import AttributeSettings
-from ..studies.bits import BitsSettings
-from ..studies.components import ComponentSettings
-from ..studies.depth import DepthSettings
-from ..studies.interpolation import InterpolationSettings
-from ..studies.lu import LUSettings
-from ..studies.permutations import PermutationSettings
-from ..studies.realnvp import RealNVPSettings
-from ..studies.temperature import TemperatureSettings
-from ..studies.trials import begin
+from ..studies.measured.anomaly import AnomalySettings
+from ..studies.measured.attributes import AttributeSettings
+from ..studies.measured.bits import BitsSettings
+from ..studies.measured.components import ComponentSettings
+from ..studies.measured.interpolation import InterpolationSettings
+from ..studies.measured.temperature import TemperatureSettings
+from ..studies.trained import depth, lu, permutations, realnvp
+from ..studies.trained.depth import DepthSettings
+from ..studies.trained.lu import LUSettings
+from ..studies.trained.permutations import PermutationSettings
+from ..studies.trained.realnvp import RealNVPSettings
+from ..studies.trained.trials import begin
 from .options import CommonOptions, Outcome, check_device
 from .photos import data_for
 from .ranges import numbers

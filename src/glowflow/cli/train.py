@@ -8,23 +8,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..atomic import require_new, write_text
-from ..checkpoint import BEST
-from ..config import (
-    FAMILIES,
-    PRESETS,
-    PUBLISHED_LR,
-    Family,
-    TrainConfig,
-    from_yaml,
-    preset_config,
-    starting_config,
-    to_yaml,
-)
-from ..data import open_splits
+from ..data.open import open_splits
 from ..errors import InputError
-from ..sharding import first, launched, once_a_machine, process
-from ..training import read_run_config, train
+from ..files import require_new, write_text
+from ..models.config import Family
+from ..processes import first, launched, once_a_machine, process
+from ..training.as_yaml import from_yaml, to_yaml
+from ..training.checkpoint import BEST
+from ..training.config import TrainConfig
+from ..training.loop import read_run_config, train
+from ..training.presets import FAMILIES, PRESETS, PUBLISHED_LR, preset_config, starting_config
 from .options import CommonOptions, Outcome, check_device, taken
 from .processes import by_all
 from .results import SampleSheets, finish_run

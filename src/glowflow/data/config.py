@@ -1,0 +1,56 @@
+"""Which images, and how they become one array."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..checks import require
+
+Fit = Literal["crop", "stretch", "pad"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where the images come from and how they become one array."""
+
+    data: str = "faces"
+    """`faces`, `digits`, a folder of images or of a published data set, an .npy / .npz array, or
+    `hub:org/name`."""
+    size: tuple[int, int] | None = None
+    """Height and width in pixels; by default the source's own (a folder: 64 64)."""
+    channels: Literal[1, 3, 4] | None = None
+    """1 grey, 3 RGB, 4 RGBA; by default the source's own (a folder: 3)."""
+    fit: Fit = "crop"
+    """How an image becomes `size`: by a centre crop; stretched; or padded with black, which keeps
+    the pixels of images that are not larger."""
+    upscale: bool = False
+    """Accept images smaller than `size` and enlarge them."""
+    held_out: float = 0.1
+    """Share of the images kept for validation, and as much again for the test, where the source
+    has no split of its own; of the training images for validation, where it has a test only."""
+    limit: int | None = None
+    """Use so many images at most, validation and test included; by default all. A hub data set is
+    read no further."""
+    image_column: str | None = None
+    """Which column of a hub data set has the images; by default the only one that has."""
+    label_column: str | None = None
+    """Which column of a hub data set has the classes; by default the only one that has, if any."""
+    faces: int = 10_000
+    """How many `faces` to draw."""
+    strict: bool = False
+    """Stop at the first image that cannot be read, instead of naming and skipping it."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        require(
+            self.size is None or min(self.size) >= 1,
+            f"size is {self.size}: give a height and a width of at least 1 pixel.",
+        )
+        require(
+            0.0 < self.held_out < 0.5,
+            f"held_out is {self.held_out}: give a share between 0 and 0.5.",
+        )
+        require(
+            self.limit is None or self.limit >= 3,
+            f"limit is {self.limit}: give at least 3, one image for each part.",
+        )
+        require(self.faces >= 10, f"faces is {self.faces}: draw at least 10.")

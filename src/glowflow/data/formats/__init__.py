@@ -1,0 +1,1 @@
+"""Files of published data sets, read without what wrote them."""

@@ -1,0 +1,109 @@
+"""Images of a data set as a model takes them: which of them, what fits, their labels and noise."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..errors import InputError
+from ..models.flow import ImageFlow
+from ..models.likelihood import dequantize
+from ..models.priors import check_labels
+from .types import ImageData
+
+
+def evenly(count: int, limit: int | None) -> NDArray[np.int64]:
+    """`limit` of the indices 0 to count − 1 at most, evenly spread.
+
+    Raises:
+        InputError: limit is below 1.
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"The number of images is {limit}: give at least 1.")
+    return np.linspace(0, count - 1, min(count, limit or count)).round().astype(np.int64)
+
+
+def require_shape(model: ImageFlow, data: ImageData) -> None:
+    """Refuse images of another shape than the model's.
+
+    Raises:
+        InputError: they are.
+    """
+    if data.image_shape != model.config.image_shape:
+        raise InputError(
+            f"The images are {data.image_shape} and the model takes {model.config.image_shape}: "
+            "give other data."
+        )
+
+
+def require_fit(model: ImageFlow, data: ImageData) -> None:
+    """`require_shape`, and labels for a model with classes.
+
+    Raises:
+        InputError: the images are of another shape, or the labels are missing.
+    """
+    require_shape(model, data)
+    if model.config.classes:
+        _labels(data)
+
+
+def require_kind(model: ImageFlow, data: ImageData) -> None:
+    """Refuse float data for a model of bytes, and bytes for a model of float data.
+
+    Raises:
+        InputError: they are.
+    """
+    bits = model.config.bits
+    if (bits is None) != (data.images.dtype != np.uint8):
+        kind = "float data" if bits is None else "uint8 images"
+        raise InputError(f"The model is for {kind}, and the data are {data.images.dtype}.")
+
+
+def require_attributes(data: ImageData, names: Sequence[str] = ()) -> NDArray[np.bool_]:
+    """The attributes (N, A) of images that have these among them.
+
+    Raises:
+        InputError: the images have no attributes, or not one of that name.
+    """
+    if data.attributes is None or not data.attribute_names:
+        raise InputError(
+            "The images have no attributes: give a folder in CelebA's layout, or `faces`."
+        )
+    for name in names:
+        if name not in data.attribute_names:
+            raise InputError(
+                f"There is no attribute {name!r}: choose among {', '.join(data.attribute_names)}."
+            )
+    return data.attributes
+
+
+def labels_of(model: ImageFlow, data: ImageData, indices: NDArray[np.int64]) -> Tensor | None:
+    """Labels (batch,) of these images on the model's device; None for a model without classes.
+
+    Raises:
+        InputError: the labels are missing, or one is not a class of the model.
+    """
+    if not model.config.classes:
+        return None
+    labels = torch.from_numpy(_labels(data)[indices])
+    return check_labels(labels, len(indices), model.config.classes).to(model.device)
+
+
+def _labels(data: ImageData) -> NDArray[np.int64]:
+    if data.labels is None:
+        raise InputError("The model has classes, and the data have no labels: give labelled data.")
+    return data.labels
+
+
+def with_noise(
+    images: Tensor, bits: int, seed: tuple[int, int], indices: NDArray[np.int64]
+) -> Tensor:
+    """Dequantise each image with the noise of its own index, whatever batch it is in."""
+    noisy = []
+    for image, index in zip(images, indices.tolist(), strict=True):
+        state = np.random.SeedSequence((*seed, index)).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(state[0]) % 2**63)
+        noisy.append(dequantize(image[None], bits, generator=generator))
+    return torch.cat(noisy)

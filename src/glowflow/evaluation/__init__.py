@@ -1,0 +1,1 @@
+"""Figures about a model and about images: bits per dimension, scores, baselines."""

@@ -1,0 +1,1 @@
+"""The latent space: codes, directions, edits, what lives at which level."""

@@ -1,0 +1,1 @@
+"""The models, each from top to bottom like the figure of its paper."""

@@ -1,0 +1,170 @@
+"""What a model is made of, as frozen dataclasses: Python's arguments and `config.json`."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from ..checks import require, require_at_least, require_choice
+
+Memory = Literal["stored", "reversible"]
+Precision = Literal["float32", "bf16"]
+Coupling = Literal["affine", "additive"]
+CouplingScale = Literal["sigmoid", "bounded", "exp"]
+PermutationKind = Literal["lu", "plain", "shuffle", "reverse"]
+Family = Literal["glow", "realnvp"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """What a Glow is made of, apart from the data it is for (paper, section 3 and appendix B)."""
+
+    family: ClassVar[Family] = "glow"
+
+    levels: int = 3
+    """L: number of scales; each halves height and width."""
+    steps: int = 32
+    """K: steps of flow per level."""
+    hidden_channels: int = 512
+    """Channels of the two hidden layers of each coupling network."""
+    coupling: Coupling = "affine"
+    """z2 becomes (z2 + shift) * scale, or z2 + shift."""
+    coupling_scale: CouplingScale = "sigmoid"
+    """`sigmoid`: sigmoid(s + 2), official; `bounded`: between 1/2 and 2; `exp`: exp(s)."""
+    permutation: PermutationKind = "lu"
+    """Channel mixing of a step: learned 1x1 convolution as LU or plain, or fixed."""
+    bits: int | None = 8
+    """Bits per pixel value, 1 to 8; `None` for float data, which is not dequantised."""
+    learn_top: bool = True
+    """Learn mean and scale of the last level's prior."""
+    weight_classes: float = 0.01
+    """Weight of the classifier's bits in the loss of a class-conditional model."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        require_at_least(self, 1, "levels", "steps", "hidden_channels")
+        _require_bits(self.bits)
+        for name, choices in (
+            ("coupling", Coupling),
+            ("coupling_scale", CouplingScale),
+            ("permutation", PermutationKind),
+        ):
+            require_choice(name, getattr(self, name), choices)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GlowConfig(Architecture):
+    """An architecture for images of one shape."""
+
+    image_shape: tuple[int, int, int]
+    """Channels, height, width."""
+    classes: int = 0
+    """Number of classes the top prior is conditioned on; 0 for none."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        super().__post_init__()
+        object.__setattr__(self, "image_shape", tuple(self.image_shape))
+        _require_shape(self.image_shape)
+        require(self.classes >= 0, f"classes is {self.classes}: give 0 or more.")
+        _require_halvings(self.image_shape, self.levels, "2^levels", "levels")
+
+    @classmethod
+    def of(
+        cls, architecture: Architecture, image_shape: tuple[int, int, int], classes: int = 0
+    ) -> "GlowConfig":
+        """The architecture, for images of this shape and this many classes."""
+        return cls(**dataclasses.asdict(architecture), image_shape=image_shape, classes=classes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealNVPArchitecture:
+    """What a RealNVP is made of, apart from the data it is for (Dinh et al. 2017).
+
+    The defaults are the paper's for CIFAR-10. Its other 32x32 images: 4 scales, 4 residual blocks
+    of 32 feature maps; 64x64 images: 5 scales, 2 residual blocks of 32 feature maps.
+    """
+
+    family: ClassVar[Family] = "realnvp"
+
+    scales: int = 2
+    """Number of scales; each but the last halves height and width."""
+    residual_blocks: int = 8
+    """Residual blocks of each coupling network."""
+    hidden_channels: int = 64
+    """Feature maps of the coupling networks at the image's resolution; each halving of height and
+    width doubles them."""
+    bits: int | None = 8
+    """Bits per pixel value, 1 to 8; `None` for float data, which is not dequantised and for which
+    there is no logit."""
+    alpha: float = 0.05
+    """The logit's input runs from alpha to 1 - alpha."""
+    batch_norm_lag: float = 0.0
+    """Share of the running averages in the statistics that a training step normalises by; 0 is
+    plain batch normalisation, 0.9 the paper's form for very small batches."""
+    l2: float = 5e-5
+    """Weight in the loss, in bits/dim, of the squared weight-norm magnitudes and scales of s."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        require_at_least(self, 1, "scales", "residual_blocks", "hidden_channels")
+        _require_bits(self.bits)
+        require(
+            0.0 < self.alpha < 0.5, f"alpha is {self.alpha}: give more than 0 and less than 0.5."
+        )
+        require(
+            0.0 <= self.batch_norm_lag < 1.0,
+            f"batch_norm_lag is {self.batch_norm_lag}: give 0 up to, but below, 1.",
+        )
+        require(self.l2 >= 0, f"l2 is {self.l2}: give 0 or more.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealNVPConfig(RealNVPArchitecture):
+    """An architecture for images of one shape."""
+
+    image_shape: tuple[int, int, int]
+    """Channels, height, width."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        super().__post_init__()
+        object.__setattr__(self, "image_shape", tuple(self.image_shape))
+        _require_shape(self.image_shape)
+        _require_halvings(self.image_shape, self.scales - 1, "2^(scales - 1)", "scales")
+
+    @property
+    def classes(self) -> int:
+        """0: there is no class-conditional RealNVP."""
+        return 0
+
+    @classmethod
+    def of(
+        cls, architecture: RealNVPArchitecture, image_shape: tuple[int, int, int]
+    ) -> "RealNVPConfig":
+        """The architecture, for images of this shape."""
+        return cls(**dataclasses.asdict(architecture), image_shape=image_shape)
+
+
+def _require_bits(bits: int | None) -> None:
+    require(
+        bits is None or 1 <= bits <= 8,
+        f"bits is {bits}: give 1 to 8 for images, or None for float data.",
+    )
+
+
+def _require_shape(image_shape: tuple[int, ...]) -> None:
+    require(
+        len(image_shape) == 3 and min(image_shape) >= 1,
+        f"image_shape is {image_shape}: give channels, height and width.",
+    )
+
+
+def _require_halvings(
+    image_shape: tuple[int, int, int], halvings: int, factor: str, what: str
+) -> None:
+    _, height, width = image_shape
+    require(
+        height % 2**halvings == 0 and width % 2**halvings == 0,
+        f"Images of {height}x{width} cannot be halved {halvings} times: height and width must be "
+        f"divisible by {factor} = {2**halvings}; change the size or the {what}.",
+    )

@@ -1,0 +1,383 @@
+"""What every image model of this package answers: densities, codes, samples, files."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Self
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from ..bijections import Bijection, Coupling, MaskedCoupling
+from ..checks import require_choice
+from ..errors import InputError
+from ..fused.steps import Steps
+from ..nn.coupling_network import CouplingNetwork
+from ..nn.residual_network import ResidualNetwork
+from .config import GlowConfig, Memory, Precision
+from .likelihood import bits_per_dim, dequantize, quantize
+from .pretrained import check_state, load_pretrained, save_pretrained
+from .priors import standard_normal_log_prob
+
+Latents = tuple[Float[Tensor, "batch *shape"], ...]
+"""Whitened latents ε: one tensor a level, first level first, standard normal under the model."""
+
+CHUNK = 64
+"""Images that are sampled, encoded or decoded at once."""
+RECOMPILE_LIMIT = 128
+"""Graphs of one function: every level, batch size and gradient mode has its own."""
+
+
+class LossTerms(NamedTuple):
+    """What training minimises, in bits, and the mean bits/dim in it."""
+
+    total: Float[Tensor, ""]
+    """bits_per_dim, plus whatever else the model asks of training."""
+    bits_per_dim: Float[Tensor, ""]
+
+
+class ClassScores(NamedTuple):
+    """What a class-conditional model says of each class."""
+
+    log_prob: Float[Tensor, "batch classes"]
+    """log p(x | y) in nats."""
+    logits: Float[Tensor, "batch classes"]
+    """Of the classifier."""
+
+
+class ImageFlow(Bijection):
+    """A bijection between images x and whitened latents, with what follows from it.
+
+    log p(x) = Σ_levels log N(ε; 0, I) + log|det dε/dx| (paper, equation 6).
+
+    x is (batch, channels, height, width), float, scaled to [−½, ½) for images; labels are (batch,)
+    int64 and needed where `config.classes` > 0.
+    """
+
+    model_type: ClassVar[str]
+    config_class: ClassVar[type[Any]] = GlowConfig
+    config: GlowConfig
+
+    @property
+    @abstractmethod
+    def latent_shapes(self) -> tuple[tuple[int, int, int], ...]:
+        """(channels, height, width) of each level's latent."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the weights."""
+        return next(self.parameters()).dtype
+
+    def use(
+        self,
+        *,
+        memory: Memory | None = None,
+        precision: Precision | None = None,
+        compile: bool | None = None,
+    ) -> Self:
+        """Choose how the model computes; what it computes stays the same.
+
+        What is not given stays as it is. A new or a loaded model is `stored`, `float32` and not
+        compiled.
+
+        Args:
+            memory: what a backward pass needs of the steps' activations. `stored` keeps them, so
+                that memory grows with depth; `reversible` computes them again from the output,
+                so that memory is that of one step, for about a third more time.
+            precision: what the coupling networks' convolutions compute in, `float32` (the dtype
+                of the weights) or `bf16`. Weights, flow tensors, log-determinants, 1x1
+                convolutions and priors keep the dtype of the weights. For training: an input
+                that is recovered up to float32 rounding can round to another bf16 number, so
+                `decode(encode(x))` is off by about 1e-2 in bf16 and gives bytes back in float32.
+            compile: run the couplings through `torch.compile`.
+
+        Raises:
+            InputError: there is no such choice, or not for this kind of model.
+        """
+        if memory is not None:
+            require_choice("memory", memory, Memory)
+            if memory == "reversible" and not any(isinstance(m, Steps) for m in self.modules()):
+                raise InputError(
+                    f"A model of type {self.model_type!r} cannot recompute its activations: "
+                    "use memory stored."
+                )
+        if precision is not None:
+            require_choice("precision", precision, Precision)
+        if compile:
+            from torch._dynamo import config
+
+            config.recompile_limit = max(config.recompile_limit, RECOMPILE_LIMIT)
+        for module in self.modules():
+            if isinstance(module, Steps) and memory is not None:
+                module.reversible = memory == "reversible"
+            if isinstance(module, (CouplingNetwork, ResidualNetwork)) and precision is not None:
+                module.compute_dtype = torch.bfloat16 if precision == "bf16" else None
+            compiled = (Coupling, CouplingNetwork, MaskedCoupling)
+            if isinstance(module, compiled) and compile is not None:
+                module._compiled_call_impl = None
+                if compile:
+                    module.compile(dynamic=False)
+        return self
+
+    @property
+    def initialized(self) -> bool:
+        """Whether every normalisation has seen its first batch."""
+        flags = [b for name, b in self.named_buffers() if name.endswith("initialized")]
+        return bool(torch.stack(flags).all())
+
+    def log_prob(
+        self,
+        x: Float[Tensor, "batch channels height width"],
+        labels: Int[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, " batch"]:
+        """log p(x), or log p(x | label), in nats.
+
+        Raises:
+            InputError: x is of another shape, not a float tensor, or labels are missing.
+        """
+        self._check(x)
+        latents, log_det = self(x, labels)
+        return standard_normal_log_prob(latents) + log_det
+
+    @torch.no_grad()
+    def log_prob_by_level(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch levels"]:
+        """Each level's part of log p(x), in nats, first level first; their sum is log p(x).
+
+        log p_ℓ = log N(ε_ℓ; 0, I) + log|det of the level's bijections| − Σ log σ of its prior.
+
+        The bijections of level ℓ are those between split ℓ − 1 and split ℓ (the first level's
+        start at the image: RealNVP's logit is among them); the prior is the split's, and the top
+        prior at the last level. Without the log-determinant it is log p(z_ℓ | z_ℓ₊₁, …, z_L).
+
+        A class-conditional Glow is the mixture of its classes, all equally probable: the last
+        level has log (1/K) Σ_y p(z_L | y).
+
+        Raises:
+            InputError: x is of another shape, or not a float tensor.
+        """
+        self._check(x)
+        return torch.stack(list(self._log_prob_by_level(x)), dim=1)
+
+    @abstractmethod
+    def _log_prob_by_level(self, x: Tensor) -> Iterator[Float[Tensor, " batch"]]: ...
+
+    @torch.no_grad()
+    def bits_per_dim(
+        self,
+        images: Tensor,
+        labels: Int[Tensor, " batch"] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, " batch"]:
+        """Bits per dimension of each image, with one draw of dequantisation noise.
+
+        Args:
+            images: uint8 (batch, channels, height, width); float where `config.bits` is None.
+            labels: (batch,) classes of a class-conditional model.
+            generator: of the noise, on the device of the images.
+        """
+        x = self.to_float(images, generator=generator)
+        log_prob = self.log_prob(x.to(self.device), labels)
+        return bits_per_dim(log_prob, math.prod(self.config.image_shape), self.config.bits)
+
+    @torch.no_grad()
+    def encode(
+        self,
+        x: Float[Tensor, "batch channels height width"],
+        labels: Int[Tensor, " batch"] | None = None,
+    ) -> Latents:
+        """The whitened latents of x; `decode` is the exact inverse."""
+        self._check(x)
+        chunks = zip(torch.split(x, CHUNK), _split(labels, len(x)), strict=True)
+        parts = [self(some, their_labels)[0] for some, their_labels in chunks]
+        return tuple(torch.cat(level) for level in zip(*parts, strict=True))
+
+    @torch.no_grad()
+    def decode(
+        self, latents: Latents, labels: Int[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, "batch channels height width"]:
+        """The x whose latents these are.
+
+        Raises:
+            InputError: the latents are of other shapes.
+        """
+        shapes = tuple(tuple(eps.shape[1:]) for eps in latents)
+        if shapes != self.latent_shapes:
+            raise InputError(f"Latents are {shapes}: this model's are {self.latent_shapes}.")
+        levels = zip(*(torch.split(eps, CHUNK) for eps in latents), strict=True)
+        chunks = zip(levels, _split(labels, len(latents[0])), strict=True)
+        return torch.cat([self.inverse(some, their_labels)[0] for some, their_labels in chunks])
+
+    @torch.no_grad()
+    def sample(
+        self,
+        count: int,
+        *,
+        temperature: float = 1.0,
+        seed: int = 0,
+        labels: Int[Tensor, " batch"] | None = None,
+    ) -> Tensor:
+        """Draw images: ε ~ N(0, temperature²·I) at every level, decoded.
+
+        Args:
+            count: number of images.
+            temperature: standard deviation of the latents; 0.7 is the paper's.
+            seed: of the noise, and of the classes where none are given; the same seed gives the
+                same images.
+            labels: (count,) classes of a class-conditional model.
+
+        Returns:
+            uint8 (count, channels, height, width) on the CPU; float where `config.bits` is None.
+
+        Raises:
+            InputError: count or temperature is negative, or labels do not fit.
+        """
+        if count < 0 or temperature < 0:
+            raise InputError(
+                f"Cannot draw {count} images at temperature {temperature}: both must be 0 or more."
+            )
+        generator = torch.Generator().manual_seed(seed)
+        sizes = [math.prod(shape) for shape in self.latent_shapes]
+        noise = temperature * torch.randn(count, sum(sizes), generator=generator)
+        if self.config.classes and labels is None:
+            labels = torch.randint(self.config.classes, (count,), generator=generator)
+        images = []
+        for start in range(0, count, CHUNK):
+            some = noise[start : start + CHUNK].to(self.device, self.dtype)
+            parts = zip(torch.split(some, sizes, dim=1), self.latent_shapes, strict=True)
+            latents = tuple(eps.reshape(-1, *shape) for eps, shape in parts)
+            x = self.decode(
+                latents, labels if labels is None else labels[start : start + CHUNK].to(self.device)
+            )
+            images.append(self.to_images(x).cpu())
+        empty = torch.empty(0, *self.config.image_shape)
+        return torch.cat(images) if images else self.to_images(empty)
+
+    @torch.no_grad()
+    def initialize(  # type: ignore[override]
+        self, images: Tensor, generator: torch.Generator | None = None
+    ) -> None:
+        """Data-dependent initialisation of every normalisation from one batch of images (bytes).
+
+        Each does this once in its life; a trained or loaded model is left as it is.
+        The official size of this batch is 256 at 32x32, scaled by 32²/(height·width).
+        """
+        x = self.to_float(images, generator=generator).to(self.device)
+        self._initialize(x)
+
+    @abstractmethod
+    def _initialize(self, x: Tensor) -> None: ...
+
+    def loss_terms(
+        self,
+        x: Float[Tensor, "batch channels height width"],
+        labels: Int[Tensor, " batch"] | None = None,
+    ) -> LossTerms:
+        """The loss of a batch in bits, and the mean bits/dim in it.
+
+        Raises:
+            InputError: as `log_prob`.
+        """
+        bits = self._mean_bits(self.log_prob(x, labels))
+        return LossTerms(bits, bits)
+
+    def loss(
+        self,
+        x: Float[Tensor, "batch channels height width"],
+        labels: Int[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """What training minimises: mean bits/dim, plus whatever else the model asks for.
+
+        Raises:
+            InputError: as `log_prob`.
+        """
+        return self.loss_terms(x, labels).total
+
+    def _mean_bits(self, log_prob: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+        dims = math.prod(self.config.image_shape)
+        return bits_per_dim(log_prob, dims, self.config.bits).mean()
+
+    def class_scores(self, x: Float[Tensor, "batch channels height width"]) -> ClassScores:
+        """log p(x | y) in nats for every class y, and the classifier's logits, in one pass.
+
+        Raises:
+            InputError: the model has no classes, or as `log_prob`.
+        """
+        raise InputError("This model has no classes: make a Glow with `classes` above 0.")
+
+    def to_float(
+        self,
+        images: Tensor,
+        *,
+        noise: str = "uniform",
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Dequantised images in [−½, ½), in the weights' dtype; float data as it is."""
+        if self.config.bits is not None:
+            images = dequantize(images, self.config.bits, noise=noise, generator=generator)
+        elif not images.is_floating_point():
+            raise InputError(f"This model is for float data: images are {images.dtype}.")
+        self._check(images)
+        return images.to(self.dtype)
+
+    def to_images(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> UInt8[Tensor, "batch channels height width"]:
+        """Bytes from [−½, ½); float data as it is."""
+        return x if self.config.bits is None else quantize(x, self.config.bits)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `config.json` and `model.safetensors` into `folder`.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        save_pretrained(Path(folder), self.model_type, self.config, self.state_dict())
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, *, device: str | torch.device = "cpu") -> Self:
+        """Read a model from a folder, or from a Hugging Face hub id `organisation/name`.
+
+        The model is in eval mode and does not initialise itself again.
+
+        Raises:
+            CheckpointError: nothing is there, it is damaged, or it is another architecture.
+        """
+        config, state = load_pretrained(source, cls.model_type, cls.config_class)
+        model: Self = cls(config)
+        model.load_weights(state, str(source))
+        return model.to(device).eval()
+
+    def load_weights(self, state: dict[str, Tensor], source: str) -> None:
+        """Take these weights, all of them and no others.
+
+        Raises:
+            CheckpointError: a name or a shape differs.
+        """
+        check_state(self.state_dict(), state, source)
+        self.load_state_dict(state)
+
+    def _check(self, x: Tensor) -> None:
+        if x.dim() != 4 or tuple(x.shape[1:]) != self.config.image_shape:
+            channels, height, width = self.config.image_shape
+            raise InputError(
+                f"Images are {tuple(x.shape)}: this model takes "
+                f"(batch, {channels}, {height}, {width})."
+            )
+        if not x.is_floating_point():
+            raise InputError(f"x is {x.dtype}: give floats, as `to_float` makes them from bytes.")
+
+
+def _split(labels: Tensor | None, count: int) -> tuple[Tensor | None, ...]:
+    """The labels of each chunk of `count` images."""
+    if labels is None or labels.shape != (count,):  # which the model itself refuses
+        return (labels,) * max(1, -(-count // CHUNK))
+    return torch.split(labels, CHUNK)

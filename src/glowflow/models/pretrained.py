@@ -1,0 +1,157 @@
+"""Weights and configuration as files: safetensors beside a `config.json`, never a pickle."""
+
+import dataclasses
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..errors import CheckpointError, InputError
+from ..files import replacing, write_text
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+FORMAT = 1
+SHIPPED = Path(str(files("glowflow"))) / "pretrained_models"
+"""Folders of models that come with the package, found by their names."""
+
+Config = TypeVar("Config")
+
+
+def save_pretrained(folder: Path, model_type: str, config: Any, state: dict[str, Tensor]) -> None:
+    """Write the configuration and the weights, each whole or not at all.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    with replacing(folder / WEIGHTS_FILE) as path:
+        save_file({k: v.detach().contiguous().cpu() for k, v in state.items()}, path)
+    text = json.dumps(
+        {"model_type": model_type, "format": FORMAT, **dataclasses.asdict(config)}, indent=2
+    )
+    write_text(folder / CONFIG_FILE, text + "\n")
+
+
+def load_pretrained(
+    source: str | Path, model_type: str, config_class: type[Config]
+) -> tuple[Config, dict[str, Tensor]]:
+    """Read the configuration and the weights from wherever `locate` finds them.
+
+    Raises:
+        CheckpointError: nothing is there, it is damaged, or it is another kind of model.
+    """
+    config_path, weights_path = locate(source, CONFIG_FILE), locate(source, WEIGHTS_FILE)
+    fields = _read_fields(config_path)
+    found = fields.pop("model_type", None)
+    if found != model_type:
+        raise CheckpointError(
+            f"{config_path} describes a model of type {found!r}, not {model_type!r}: "
+            "give the folder of such a model."
+        )
+    if (version := fields.pop("format", None)) != FORMAT:
+        raise CheckpointError(
+            f"{config_path} has format {version!r} and this version reads {FORMAT}: "
+            "update glowflow."
+        )
+    try:
+        config = config_class(**fields)
+    except (TypeError, InputError) as error:
+        raise CheckpointError(f"{config_path} does not describe a model: {error}") from error
+    return config, load_weights(weights_path)
+
+
+def read_model_type(source: str | Path) -> str | None:
+    """Which kind of model is found where `locate` looks.
+
+    Raises:
+        CheckpointError: there is no configuration, or it is not JSON.
+    """
+    found = _read_fields(locate(source, CONFIG_FILE)).get("model_type")
+    return found if isinstance(found, str) else None
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Read tensors from a safetensors file.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, or not safetensors.
+    """
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"There is no file {path}: give a file of saved weights.") from error
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"Cannot read {path}: the file is truncated or not safetensors ({error}); "
+            "use another checkpoint."
+        ) from error
+
+
+def check_state(own: dict[str, Tensor], given: dict[str, Tensor], source: str) -> None:
+    """Compare the names and shapes of weights with a model's own.
+
+    Raises:
+        CheckpointError: they differ; the message names the first difference.
+    """
+    different = "the checkpoint is of another architecture"
+    for name, tensor in own.items():
+        if name not in given:
+            raise CheckpointError(f"{source} has no weight {name}: {different}.")
+        if given[name].shape != tensor.shape:
+            raise CheckpointError(
+                f"In {source} the weight {name} is {tuple(given[name].shape)} and the model's is "
+                f"{tuple(tensor.shape)}: {different}."
+            )
+    if extra := given.keys() - own.keys():
+        raise CheckpointError(f"{source} has a weight {min(extra)} too many: {different}.")
+
+
+def locate(source: str | Path, name: str) -> Path:
+    """The file `name` of a model: of a folder, of a model that is shipped, or of the hub.
+
+    A folder goes before a shipped model of the same name.
+
+    Raises:
+        CheckpointError: there is no such model, or it has no such file.
+    """
+    folder = Path(source)
+    if not folder.is_dir() and str(source) in shipped_models():
+        folder = SHIPPED / source
+    if folder.is_dir():
+        if (folder / name).is_file():
+            return folder / name
+        raise CheckpointError(
+            f"There is no {name} in {folder}: give the folder of a trained model."
+        )
+    is_hub_id = str(source).count("/") == 1 and not str(source).startswith((".", "/", "~"))
+    if not is_hub_id:
+        raise CheckpointError(
+            f"There is no model at {source}: give a run's folder, a hub id organisation/name, or "
+            f"a model that is shipped ({', '.join(shipped_models())})."
+        )
+    try:
+        return Path(hf_hub_download(str(source), name))
+    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"There is no folder {source}, and the hub did not give a model of that name "
+            f"({type(error).__name__})."
+        ) from error
+
+
+def shipped_models() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{CONFIG_FILE}"))
+
+
+def _read_fields(path: Path) -> dict[str, Any]:
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"Cannot read {path}: it is not JSON ({error}).") from error
+    return fields if isinstance(fields, dict) else {}

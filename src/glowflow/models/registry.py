@@ -1,0 +1,34 @@
+"""The models of this package by name."""
+
+from pathlib import Path
+
+import torch
+
+from ..errors import CheckpointError
+from .config import GlowConfig, RealNVPConfig
+from .flow import ImageFlow
+from .glow import Glow
+from .pretrained import read_model_type
+from .realnvp import RealNVP
+
+MODELS: dict[str, type[ImageFlow]] = {"glow": Glow, "realnvp": RealNVP}
+
+
+def make_model(config: GlowConfig | RealNVPConfig) -> ImageFlow:
+    """A new model, of the kind that the configuration is for."""
+    return RealNVP(config) if isinstance(config, RealNVPConfig) else Glow(config)
+
+
+def load_model(source: str | Path, *, device: str | torch.device = "cpu") -> ImageFlow:
+    """Read a model of whatever kind from a folder, a Hugging Face hub id, or by the name of one
+    that is shipped; in eval mode.
+
+    Raises:
+        CheckpointError: nothing is there, it is damaged, or its kind is unknown.
+    """
+    found = read_model_type(source)
+    if found not in MODELS:
+        raise CheckpointError(
+            f"{source} is a model of type {found!r}: this version reads {', '.join(MODELS)}."
+        )
+    return MODELS[found].from_pretrained(source, device=device)

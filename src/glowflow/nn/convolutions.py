@@ -1,0 +1,167 @@
+"""Convolutions of the official model: with an edge channel, and scaled by exp(3·logs)."""
+
+from abc import abstractmethod
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..bijections.actnorm import LOG_SCALE_FACTOR, set_from_batch
+from .rows import gather, row_ends, scatter, to_images, to_rows, with_ends
+
+INITIAL_STD = 0.05
+"""Standard deviation of the hidden convolutions' weights at the start."""
+
+
+class ScaledConv2d(nn.Module):
+    """A convolution whose output is shifted and scaled, y = (conv(x) + b)·exp(3·logs).
+
+    The scale is multiplied into the weights and the bias (`folded`), not into the output.
+
+    3x3 kernels see where the image ends: the zero-padded input has one more, last channel, which
+    is 1 on the padding and 0 inside, and whose weights are `edge`.
+
+    Args:
+        channels_in: channels of the input.
+        channels_out: channels of the output.
+        kernel_size: 1 or 3.
+        actnorm: start with random weights and let `initialize` give the output zero mean and unit
+            variance; otherwise all weights start at zero.
+    """
+
+    initialized: Tensor
+
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel_size: int, actnorm: bool
+    ) -> None:
+        super().__init__()
+        kernel = (kernel_size, kernel_size)
+        # Laid out so that the matrices of the subclasses are views before they are scaled.
+        rows = torch.zeros(channels_out, *kernel, channels_in)
+        self.weight = nn.Parameter(rows.permute(0, 3, 1, 2))
+        self.edge = nn.Parameter(torch.zeros(channels_out, *kernel)) if kernel_size == 3 else None
+        self.b = nn.Parameter(torch.zeros(channels_out))
+        self.logs = nn.Parameter(torch.zeros(channels_out))
+        if actnorm:
+            self.register_buffer("initialized", torch.tensor(False))
+            for weight in (self.weight, self.edge):
+                if weight is not None:
+                    nn.init.normal_(weight, std=INITIAL_STD)
+
+    @abstractmethod
+    def forward(
+        self, x: Float[Tensor, "batch in height width"]
+    ) -> Float[Tensor, "batch out height width"]:
+        """Return the shifted and scaled convolution."""
+
+    @torch.no_grad()
+    def initialize(
+        self, x: Float[Tensor, "batch in height width"]
+    ) -> Float[Tensor, "batch out height width"]:
+        """Normalise the output on this batch, once in the life of the layer."""
+        set_from_batch(self.b, self.logs, self.initialized, self(x))
+        return self(x)
+
+    def scale(self) -> Float[Tensor, " out"]:
+        """exp(3·logs)."""
+        return torch.exp(LOG_SCALE_FACTOR * self.logs)
+
+    def row_end_weights(self) -> Float[Tensor, "out 10"]:
+        """The weights of `row_ends`: of the edge channel, then the bias."""
+        assert self.edge is not None
+        return torch.cat((self.edge.flatten(1), self.b[:, None]), dim=1)
+
+
+class PointConv(ScaledConv2d):
+    """The 1x1 convolution, y = x Wᵀ + b for each pixel's row.
+
+    Args: as of `ScaledConv2d`.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, *, actnorm: bool) -> None:
+        super().__init__(channels_in, channels_out, 1, actnorm)
+
+    def forward(
+        self, x: Float[Tensor, "batch in height width"]
+    ) -> Float[Tensor, "batch out height width"]:
+        """Return the shifted and scaled convolution."""
+        return to_images(F.linear(to_rows(x), *self.folded(x.dtype)))
+
+    def folded(self, dtype: torch.dtype) -> tuple[Float[Tensor, "out in"], Float[Tensor, " out"]]:
+        """W and b, scaled."""
+        scale = self.scale()
+        return (self.weight.flatten(1) * scale[:, None]).to(dtype), (self.b * scale).to(dtype)
+
+
+class GatherConv(ScaledConv2d):
+    """The 3x3 convolution with few input channels: y = gather(x) Wᵀ.
+
+    The edge channel and the bias are further columns of the gathered rows and of W.
+
+    Args: as of `ScaledConv2d`.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, *, actnorm: bool = False) -> None:
+        super().__init__(channels_in, channels_out, 3, actnorm)
+
+    def forward(
+        self, x: Float[Tensor, "batch in height width"]
+    ) -> Float[Tensor, "batch out height width"]:
+        """Return the shifted and scaled convolution."""
+        ends = row_ends(x.shape[2], x.shape[3], x.dtype, x.device)
+        return to_images(with_ends(gather(to_rows(x)), ends) @ self.folded(x.dtype).T)
+
+    def folded(self, dtype: torch.dtype) -> Float[Tensor, "out columns"]:
+        """W, scaled: 9·in columns for the pixels, 9 for the edge, one for the bias."""
+        pixels = self.weight.permute(0, 2, 3, 1).flatten(1)
+        columns = torch.cat((pixels, self.row_end_weights()), dim=1)
+        return (columns * self.scale()[:, None]).to(dtype)
+
+
+class ScatterConv(ScaledConv2d):
+    """The 3x3 convolution with few output channels: y = scatter(x Wᵀ) + bias map.
+
+    The edge channel is the same for every image, so it is a part of the bias map.
+
+    Args: as of `ScaledConv2d`.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(channels_in, channels_out, 3, actnorm=False)
+
+    def forward(
+        self, x: Float[Tensor, "batch in height width"]
+    ) -> Float[Tensor, "batch out height width"]:
+        """Return the shifted and scaled convolution."""
+        y = scatter(to_rows(x) @ self.folded(x.dtype).T)
+        return to_images(y + self.bias_map(x.shape[2], x.shape[3]))
+
+    def folded(self, dtype: torch.dtype) -> Float[Tensor, "columns in"]:
+        """W, scaled: for each of the 9 pixels of the kernel, in reverse, a row a channel."""
+        weight = self.weight.permute(2, 3, 0, 1).flatten(0, 1).flip(0)
+        return (weight * self.scale()[:, None]).flatten(0, 1).to(dtype)
+
+    def bias_map(self, height: int, width: int) -> Float[Tensor, "height width out"]:
+        """The bias, and what the edge channel adds to it, scaled."""
+        ends = row_ends(height, width, self.b.dtype, self.b.device)[0]
+        return ends @ self.row_end_weights().T * self.scale()
+
+
+class ZeroLinear(nn.Module):
+    """Linear map that starts at zero, y = (W x + b)·exp(3·logs).
+
+    Args:
+        features_in: features of the input.
+        features_out: features of the output.
+    """
+
+    def __init__(self, features_in: int, features_out: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(features_out, features_in))
+        self.b = nn.Parameter(torch.zeros(features_out))
+        self.logs = nn.Parameter(torch.zeros(features_out))
+
+    def forward(self, x: Float[Tensor, "batch in"]) -> Float[Tensor, "batch out"]:
+        """Return the scaled linear map."""
+        return F.linear(x, self.weight, self.b) * torch.exp(LOG_SCALE_FACTOR * self.logs)

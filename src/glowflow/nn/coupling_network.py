@@ -1,0 +1,54 @@
+"""The network in Glow's couplings (paper, appendix B)."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from ..bijections.kept import Kept, own_weights
+from .convolutions import GatherConv, PointConv, ScatterConv
+from .rows import row_ends, run_network, to_images, to_rows
+
+
+class CouplingNetwork(Kept):
+    """conv 3x3 → actnorm → ReLU → conv 1x1 → actnorm → ReLU → zero conv 3x3 (paper, appendix B).
+
+    Args:
+        channels_in: channels of the half that conditions.
+        channels_out: channels of the shift, or of shift and scale together.
+        hidden_channels: channels of the two hidden layers.
+
+    `compute_dtype`, if set, is what the products run in; input, output and weights keep theirs.
+    """
+
+    compute_dtype: torch.dtype | None = None
+
+    def __init__(self, channels_in: int, channels_out: int, hidden_channels: int) -> None:
+        super().__init__()
+        self.first = GatherConv(channels_in, hidden_channels, actnorm=True)
+        self.second = PointConv(hidden_channels, hidden_channels, actnorm=True)
+        self.last = ScatterConv(hidden_channels, channels_out)
+
+    def forward(
+        self, x: Float[Tensor, "batch in height width"]
+    ) -> Float[Tensor, "batch out height width"]:
+        """Return what the coupling does to the other half; zero at the start."""
+        height, width = x.shape[2:]
+        dtype = self.compute_dtype or x.dtype
+        bias, *weights = self.kept(
+            (height, width, dtype),
+            lambda: (
+                self.last.bias_map(height, width),
+                row_ends(height, width, dtype, x.device),
+                self.first.folded(dtype),
+                *self.second.folded(dtype),
+                self.last.folded(dtype),
+            ),
+            lambda: own_weights(self.first, self.second, self.last),
+        )
+        return to_images(run_network(to_rows(x).to(dtype), *weights).to(x.dtype) + bias)
+
+    @torch.no_grad()
+    def initialize(self, x: Float[Tensor, "batch in height width"]) -> None:
+        """Initialise the hidden actnorms, one after the other, from the batch `x`."""
+        self.second.initialize(F.relu(self.first.initialize(x)))

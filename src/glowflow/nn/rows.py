@@ -1,0 +1,183 @@
+"""Images as rows, one a pixel: 3x3 convolutions as products of matrices, and their kernel.
+
+`gather` copies the 3x3 pixels under a kernel into a row, `scatter` adds up what a row gives to the
+3x3 pixels round it. A coupling's network has few channels at both ends and many between, so it
+gathers at the start, scatters at the end, and is a perceptron on rows between.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+ENDS = 10
+"""Columns of a gathered row after the pixels: 9 for the edge, one for the bias."""
+CHUNK = 2**19
+"""Values of a hidden layer that a processor computes at once, so that its caches hold them."""
+
+
+def gather(
+    x: Float[Tensor, "batch height width channels"],
+) -> Float[Tensor, "batch height width 9*channels"]:
+    """The 3x3 pixels round each pixel as one row, zeros outside the image."""
+    return _windows(x).flatten(3)
+
+
+def with_ends(rows: Tensor, ends: Tensor) -> Float[Tensor, "batch height width columns+10"]:
+    """The rows of `gather`, ended by `row_ends`."""
+    return torch.cat((rows, ends.expand(len(rows), -1, -1, -1)), dim=-1)
+
+
+def _windows(x: Tensor) -> Float[Tensor, "batch height width 3 3 channels"]:
+    """The rows of `gather`, as a view of the padded images."""
+    padded = F.pad(x, (0, 0, 1, 1, 1, 1))
+    return padded.unfold(1, 3, 1).unfold(2, 3, 1).permute(0, 1, 2, 4, 5, 3)
+
+
+def scatter(
+    rows: Float[Tensor, "batch height width 9*channels"],
+) -> Float[Tensor, "batch height width channels"]:
+    """Add up what the rows give to each pixel: the transpose of `gather`.
+
+    What `gather` takes from a pixel into a column of a row goes back there from that column. The
+    sums are made in place, in the columns of a row's own pixel: `rows` is spent, the result a view.
+    """
+    for dim in (1, 2):
+        columns, size = rows.shape[3] // 3, rows.shape[dim] - 1
+        before, here, after = (rows.narrow(3, start * columns, columns) for start in range(3))
+        here.narrow(dim, 0, size).add_(before.narrow(dim, 1, size))
+        here.narrow(dim, 1, size).add_(after.narrow(dim, 0, size))
+        rows = here
+    return rows
+
+
+def run_network(
+    x: Float[Tensor, "batch height width in"],
+    ends: Float[Tensor, "1 height width 10"],
+    w1: Float[Tensor, "hidden 9*in+10"],
+    w2: Float[Tensor, "hidden hidden"],
+    b2: Float[Tensor, " hidden"],
+    w3: Float[Tensor, "9*out hidden"],
+) -> Float[Tensor, "batch height width out"]:
+    """scatter(h2 w3ᵀ) with h2 = relu(h1 w2ᵀ + b2), h1 = relu([gather(x), ends] w1ᵀ)."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return _traced_network(x, ends, w1, w2, b2, w3)
+    if torch.is_grad_enabled():
+        y: Tensor = _Network.apply(x, ends, w1, w2, b2, w3)  # type: ignore[no-untyped-call]
+        return y
+    return _Network.run(False, x, ends, w1, w2, b2, w3)[0]
+
+
+def _traced_network(
+    x: Tensor, ends: Tensor, w1: Tensor, w2: Tensor, b2: Tensor, w3: Tensor
+) -> Tensor:
+    # Slices: from the gradient of unfold, Inductor of torch 2.13 makes code that breaks the heap.
+    padded, (height, width) = F.pad(x, (0, 0, 1, 1, 1, 1)), x.shape[1:3]
+    pixels = [padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
+    rows = with_ends(torch.cat(pixels, dim=-1), ends)
+    return scatter(F.relu(F.linear(F.relu(rows @ w1.T), w2, b2)) @ w3.T)
+
+
+class _Network(torch.autograd.Function):
+    """`_traced_network` by a schedule of its own, forward and backward.
+
+    A processor takes some rows at a time, so that what is hidden stays in its cache; masks are
+    in place, and gradients of weights add up in the products that make them. Second derivatives
+    go through `_traced_network`.
+    """
+
+    @staticmethod
+    def run(keep: bool, *inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The output, and for each chunk of rows the rows and the hidden layers, if asked for."""
+        x, ends, w1, w2, b2, w3 = inputs
+        windows = _windows(x)
+        rows = x.new_empty(*x.shape[:3], w1.shape[1])
+        rows[..., :-ENDS].view(windows.shape).copy_(windows)
+        rows[..., -ENDS:] = ends
+        products = x.new_empty(*x.shape[:3], len(w3))
+        kept = []
+        for chunk, product in zip(_chunks(rows, w2), _chunks(products, w2), strict=True):
+            h1 = (chunk @ w1.T).relu_()
+            h2 = torch.addmm(b2, h1, w2.T).relu_()
+            torch.mm(h2, w3.T, out=product)
+            if keep:
+                kept += [chunk, h1, h2]
+        return scatter(products), kept
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Tensor) -> Tensor:
+        y, kept = _Network.run(True, *inputs)
+        ctx.save_for_backward(*inputs, *kept)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        inputs, kept = ctx.saved_tensors[:6], ctx.saved_tensors[6:]
+        if torch.is_grad_enabled():
+            needed = [t for t in inputs if t.requires_grad]
+            y = _traced_network(*inputs)
+            found = iter(torch.autograd.grad(y, needed, grad, create_graph=True))
+            return tuple(next(found) if t.requires_grad else None for t in inputs)
+        x, _, w1, w2, b2, w3 = inputs
+        by_w1, by_w2, by_b2, by_w3 = (torch.zeros_like(w) for w in (w1, w2, b2, w3))
+        by_rows = x.new_empty(*x.shape[:3], 9 * x.shape[3])
+        row_chunks = _chunks(by_rows, w2)
+        for index, d3 in enumerate(_chunks(gather(grad), w2)):
+            chunk, h1, h2 = kept[3 * index : 3 * index + 3]
+            by_w3.addmm_(d3.T, h2)
+            d2 = _mask(d3 @ w3, h2)
+            by_w2.addmm_(d2.T, h1)
+            by_b2 += d2.sum(0)
+            d1 = _mask(d2 @ w2, h1)
+            by_w1.addmm_(d1.T, chunk)
+            torch.mm(d1, w1[:, :-ENDS], out=row_chunks[index])
+        return scatter(by_rows), None, by_w1, by_w2, by_b2, by_w3
+
+
+def _chunks(
+    rows: Float[Tensor, "batch height width columns"], w2: Float[Tensor, "hidden hidden"]
+) -> tuple[Tensor, ...]:
+    flat = rows.reshape(-1, rows.shape[-1])
+    return torch.split(flat, max(1, CHUNK // len(w2))) if flat.device.type == "cpu" else (flat,)
+
+
+def _mask(grad: Tensor, h: Tensor) -> Tensor:
+    """Zero `grad`, in place, where the rectified `h` is zero."""
+    return torch.ops.aten.threshold_backward.grad_input(grad, h, 0, grad_input=grad)
+
+
+def row_ends(
+    height: int, width: int, dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "1 height width 10"]:
+    """How each pixel's gathered row ends: which of the 9 pixels lie outside the image, then 1."""
+    if torch.compiler.is_compiling():  # torch.compile does not look into a cache
+        return _row_ends(height, width, dtype, device)
+    return _kept_row_ends(height, width, dtype, device)
+
+
+@torch.inference_mode(False)
+def _row_ends(
+    height: int, width: int, dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "1 height width 10"]:
+    inside = gather(torch.ones(1, height, width, 1, dtype=dtype, device=device))
+    return torch.cat((1.0 - inside, torch.ones_like(inside[..., :1])), dim=-1)
+
+
+_kept_row_ends = lru_cache(maxsize=64)(_row_ends)
+
+
+def to_rows(
+    x: Float[Tensor, "batch channels height width"],
+) -> Float[Tensor, "batch height width channels"]:
+    """A row a pixel, as a view."""
+    return x.permute(0, 2, 3, 1)
+
+
+def to_images(
+    x: Float[Tensor, "batch height width channels"],
+) -> Float[Tensor, "batch channels height width"]:
+    """The inverse of `to_rows`."""
+    return x.permute(0, 3, 1, 2)

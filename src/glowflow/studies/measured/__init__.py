@@ -1,0 +1,1 @@
+"""Studies that measure a trained model."""

@@ -1,0 +1,1 @@
+"""Studies that train their models."""

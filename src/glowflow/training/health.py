@@ -1,0 +1,176 @@
+"""How well a model can still be inverted while it trains, and what to do when it cannot."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..bijections import AffineCoupling, ChannelMixing, MaskedCoupling
+from ..data.inputs import evenly, labels_of, with_noise
+from ..data.types import ImageData
+from ..models.flow import ImageFlow
+from ..models.likelihood import bits_per_dim
+
+IMAGES = 64
+"""Validation images that a look takes, at most."""
+MOST_CONDITION = 1e4
+"""Largest cond(W): each step back may lose 4 of float32's 7 digits."""
+LEAST_SCALE = 1e-3
+"""Smallest coupling scale: its inverse multiplies errors by 1,000."""
+MOST_SCALE = 1e3
+MOST_ERROR = 0.25
+"""Largest |decode(encode(x)) − x|, as a share of the width of a byte's bin; half a bin changes the
+byte."""
+MOST_ERROR_OF_FLOATS = 1e-3
+"""The same for data that are not bytes, in units of the values."""
+MOST_CLIPPING = 20.0
+"""Largest gradient norm, in units of the norm that it is clipped to."""
+
+
+@dataclass(frozen=True)
+class Health:
+    """A look at a model; where it says by level, the first level comes first."""
+
+    bits_by_level: tuple[float, ...]
+    """Each level's part of bits/dim, from its latents, couplings and 1x1 convolutions: their sum is
+    the bits/dim of these images, less the `bits` of their bytes."""
+    condition_by_level: tuple[float, ...]
+    """Largest cond(W) = σ_max / σ_min of the level's 1x1 convolutions; empty without any."""
+    smallest_scale_by_level: tuple[float, ...]
+    """Smallest scale s of the level's affine couplings on these images; empty without any."""
+    largest_scale_by_level: tuple[float, ...]
+    round_trip_error: float
+    """Largest |decode(encode(x)) − x| on these images, in units of x (bytes: 1 is their range)."""
+
+
+@torch.no_grad()
+def look(model: ImageFlow, data: ImageData, *, limit: int = IMAGES, seed: int = 0) -> Health:
+    """Look at a model through at most `limit` images, evenly spread, with one draw of noise.
+
+    Args:
+        model: in eval mode.
+        data: images that fit the model, with labels where it has classes.
+        limit: images.
+        seed: of the noise.
+    """
+    indices = evenly(len(data), limit)
+    images, bits = torch.from_numpy(data.images[indices]), model.config.bits
+    x = images if bits is None else with_noise(images, bits, (seed, 0), indices)
+    with _scales(model) as scales:
+        by_level = model.log_prob_by_level(x.to(model.device, model.dtype))
+    dims = math.prod(model.config.image_shape)
+    shares = bits_per_dim(by_level.double().mean(0), dims, None)
+    centre, decoded = round_trip(model, images, labels_of(model, data, indices))
+    return Health(
+        bits_by_level=tuple(shares.tolist()),
+        condition_by_level=tuple(_conditions(model)),
+        smallest_scale_by_level=tuple(min(each)[0] for each in scales if each),
+        largest_scale_by_level=tuple(max(each, key=lambda s: s[1])[1] for each in scales if each),
+        round_trip_error=float((decoded - centre).abs().max()),
+    )
+
+
+def round_trip(
+    model: ImageFlow, images: Tensor, labels: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """x at the centre of each byte's bin (float data as it is), and decode(encode(x))."""
+    x = model.to_float(images, noise="center").to(model.device)
+    return x, model.decode(model.encode(x, labels), labels)
+
+
+def concerns(figures: Mapping[str, Any], *, bits: int | None, clip: float) -> list[str]:
+    """A sentence for each figure that has left its healthy range: what it means, what to do.
+
+    Args:
+        figures: those of `Health` and `grad_norm`, of which any may be missing.
+        bits: of the data's bytes; None for other data.
+        clip: the norm to which gradients are clipped.
+    """
+    found = []
+    for level, condition in enumerate(figures.get("condition_by_level", ()), 1):
+        if not condition <= MOST_CONDITION:
+            found.append(
+                f"Level {level}'s 1x1 convolutions reach a condition number of {condition:.1e} "
+                f"(healthy: up to {MOST_CONDITION:.0e}): reconstruction loses digits; train with "
+                "a smaller --lr."
+            )
+    extremes = zip(
+        figures.get("smallest_scale_by_level", ()),
+        figures.get("largest_scale_by_level", ()),
+        strict=True,
+    )
+    for level, (smallest, largest) in enumerate(extremes, 1):
+        if not (smallest >= LEAST_SCALE and largest <= MOST_SCALE):
+            found.append(
+                f"Level {level}'s coupling scales run from {smallest:.1e} to {largest:.1e} "
+                f"(healthy: {LEAST_SCALE:.0e} to {MOST_SCALE:.0e}): samples can overflow; train "
+                "with --coupling-scale bounded, or a smaller --lr."
+            )
+    error = figures.get("round_trip_error", 0.0)
+    most = MOST_ERROR_OF_FLOATS if bits is None else MOST_ERROR / 2**bits
+    if not error <= most:
+        found.append(
+            f"Images come back with an error of up to {error:.1e} (healthy: up to {most:.1e}): "
+            "bytes may change; go on from an earlier checkpoint with a smaller --lr, or train "
+            "with --coupling-scale bounded."
+        )
+    norm = figures.get("grad_norm", 0.0)
+    if not norm <= MOST_CLIPPING * clip:
+        found.append(
+            f"The gradient's norm is {norm:.1e}, {norm / clip:.0f} times what it is clipped to: "
+            "train with a smaller --lr or longer --warmup-images."
+        )
+    return found
+
+
+def as_metrics(health: Health) -> dict[str, Any]:
+    """The figures that the model has, by name."""
+    return {name: value for name, value in asdict(health).items() if value != ()}
+
+
+def _conditions(model: ImageFlow) -> Iterator[float]:
+    by_level: dict[str, list[float]] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, ChannelMixing) and any(True for _ in module.parameters()):
+            values = torch.linalg.svdvals(module.matrix().double().cpu())
+            by_level.setdefault(_level(name), []).append(float(values[0] / values[-1]))
+    yield from map(max, by_level.values())
+
+
+@contextmanager
+def _scales(model: ImageFlow) -> Iterator[Sequence[list[tuple[float, float]]]]:
+    """What fills with the smallest and largest scale of each coupling that runs, by level."""
+    by_level: dict[str, list[tuple[float, float]]] = {}
+
+    def note(
+        log_scale: Callable[[Tensor], Tensor],
+        seen: list[tuple[float, float]],
+        _module: nn.Module,
+        _inputs: object,
+        h: Tensor,
+    ) -> None:
+        low, high = torch.aminmax(log_scale(h).double())
+        seen.append((float(low.exp()), float(high.exp())))
+
+    handles = [
+        module.network.register_forward_hook(
+            partial(note, module.log_scale, by_level.setdefault(_level(name), []))
+        )
+        for name, module in model.named_modules()
+        if isinstance(module, (AffineCoupling, MaskedCoupling))
+    ]
+    try:
+        yield list(by_level.values())
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _level(name: str) -> str:
+    """Of a module's name: levels.1.steps.4.coupling is in levels.1."""
+    return ".".join(name.split(".")[:2])

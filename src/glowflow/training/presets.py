@@ -1,0 +1,128 @@
+"""The published runs, and what a run of one's own starts from."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from ..checks import require
+from ..data.config import DataConfig
+from ..models.config import Architecture, Coupling, RealNVPArchitecture
+from .config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One published run: its architecture, image size and total batch size."""
+
+    size: tuple[int, int]
+    batch_size: int
+    model: Architecture
+    shift: int = 0
+    """Largest random shift of the training images, in pixels."""
+    conditional: bool = False
+
+    @property
+    def part_size(self) -> int:
+        """Images of one device: 64 at 32x32, scaled by 32²/(height·width)."""
+        height, width = self.size
+        return max(1, 64 * 32 * 32 // (height * width))
+
+
+def _preset(
+    px: int,
+    levels: int,
+    steps: int,
+    coupling: Coupling,
+    bits: int,
+    batch_size: int,
+    **options: Any,
+) -> Preset:
+    model = Architecture(levels=levels, steps=steps, coupling=coupling, bits=bits)
+    return Preset((px, px), batch_size, model, **options)
+
+
+PRESETS: dict[str, Preset] = {
+    "cifar10": _preset(32, 3, 32, "affine", 8, 512, shift=3),
+    "imagenet32": _preset(32, 3, 48, "affine", 8, 512),
+    "imagenet64": _preset(64, 4, 48, "affine", 8, 128),
+    "lsun64": _preset(64, 3, 48, "affine", 8, 128),
+    "celebahq256": _preset(256, 6, 32, "additive", 5, 40),
+    "lsun96": _preset(96, 5, 64, "additive", 5, 280),
+    "lsun128": _preset(128, 5, 64, "additive", 5, 160),
+    "cifar10-conditional": _preset(32, 3, 32, "additive", 5, 512, shift=3, conditional=True),
+    "imagenet32-conditional": _preset(32, 3, 48, "additive", 5, 512, conditional=True),
+}
+"""The published runs (paper, appendix; 512 hidden channels, learned top prior)."""
+
+
+def preset_config(name: str, *, batch_size: int | None = None, processes: int = 1) -> TrainConfig:
+    """The run that a preset names.
+
+    Each process computes its share of the batch in parts of the size that the published run gave
+    to one device (`accumulate`), so that any number of devices makes the published step.
+
+    Args:
+        name: of the preset.
+        batch_size: another total batch; the published rate is scaled to it (`scaled_lr`).
+        processes: that share a batch.
+
+    Raises:
+        InputError: there is no such preset.
+    """
+    require(name in PRESETS, f"There is no preset {name!r}: choose one of {', '.join(PRESETS)}.")
+    preset = PRESETS[name]
+    batch = batch_size or preset.batch_size
+    share = max(1, batch // processes)
+    return TrainConfig(
+        data=DataConfig(size=preset.size),
+        model=preset.model,
+        conditional=preset.conditional,
+        shift=preset.shift,
+        batch_size=batch,
+        accumulate=next(
+            n for n in range(1, share + 1) if share % n == 0 and share // n <= preset.part_size
+        ),
+        lr=scaled_lr(PUBLISHED_LR, batch, preset.batch_size),
+        warmup_images=500_000,
+        decay="constant",
+    )
+
+
+PUBLISHED_LR = 1e-3
+"""Of every preset, at its own batch size."""
+
+
+def scaled_lr(lr: float, batch_size: int, reference: int) -> float:
+    """lr·√(batch_size / reference), for optimisers of the Adam family, Adamax among them.
+
+    Their step has the length of the rate whatever the gradient's; the noise in its direction
+    falls with the square root of the batch.
+
+    Source: Malladi et al. 2022, "On the SDEs and scaling rules for adaptive gradient algorithms".
+    """
+    return lr * math.sqrt(batch_size / reference)
+
+
+FAMILIES: dict[str, TrainConfig] = {
+    "glow": TrainConfig(),
+    "realnvp": TrainConfig(
+        model=RealNVPArchitecture(scales=3, residual_blocks=2, hidden_channels=32),
+        batch_size=64,
+        optimizer="adam",
+        lr=1e-3,
+    ),
+}
+"""What `glow train --family` starts from. RealNVP's optimiser and batch size are its paper's; the
+architecture is sized for a laptop's processor."""
+
+
+def starting_config(data: str, family: str = "glow") -> TrainConfig:
+    """What a run of this family on these data starts from: of `FAMILIES`, but for `digits`.
+
+    17 greys fill 4 bits; of 8 a flow learns the gaps first. Small images want large batches.
+    """
+    base = FAMILIES[family]
+    if data != "digits":
+        return base
+    return dataclasses.replace(base, model=dataclasses.replace(base.model, bits=4), batch_size=64)
