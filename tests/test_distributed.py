@@ -16,7 +16,15 @@ import torch
 from glowflow import Glow, GlowConfig, InputError
 from glowflow.data.types import ImageData
 from glowflow.latents.latent import load_directions
-from glowflow.processes import add_up, first, gather_in_order, join, largest, my_share, together
+from glowflow.processes import (
+    gather_in_order,
+    join_process_group,
+    max_over_processes,
+    on_every_process,
+    on_main_process,
+    shard,
+    sum_over_processes,
+)
 from glowflow.training.as_yaml import to_yaml
 from glowflow.training.checkpoint import list_checkpoints, load_checkpoint
 from glowflow.training.loop import train
@@ -31,11 +39,12 @@ import json, math, os, signal, sys
 from pathlib import Path
 import torch
 from glowflow.cli import main
-from glowflow.config import TrainConfig, from_yaml
-from glowflow.data import Splits
+from glowflow.data.types import Splits
 from glowflow.errors import GlowflowError
-from glowflow.sharding import process
-from glowflow.training import Objective, train
+from glowflow.processes import process_index
+from glowflow.training.as_yaml import from_yaml
+from glowflow.training.config import TrainConfig
+from glowflow.training.loop import Objective, train
 from tests.test_training import part
 
 trouble, *arguments = sys.argv[1:]
@@ -46,7 +55,7 @@ if trouble == "float64":
 def troubled(self, x, labels=None):
     seen.append(1)
     loss, bits = original(self, x, labels)
-    if len(seen) == 5 and process() == 1:
+    if len(seen) == 5 and process_index() == 1:
         if trouble == "NaN":
             return loss * math.nan, bits * math.nan
         if trouble in ("SIGTERM", "SIGKILL"):
@@ -205,14 +214,14 @@ def test_two_machines(tmp_path):
 class TestOneProcess:
     def test_shares_and_sums_are_the_plain_things(self):
         rows = torch.arange(5.0)
-        assert torch.equal(gather_in_order(my_share(rows), 5), rows)
-        assert torch.equal(add_up(rows), rows)
-        assert largest(1.0, 2.0) == (1.0, 2.0)
-        assert first(lambda: "result") == together(lambda: "result") == "result"
+        assert torch.equal(gather_in_order(shard(rows), 5), rows)
+        assert torch.equal(sum_over_processes(rows), rows)
+        assert max_over_processes(1.0, 2.0) == (1.0, 2.0)
+        assert on_main_process(lambda: "result") == on_every_process(lambda: "result") == "result"
 
     def test_errors_pass(self):
         with pytest.raises(ZeroDivisionError):
-            first(lambda: 1 / 0)
+            on_main_process(lambda: 1 / 0)
 
     def test_a_batch_has_to_divide_into_its_parts(self, splits, tmp_path):  # noqa: F811
         with pytest.raises(InputError, match=r"does not divide into 3 equal parts"):
@@ -222,7 +231,7 @@ class TestOneProcess:
     def test_a_numbered_device_is_not_for_several(self, monkeypatch):
         monkeypatch.setenv("WORLD_SIZE", "2")
         with pytest.raises(InputError, match="leave the number out"):
-            join("cuda:0")
+            join_process_group("cuda:0")
 
 
 SHARED = """

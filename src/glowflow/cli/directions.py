@@ -12,7 +12,7 @@ from ..data.open import open_splits
 from ..errors import InputError
 from ..latents.latent import Directions, Estimator, estimate_directions, save_directions
 from ..models.registry import load_model
-from ..processes import first, once_a_machine, process
+from ..processes import local_main_process_first, on_main_process, process_index
 from .options import CommonOptions, Outcome, check_device
 from .photos import data_for
 from .processes import by_all
@@ -55,7 +55,7 @@ def run(options: Options) -> Outcome:
 
 
 def _run(options: Options, device: str) -> Outcome:
-    progress = not options.json and process() == 0
+    progress = not options.json and process_index() == 0
     path = options.out or Path("directions.safetensors")
 
     def check() -> None:
@@ -65,10 +65,10 @@ def _run(options: Options, device: str) -> Outcome:
             raise InputError(f"{path} exists: choose another --out.")
         require_at_least(options, 1, "batch_size")
 
-    first(check)
-    model = once_a_machine(lambda: load_model(options.model, device=device))
-    config = first(lambda: data_for(model, options.model, options.data, options.upscale))
-    splits = once_a_machine(lambda: open_splits(config, progress=progress))
+    on_main_process(check)
+    model = local_main_process_first(lambda: load_model(options.model, device=device))
+    config = on_main_process(lambda: data_for(model, options.model, options.data, options.upscale))
+    splits = local_main_process_first(lambda: open_splits(config, progress=progress))
     part = {"train": splits.train, "valid": splits.valid, "test": splits.test}[options.split]
     directions = estimate_directions(
         model,
@@ -81,7 +81,7 @@ def _run(options: Options, device: str) -> Outcome:
         source=f"{splits.source}, {options.split}, SHA-256 {splits.checksum}",
         progress=progress,
     )
-    first(lambda: save_directions(path, directions))
+    on_main_process(lambda: save_directions(path, directions))
     if progress:
         Console(stderr=True).print(_table(directions))
     images = sum(next(iter(directions.counts.values())))

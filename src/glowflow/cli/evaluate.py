@@ -11,7 +11,7 @@ from ..data.inputs import require_shape
 from ..data.open import open_splits
 from ..evaluation.evaluate import evaluate, figure, round_trip_sentence, table
 from ..models.registry import load_model
-from ..processes import first, once_a_machine, process
+from ..processes import local_main_process_first, on_main_process, process_index
 from .options import CommonOptions, Outcome, check_device
 from .photos import data_for
 from .processes import by_all
@@ -46,10 +46,10 @@ def run(options: Options) -> Outcome:
 
 
 def _run(options: Options, device: str) -> Outcome:
-    progress = not options.json and process() == 0
-    model = once_a_machine(lambda: load_model(options.model, device=device))
-    data = first(lambda: data_for(model, options.model, options.data, options.upscale))
-    splits = once_a_machine(lambda: open_splits(data, progress=progress))
+    progress = not options.json and process_index() == 0
+    model = local_main_process_first(lambda: load_model(options.model, device=device))
+    data = on_main_process(lambda: data_for(model, options.model, options.data, options.upscale))
+    splits = local_main_process_first(lambda: open_splits(data, progress=progress))
     part = {"test": splits.test, "valid": splits.valid, "train": splits.train}[options.split]
 
     def prepare() -> Path | None:
@@ -57,7 +57,7 @@ def _run(options: Options, device: str) -> Outcome:
         require_shape(model, part)
         return None if options.out is None else new_folder(options.out, "evaluation")
 
-    folder = first(prepare)
+    folder = on_main_process(prepare)
     evaluation = evaluate(
         model,
         part,
@@ -74,7 +74,7 @@ def _run(options: Options, device: str) -> Outcome:
         "split": options.split,
     }
     facts["evaluation"] = evaluation.to_dict()
-    if folder is not None and process() == 0:
+    if folder is not None and process_index() == 0:
         write_json(folder / "evaluation.json", facts)
     if progress:
         Console(stderr=True).print(table(evaluation))

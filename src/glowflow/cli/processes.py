@@ -3,19 +3,19 @@
 from collections.abc import Callable
 
 from ..errors import GlowflowError
-from ..processes import joined, process, told
+from ..processes import process_group, process_index, raised_on_every_process
 from .options import Outcome
 
 
 def by_all(device: str, run: Callable[[], Outcome]) -> Outcome:
     """`run()` in every process; all but process 0 end here, with its exit code."""
-    with joined(device):
+    with process_group(device):
         try:
             outcome = run()
         except GlowflowError as error:
-            if process() and told(error):
+            if process_index() and raised_on_every_process(error):
                 raise SystemExit(2) from error
             raise
-        if process():
+        if process_index():
             raise SystemExit(outcome.code)
         return outcome

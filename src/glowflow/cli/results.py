@@ -15,7 +15,7 @@ from ..data.types import Splits
 from ..evaluation.evaluate import Evaluation, evaluate, figure, nearest, table
 from ..files import replacing, require_new, require_writable, write_text
 from ..models.flow import ImageFlow
-from ..processes import first
+from ..processes import on_main_process
 from ..reports.pictures import loss_curve, rows, save_png
 from ..reports.run import Report, write_report
 from ..training.config import TrainConfig
@@ -70,7 +70,7 @@ def finish_run(trained: Trained, splits: Splits, config: TrainConfig, *, images:
         seed=config.seed,
         dataset=splits.dataset,
     )
-    return first(lambda: _show(trained, splits, config, evaluation))
+    return on_main_process(lambda: _show(trained, splits, config, evaluation))
 
 
 def _show(trained: Trained, splits: Splits, config: TrainConfig, evaluation: Evaluation) -> Outcome:

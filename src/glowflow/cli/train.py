@@ -12,7 +12,7 @@ from ..data.open import open_splits
 from ..errors import InputError
 from ..files import require_new, write_text
 from ..models.config import Family
-from ..processes import first, launched, once_a_machine, process
+from ..processes import launched_processes, local_main_process_first, on_main_process, process_index
 from ..training.as_yaml import from_yaml, to_yaml
 from ..training.checkpoint import BEST
 from ..training.config import TrainConfig
@@ -71,7 +71,9 @@ def default(arguments: Sequence[str], processes: int | None = None) -> Options:
         batch = taken(given, "--batch-size") or ""
         size = int(batch) if batch.isdigit() else None
         return Options(
-            train=preset_config(preset, batch_size=size, processes=processes or launched())
+            train=preset_config(
+                preset, batch_size=size, processes=processes or launched_processes()
+            )
         )
     known = family if family in FAMILIES else "glow"
     return Options(train=starting_config(taken(given, "--data") or "", known))
@@ -92,8 +94,8 @@ def _run(options: Options) -> Outcome:
     config = options.train
     device = check_device(options.device)
     resume = options.resume is not None
-    progress = not options.json and process() == 0
-    if process() == 0:
+    progress = not options.json and process_index() == 0
+    if process_index() == 0:
         _tell_scaling(options)
 
     def choose() -> Path:
@@ -102,8 +104,8 @@ def _run(options: Options) -> Outcome:
             require_new(folder)
         return folder
 
-    folder = first(choose)
-    splits = once_a_machine(lambda: open_splits(config.data, progress=progress))
+    folder = on_main_process(choose)
+    splits = local_main_process_first(lambda: open_splits(config.data, progress=progress))
     trained = train(
         config,
         splits,
@@ -126,7 +128,7 @@ def _run(options: Options) -> Outcome:
         "valid_bits_per_dim_last": trained.valid_bits_per_dim_last,
         "best_valid_bits_per_dim": trained.best,
     }
-    if process() == 0:
+    if process_index() == 0:
         Console(stderr=True).print(
             f"validation: {trained.valid_bits_per_dim:.3f} bits/dim with averaged and "
             f"{trained.valid_bits_per_dim_last:.3f} with last weights, best {trained.best:.3f} in "

@@ -18,7 +18,14 @@ from ..data.types import ImageData
 from ..errors import InputError
 from ..models.flow import ImageFlow
 from ..models.likelihood import bits_per_dim, quantize
-from ..processes import add_up, first, gather_in_order, largest, my_share, process
+from ..processes import (
+    gather_in_order,
+    max_over_processes,
+    on_main_process,
+    process_index,
+    shard,
+    sum_over_processes,
+)
 from ..training.health import round_trip
 from .baselines import Baseline, gaussian, independent_pixels, mean_and_error, png, webp
 from .published import published
@@ -110,8 +117,8 @@ def evaluate(
     changed = [torch.zeros(0, dtype=torch.int64)]
     worst = 0.0
     right = torch.zeros(2, dtype=torch.int64)
-    mine = my_share(chosen)
-    hidden = not progress or process() > 0
+    mine = shard(chosen)
+    hidden = not progress or process_index() > 0
     for start in track(
         range(0, len(mine), batch_size), "evaluating", disable=hidden, console=Console(stderr=True)
     ):
@@ -133,10 +140,12 @@ def evaluate(
             changed.append((quantize(decoded, bits) != seen).flatten(1).sum(1).cpu())
     per_image = gather_in_order(torch.cat(changed), count if bits is not None else 0)
     mean, standard_error = mean_and_error(gather_in_order(torch.cat(figures), count).numpy())
-    (worst,) = largest(worst)
+    (worst,) = max_over_processes(worst)
     scored = data.images[chosen]
-    accuracies = (add_up(right) / count).tolist() if model.config.classes else (None, None)
-    baselines = first(
+    accuracies = (
+        (sum_over_processes(right) / count).tolist() if model.config.classes else (None, None)
+    )
+    baselines = on_main_process(
         lambda: (
             independent_pixels(train.images, scored, bits),
             gaussian(train.images, scored, bits, seed=seed),

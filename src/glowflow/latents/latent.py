@@ -24,7 +24,14 @@ from ..data.types import ImageData
 from ..errors import InputError
 from ..files import replacing
 from ..models.flow import ImageFlow, Latents
-from ..processes import add_up, gather_in_order, largest, my_share, process, processes
+from ..processes import (
+    gather_in_order,
+    max_over_processes,
+    process_count,
+    process_index,
+    shard,
+    sum_over_processes,
+)
 
 Estimator = Literal["mean", "matched", "linear"]
 Curve = Literal["linear", "spherical"]
@@ -157,15 +164,17 @@ class RunningPCA:
 
     def add_up(self) -> None:
         """Join what each process has seen; all of them then know the same."""
-        if processes() == 1:
+        if process_count() == 1:
             return
-        size = int(largest(self._scaled.shape[1])[0])
+        size = int(max_over_processes(self._scaled.shape[1])[0])
         mine = torch.zeros(self._most + 1, size, dtype=torch.float64)
         if self.count:
             mine[: len(self._scaled)], mine[-1] = self._scaled, self.mean
         facts = torch.tensor([[self.count, self.total_scatter]], dtype=torch.float64)
-        rows = gather_in_order(mine, processes() * len(mine)).view(len(mine), processes(), size)
-        counts = gather_in_order(facts, processes())
+        rows = gather_in_order(mine, process_count() * len(mine)).view(
+            len(mine), process_count(), size
+        )
+        counts = gather_in_order(facts, process_count())
         self.count, self.total_scatter = 0, 0.0
         for (count, scatter), of_one in zip(counts.tolist(), rows.unbind(1), strict=True):
             if count:
@@ -361,8 +370,8 @@ def estimate_by_each(
     sums = {estimator: WeightedSums(len(usable), size) for estimator in estimators}
     pca = RunningPCA(COMPONENTS)
     at = {int(index): row for row, index in enumerate(indices)}
-    visible = progress and process() == 0
-    batches = encoded(model, data, my_share(indices), batch_size=batch_size, progress=visible)
+    visible = progress and process_index() == 0
+    batches = encoded(model, data, shard(indices), batch_size=batch_size, progress=visible)
     for some, rows in batches:
         of_batch = [at[int(i)] for i in some]
         for estimator, total in sums.items():
@@ -373,7 +382,7 @@ def estimate_by_each(
     own = identity(model)
     every: dict[Estimator, Directions] = {}
     for estimator, total in sums.items():
-        found, refused = add_up(total.sums), dict(too_few)
+        found, refused = sum_over_processes(total.sums), dict(too_few)
         if estimator == "mean":
             found = found / torch.from_numpy(centred).square().sum(0)[:, None]
         if estimator == "linear":

@@ -30,18 +30,18 @@ from ..models.flow import ImageFlow
 from ..models.likelihood import bits_per_dim
 from ..models.registry import make_model
 from ..processes import (
-    add_up,
-    copy_from_first,
-    first,
+    broadcast,
+    explain_lost_process,
     gather_in_order,
-    join,
-    largest,
-    mean,
-    my_share,
-    no_survivors,
-    process,
-    processes,
-    together,
+    join_process_group,
+    max_over_processes,
+    mean_over_processes,
+    on_every_process,
+    on_main_process,
+    process_count,
+    process_index,
+    shard,
+    sum_over_processes,
 )
 from .as_yaml import from_yaml, to_yaml
 from .checkpoint import (
@@ -124,8 +124,8 @@ def validate(
     dimensions = math.prod(model.config.image_shape)
     figures = []
     for images, labels in batches(chosen, batch_size, seed=seed, epoch=0, drop_last=False):
-        x = my_share(model.to_float(images, generator=generator)).to(model.device)
-        labels = my_share(labels).to(model.device) if labels is not None else None
+        x = shard(model.to_float(images, generator=generator)).to(model.device)
+        labels = shard(labels).to(model.device) if labels is not None else None
         log_prob = model.log_prob(x, labels if model.config.classes else None) if len(x) else x
         figures.append(gather_in_order(log_prob.flatten(), len(images)))
     bits = bits_per_dim(torch.cat(figures).double(), dimensions, model.config.bits)
@@ -170,13 +170,13 @@ def train(
         TrainingError: a value became NaN or infinite, and the message names where; or another
             process has ended.
     """
-    join(device)
-    with no_survivors(), warnings.catch_warnings():
+    join_process_group(device)
+    with explain_lost_process(), warnings.catch_warnings():
         # Strides of 1x1 weights, which mean nothing, may differ from DDP's.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-        first(lambda: _refuse(config, splits, run, resume))
-        checksum = first(lambda: splits.checksum)
-        together(lambda: _require_same_data(splits, checksum))
+        on_main_process(lambda: _refuse(config, splits, run, resume))
+        checksum = on_main_process(lambda: splits.checksum)
+        on_every_process(lambda: _require_same_data(splits, checksum))
         accelerator = Accelerator(
             cpu=device == "cpu",
             device_placement=device is None,
@@ -192,7 +192,7 @@ def train(
 def _refuse(config: TrainConfig, splits: Splits, run: Path, resume: bool) -> None:
     if not resume:
         require_new(run)
-    check_shares(min(config.batch_size, len(splits.train)), config.accumulate, processes())
+    check_shares(min(config.batch_size, len(splits.train)), config.accumulate, process_count())
     model_config(config, splits)
     require_trackers(config.track)
     require_writable(run)
@@ -214,19 +214,19 @@ def _train(
     optimizer = make_optimizer(config, model)
     state = _State(run, config, accelerator, model, average, optimizer)
     if resume:
-        first(lambda: remove_leftovers(run))
-        checkpoint = first(lambda: load_checkpoint(run))
-        together(lambda: state.restore(checkpoint))
+        on_main_process(lambda: remove_leftovers(run))
+        checkpoint = on_main_process(lambda: load_checkpoint(run))
+        on_every_process(lambda: state.restore(checkpoint))
     else:
-        first(lambda: write_text(run / CONFIG_FILE, to_yaml(config)))
-        first(lambda: state.initialize(splits.train))
+        on_main_process(lambda: write_text(run / CONFIG_FILE, to_yaml(config)))
+        on_main_process(lambda: state.initialize(splits.train))
         state.copy_from_first()
-        first(state.save)
-    first(lambda: keep_metrics_until(run, state.step))
-    state.best = first(lambda: best_so_far(run))
+        on_main_process(state.save)
+    on_main_process(lambda: keep_metrics_until(run, state.step))
+    state.best = on_main_process(lambda: best_so_far(run))
 
-    state.precision = first(lambda: choose_precision(model, config.precision))
-    compile = config.compile and first(lambda: can_compile(target))
+    state.precision = on_main_process(lambda: choose_precision(model, config.precision))
+    compile = config.compile and on_main_process(lambda: can_compile(target))
     model.use(memory=config.memory, compile=compile)
     state.go_on()
     objective = accelerator.prepare(Objective(model))
@@ -234,7 +234,7 @@ def _train(
     started = time.monotonic() - state.seconds
     validated = state.seconds
     stop = False
-    visible = progress and process() == 0
+    visible = progress and process_index() == 0
     with _stop_signals() as stopped, training_bar(visible) as show:
         for images, labels in _endless(splits.train, batch_size, config.seed, state.step):
             seen = state.step * batch_size
@@ -247,21 +247,21 @@ def _train(
             lr = learning_rate(config, seen + batch_size, done)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            x = my_share(training_input(model, images.to(target), config, state.step))
+            x = shard(training_input(model, images.to(target), config, state.step))
             has_labels = model.config.classes and labels is not None
-            labels = my_share(labels).to(target) if has_labels else None
+            labels = shard(labels).to(target) if has_labels else None
             bits, norm = _step(accelerator, objective, optimizer, config, x, labels, state)
             if average is not None:
                 average.update_parameters(model)
             state.step += 1
-            seconds, told_to_stop = largest(time.monotonic() - started, float(stopped()))
+            seconds, told_to_stop = max_over_processes(time.monotonic() - started, float(stopped()))
             state.seconds, stop = seconds, told_to_stop > 0
             seen += batch_size
             window.add(bits, norm, batch_size)
             show(window, done)
             if state.step % config.log_every == 0:
                 line = window.close(state.step, seen, state.seconds, lr)
-                first(partial(state.note, line))
+                on_main_process(partial(state.note, line))
             if state.seconds - validated >= config.validate_every:
                 validated = state.seconds
                 _validate(state, splits, seen, on_validation)
@@ -315,8 +315,8 @@ def training_input(
 def _require_same_data(splits: Splits, checksum: str) -> None:
     if splits.checksum != checksum:
         raise InputError(
-            f"Process {process()} has other images (SHA-256 {splits.checksum}) than process 0 "
-            f"({checksum}): give every machine the same data."
+            f"Process {process_index()} has other images (SHA-256 {splits.checksum}) than "
+            f"process 0 ({checksum}): give every machine the same data."
         )
 
 
@@ -396,7 +396,7 @@ class _State:
 
     def copy_from_first(self) -> None:
         """Process 0's weights, in the model and in its average."""
-        copy_from_first(self.model.state_dict().values())
+        broadcast(self.model.state_dict().values())
         if self.average is not None:
             self.average.module.load_state_dict(self.model.state_dict())
 
@@ -455,14 +455,18 @@ def _step(
             if last or not math.isfinite(value):
                 break
             accelerator.backward(loss / parts)
-    value = mean(value)
+    value = mean_over_processes(value)
     if not math.isfinite(value):
-        together(lambda: _stop_at(find_nonfinite(model, lambda: model(some, theirs)), state))
-        together(lambda: _stop_at("the log-likelihood", state))
+        on_every_process(
+            lambda: _stop_at(find_nonfinite(model, lambda: model(some, theirs)), state)
+        )
+        on_every_process(lambda: _stop_at("the log-likelihood", state))
     accelerator.backward(loss / parts)
     norm = float(nn.utils.clip_grad_norm_(model.parameters(), config.clip))
     if not math.isfinite(norm):
-        together(lambda: _stop_at(find_nonfinite_gradient(model) or "the gradient's norm", state))
+        on_every_process(
+            lambda: _stop_at(find_nonfinite_gradient(model) or "the gradient's norm", state)
+        )
     optimizer.step()
     _average_statistics(model)
     return value, norm
@@ -470,11 +474,11 @@ def _step(
 
 def _average_statistics(model: ImageFlow) -> None:
     """Give every process the mean of the running statistics of batch normalisations."""
-    if processes() > 1:
+    if process_count() > 1:
         for module in model.modules():
             if isinstance(module, BatchNorm):
                 for statistic in (module.mean, module.var):
-                    statistic.copy_(add_up(statistic) / processes())
+                    statistic.copy_(sum_over_processes(statistic) / process_count())
 
 
 def _stop_at(where: str | None, state: _State) -> None:
@@ -497,12 +501,12 @@ def _validate(
     images: int,
     on_validation: Callable[[ImageFlow, int], None] | None,
 ) -> None:
-    first(state.save)
+    on_main_process(state.save)
     limit = state.config.validation_images
     model = state.averaged()
     bits = validate(model, splits.valid, limit=limit, batch_size=VALIDATED_AT_ONCE)
     last = None
-    health = first(lambda: look(model, splits.valid))
+    health = on_main_process(lambda: look(model, splits.valid))
     if state.average is not None:
         current = state.model.use(precision="float32").eval()
         last = validate(current, splits.valid, limit=limit, batch_size=VALIDATED_AT_ONCE)
@@ -526,7 +530,7 @@ def _validate(
         if on_validation is not None:
             on_validation(model, images)
 
-    first(leave)
+    on_main_process(leave)
     state.figures, state.best = figures, min(state.best, bits)
     state.go_on()
 

@@ -11,7 +11,7 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import LoggerType, ProjectConfiguration
 
 from ..errors import InputError
-from ..processes import first
+from ..processes import on_main_process
 from .config import TrainConfig
 from .metrics import Metrics
 
@@ -64,7 +64,7 @@ def tracking(accelerator: Accelerator, config: TrainConfig) -> Iterator[None]:
 
     try:
         if config.track:
-            first(start)
+            on_main_process(start)
         yield
     finally:
         for tracker in accelerator.trackers:  # end_training would end the process group too
