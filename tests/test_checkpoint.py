@@ -158,18 +158,18 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 from glowflow.cli import main
-from glowflow.metrics import read_metrics
-import glowflow.checkpoint
+from glowflow.training.metrics import read_metrics
+import glowflow.training.loop
 
 limit = int(sys.argv[1])
-save = glowflow.training.save_checkpoint
+save = glowflow.training.loop.save_checkpoint
 
 def later(run, checkpoint, keep):
     if checkpoint.step:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     return save(run, checkpoint, keep)
 
-glowflow.training.save_checkpoint = later
+glowflow.training.loop.save_checkpoint = later
 sys.exit(main(sys.argv[2:]))
 """
 

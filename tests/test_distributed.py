@@ -238,13 +238,13 @@ SHARED = """
 import json, sys
 from glowflow import Glow
 from glowflow.evaluation.evaluate import evaluate
-from glowflow.latent import estimate_by_each, flatten
-from glowflow.sharding import joined
+from glowflow.latents.latent import estimate_by_each, flatten
+from glowflow.processes import process_group
 from tests.test_distributed import drawn
 
 folder, count = sys.argv[1], int(sys.argv[2])
 model = Glow.from_pretrained(folder)
-with joined("cpu"):
+with process_group("cpu"):
     figures = evaluate(model, drawn(count, 1), train=drawn(40, 2), draws=2, batch_size=4)
     found = estimate_by_each(model, drawn(30, 3), ("mean", "matched", "linear"), batch_size=4)
 lengths = {
