@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from glowflow.errors import InputError
-from glowflow.evaluation.baselines import gaussian, independent_pixels, mean_and_error, png, webp
+from glowflow.evaluation.baselines import gaussian, independent_pixels
+from glowflow.evaluation.codecs import png, webp
+from glowflow.evaluation.estimate import mean_and_error
 
 
 def uniform(n: int, *, high: int = 256, shape: tuple[int, int, int] = (1, 4, 4), seed: int = 0):

@@ -15,7 +15,7 @@ import torch
 
 from glowflow import Glow, GlowConfig, InputError
 from glowflow.data.types import ImageData
-from glowflow.latents.latent import load_directions
+from glowflow.latents.directions import load_directions
 from glowflow.processes import (
     gather_in_order,
     join_process_group,
@@ -238,7 +238,8 @@ SHARED = """
 import json, sys
 from glowflow import Glow
 from glowflow.evaluation.evaluate import evaluate
-from glowflow.latents.latent import estimate_by_each, flatten
+from glowflow.latents.codes import flatten
+from glowflow.latents.estimation import estimate_by_each
 from glowflow.processes import process_group
 from tests.test_distributed import drawn
 

@@ -9,17 +9,15 @@ import torch
 
 from glowflow import Glow, GlowConfig, InputError
 from glowflow.data.types import ImageData
-from glowflow.evaluation.baselines import gaussian, independent_pixels, mean_and_error, png, webp
-from glowflow.evaluation.evaluate import (
-    evaluate,
-    figure,
-    nearest,
-    ranked,
-    round_trip_sentence,
-    table,
-)
+from glowflow.evaluation.baselines import gaussian, independent_pixels
+from glowflow.evaluation.codecs import png, webp
+from glowflow.evaluation.estimate import mean_and_error
+from glowflow.evaluation.evaluate import evaluate
+from glowflow.evaluation.nearest import nearest
 from glowflow.evaluation.published import published
-from glowflow.reports.pictures import CELL, grid, loss_curve, rows, save_png, to_pil
+from glowflow.evaluation.table import figure, ranked, round_trip_sentence, table
+from glowflow.reports.pictures import CELL, grid, rows, save_png, to_pil
+from glowflow.reports.plots import loss_curve
 from tests.conftest import perturb
 
 

@@ -9,26 +9,16 @@ from safetensors.torch import load_file, save_file
 from sklearn.decomposition import PCA
 
 from glowflow import Glow, GlowConfig, InputError
+from glowflow.data.inputs import evenly
 from glowflow.data.types import ImageData, Splits
-from glowflow.latents.latent import (
-    FULL_AMOUNT,
-    RunningPCA,
-    WeightedSums,
-    discriminant,
-    edit,
-    estimate_directions,
-    evenly,
-    flatten,
-    held_attributes,
-    identity,
-    interpolate,
-    load_directions,
-    match,
-    resample_level,
-    save_directions,
-    unflatten,
-)
+from glowflow.latents.codes import flatten, unflatten
+from glowflow.latents.directions import load_directions, save_directions
+from glowflow.latents.edits import edit, interpolate, resample_level
+from glowflow.latents.estimation import FULL_AMOUNT, estimate_directions
 from glowflow.latents.levels import along_axis, best_threshold, latent_pca
+from glowflow.latents.matching import held_attributes, match
+from glowflow.latents.statistics import RunningPCA, WeightedSums, discriminant
+from glowflow.models.companions import identity
 from tests.conftest import perturb
 
 SHAPE = (1, 4, 4)

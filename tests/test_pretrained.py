@@ -14,7 +14,8 @@ from glowflow import CheckpointError, Glow, GlowConfig, load_model
 from glowflow.cli import main
 from glowflow.data.config import DataConfig
 from glowflow.data.open import open_splits
-from glowflow.latents.latent import edit, load_directions
+from glowflow.latents.directions import load_directions
+from glowflow.latents.edits import edit
 from glowflow.models import pretrained
 from glowflow.reports.pictures import save_png, to_pil
 from glowflow.training.as_yaml import to_yaml

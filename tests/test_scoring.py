@@ -11,24 +11,23 @@ from safetensors.numpy import save_file
 
 from glowflow import Glow, GlowConfig, InputError, RealNVP, RealNVPConfig
 from glowflow.data.types import ImageData
-from glowflow.evaluation.baselines import png, webp
-from glowflow.evaluation.evaluate import evaluate
-from glowflow.evaluation.scoring import (
-    LEAST,
+from glowflow.evaluation.calibration import (
     Calibration,
-    Scores,
-    batch_typicality,
     calibrate,
-    code_lengths,
+    load_calibration,
+    save_calibration,
+)
+from glowflow.evaluation.codecs import code_lengths, png, webp
+from glowflow.evaluation.comparison import (
+    batch_typicality,
     columns,
     compare,
-    load_calibration,
     p_values,
-    save_calibration,
-    score,
     strangeness,
     typicality,
 )
+from glowflow.evaluation.evaluate import evaluate
+from glowflow.evaluation.scoring import LEAST, Scores, score
 from tests.conftest import perturb
 
 

@@ -14,7 +14,7 @@ from glowflow import Glow, GlowConfig, InputError
 from glowflow.cli import main
 from glowflow.cli.ranges import numbers
 from glowflow.data.images import read_image
-from glowflow.latents.latent import identity
+from glowflow.models.companions import identity
 from tests.conftest import perturb
 
 

@@ -12,7 +12,7 @@ from glowflow import Glow, GlowConfig
 from glowflow.cli import main
 from glowflow.data.config import DataConfig
 from glowflow.data.open import open_splits
-from glowflow.evaluation.scoring import load_calibration
+from glowflow.evaluation.calibration import load_calibration
 from glowflow.models.registry import load_model
 from glowflow.training.as_yaml import to_yaml
 from glowflow.training.config import TrainConfig

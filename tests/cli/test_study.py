@@ -9,7 +9,7 @@ from PIL import Image
 from glowflow import Glow, GlowConfig
 from glowflow.cli import main
 from glowflow.data.config import DataConfig
-from glowflow.latents.latent import identity
+from glowflow.models.companions import identity
 from glowflow.training.as_yaml import to_yaml
 from glowflow.training.config import TrainConfig
 from tests.conftest import perturb

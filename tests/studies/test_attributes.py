@@ -9,7 +9,8 @@ import torch
 
 from glowflow import Glow, GlowConfig, InputError
 from glowflow.data.types import ImageData, Splits
-from glowflow.latents.latent import estimate_directions, unflatten
+from glowflow.latents.codes import unflatten
+from glowflow.latents.estimation import estimate_directions
 from glowflow.studies import Figure
 from glowflow.studies.measured.attributes import (
     AMOUNTS,

@@ -4,7 +4,7 @@ import numpy as np
 
 from glowflow import Glow, GlowConfig
 from glowflow.data.types import ImageData, Splits
-from glowflow.latents.latent import flatten, unflatten
+from glowflow.latents.codes import flatten, unflatten
 
 SHAPE = (1, 8, 8)
 NAMES = ("A", "B", "C", "D")

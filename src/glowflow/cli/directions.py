@@ -10,7 +10,8 @@ from rich.table import Table
 from ..checks import require_at_least
 from ..data.open import open_splits
 from ..errors import InputError
-from ..latents.latent import Directions, Estimator, estimate_directions, save_directions
+from ..latents.directions import Directions, Estimator, save_directions
+from ..latents.estimation import estimate_directions
 from ..models.registry import load_model
 from ..processes import local_main_process_first, on_main_process, process_index
 from .options import CommonOptions, Outcome, check_device

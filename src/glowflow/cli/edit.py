@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import CheckpointError, InputError
-from ..latents.latent import edit, load_directions, resample_level
+from ..latents.directions import load_directions
+from ..latents.edits import edit, resample_level
 from ..models.flow import ImageFlow, Latents
 from ..models.likelihood import bits_per_dim
 from ..models.pretrained import locate

@@ -9,7 +9,8 @@ from rich.console import Console
 from ..checks import require_at_least
 from ..data.inputs import require_shape
 from ..data.open import open_splits
-from ..evaluation.evaluate import evaluate, figure, round_trip_sentence, table
+from ..evaluation.evaluate import evaluate
+from ..evaluation.table import figure, round_trip_sentence, table
 from ..models.registry import load_model
 from ..processes import local_main_process_first, on_main_process, process_index
 from .options import CommonOptions, Outcome, check_device

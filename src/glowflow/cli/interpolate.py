@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..files import replacing
-from ..latents.latent import Curve, interpolate
+from ..latents.edits import Curve, interpolate
 from ..models.likelihood import bits_per_dim
 from ..models.registry import load_model
-from ..reports.pictures import path_curve, rows, save_animation, save_png, to_pil
+from ..reports.pictures import rows, save_animation, save_png, to_pil
+from ..reports.plots import path_curve
 from .options import CommonOptions, Outcome, check_device
 from .photos import PhotoOptions, as_the_model_sees, label_of, read_photos
 from .results import new_folder, write_json

@@ -12,11 +12,14 @@ import torch
 from rich.console import Console
 
 from ..data.types import Splits
-from ..evaluation.evaluate import Evaluation, evaluate, figure, nearest, table
+from ..evaluation.evaluate import Evaluation, evaluate
+from ..evaluation.nearest import nearest
+from ..evaluation.table import figure, table
 from ..files import replacing, require_new, require_writable, write_text
 from ..models.flow import ImageFlow
 from ..processes import on_main_process
-from ..reports.pictures import loss_curve, rows, save_png
+from ..reports.pictures import rows, save_png
+from ..reports.plots import loss_curve
 from ..reports.run import Report, write_report
 from ..training.config import TrainConfig
 from ..training.health import round_trip

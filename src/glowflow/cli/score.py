@@ -18,19 +18,9 @@ from ..data.sources.folder import SUFFIXES, files_below
 from ..data.sources.hub import PREFIX
 from ..data.types import ImageData, Splits
 from ..errors import InputError
-from ..evaluation.scoring import (
-    Batches,
-    Calibration,
-    Score,
-    batch_typicality,
-    calibrate,
-    columns,
-    compare,
-    load_calibration,
-    save_calibration,
-    score,
-    strangeness,
-)
+from ..evaluation.calibration import Calibration, calibrate, load_calibration, save_calibration
+from ..evaluation.comparison import Batches, batch_typicality, columns, compare, strangeness
+from ..evaluation.scoring import Score, score
 from ..files import require_new, write_text
 from ..models.flow import ImageFlow
 from ..models.registry import load_model

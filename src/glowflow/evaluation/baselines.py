@@ -6,10 +6,8 @@ sees them. With `bits=None` the data are floats and the figures are differential
 the unit of the data and can be negative.
 """
 
-import io
 import math
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..data.images import from_array
 from ..errors import InputError
+from .estimate import mean_and_error
 
 GAUSSIAN_DIMS = 4096
 """Largest number of dimensions `gaussian` accepts by default: its time grows with the cube."""
-
 _SHRINKAGES = (0.0, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 _CHUNK = 1024
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 @dataclass(frozen=True)
@@ -40,18 +36,6 @@ class Baseline:
     """Standard error of the mean over the images; `None` for fewer than two images."""
     note: str
     """How it was measured, or why it was not."""
-
-
-def mean_and_error(values: NDArray[np.float64]) -> tuple[float, float | None]:
-    """Mean m = Σ v / N and its standard error sqrt(Σ (v − m)² / (N − 1) / N), in the values' unit.
-
-    Args:
-        values: one figure an image, float64 of shape (N,).
-    """
-    mean = float(values.mean())
-    if len(values) < 2:
-        return mean, None
-    return mean, float(values.std(ddof=1)) / math.sqrt(len(values))
 
 
 def independent_pixels(train: NDArray[Any], images: NDArray[Any], bits: int | None = 8) -> Baseline:
@@ -133,54 +117,6 @@ def gaussian(
     )
     note = f"fitted on {len(train):,} images, shrunk by {shrinkage:g} towards its diagonal"
     return Baseline(name, *mean_and_error(scores / dims / math.log(2)), note)
-
-
-def png(images: NDArray[Any], bits: int | None = 8) -> Baseline:
-    """Every image compressed by itself as PNG: 8 · (bytes of the file) / D, headers included.
-
-    Args:
-        images: uint8 of shape (N, C, H, W), with C one of 1, 3, 4.
-        bits: bits per value; below 8 the quantised image, scaled back to 0..255, is compressed.
-    """
-    return _codec("PNG", images, bits, "", format="PNG", optimize=True)
-
-
-def webp(images: NDArray[Any], bits: int | None = 8) -> Baseline:
-    """Every image compressed by itself as lossless WebP: 8 · (bytes of the file) / D.
-
-    Grey images are stored as RGB, which WebP needs, and counted per grey value.
-
-    Args:
-        images: uint8 of shape (N, C, H, W), with C one of 1, 3, 4.
-        bits: bits per value; below 8 the quantised image, scaled back to 0..255, is compressed.
-    """
-    note = "; grey is stored as RGB" if images.shape[1] == 1 else ""
-    options: dict[str, Any] = {"lossless": True, "quality": 100, "method": 6, "exact": True}
-    return _codec("WebP lossless", images, bits, note, format="WEBP", **options)
-
-
-def _codec(
-    name: str, images: NDArray[Any], bits: int | None, note: str, **options: Any
-) -> Baseline:
-    channels = images.shape[1]
-    if bits is None or images.dtype != np.uint8:
-        return Baseline(name, None, None, "float data is not an image file")
-    if channels not in _MODES:
-        return Baseline(name, None, None, f"images of {channels} channels cannot be stored")
-    if max(images.shape[2:]) > 16383:
-        return Baseline(name, None, None, "images above 16,383 pixels cannot be stored")
-    dims = math.prod(images.shape[1:])
-
-    def size(image: NDArray[np.uint8]) -> int:
-        scaled = (image >> (8 - bits)) << (8 - bits)
-        file = io.BytesIO()
-        from_array(scaled).save(file, **options)
-        return file.tell()
-
-    with ThreadPoolExecutor() as pool:  # the codecs release the interpreter lock
-        sizes = list(pool.map(size, images))
-    figures = 8.0 * np.asarray(sizes, dtype=np.float64) / dims
-    return Baseline(name, *mean_and_error(figures), f"one file an image, headers included{note}")
 
 
 @dataclass(frozen=True)

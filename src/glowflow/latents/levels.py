@@ -13,7 +13,8 @@ from ..data.inputs import evenly
 from ..data.types import ImageData, Splits
 from ..errors import InputError
 from ..models.flow import ImageFlow, Latents
-from .latent import RunningPCA, WeightedSums, discriminant, encoded, unflatten
+from .codes import encoded, unflatten
+from .statistics import RunningPCA, WeightedSums, discriminant
 
 MOST_CLASSES = 40
 """Classes that are taken for attributes, where there are none."""

@@ -9,11 +9,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ..evaluation.evaluate import MODEL, Evaluation, figure, ranked, remarks, round_trip_sentence
+from ..evaluation.evaluate import Evaluation
+from ..evaluation.table import MODEL, figure, ranked, remarks, round_trip_sentence
 from ..files import write_text
 from ..training.health import concerns
 from .page import html_page
-from .pictures import health_curves, loss_curve, png_bytes, rows
+from .pictures import png_bytes, rows
+from .plots import health_curves, loss_curve
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,10 @@ from ...data.inputs import evenly, require_shape
 from ...data.open import open_splits
 from ...data.types import ImageData, Splits
 from ...errors import InputError
-from ...evaluation.scoring import Calibration, Comparison, Scores, calibrate, compare, score
-from ...latents.latent import identity
+from ...evaluation.calibration import Calibration, calibrate
+from ...evaluation.comparison import Comparison, compare
+from ...evaluation.scoring import Scores, score
+from ...models.companions import identity
 from ...models.flow import ImageFlow
 from .. import Figure, Findings, markdown_table
 

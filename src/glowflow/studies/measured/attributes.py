@@ -16,17 +16,13 @@ from ...checks import require_at_least
 from ...data.inputs import evenly, labels_of, require_attributes, require_fit
 from ...data.types import ImageData, Splits
 from ...errors import InputError
-from ...evaluation.baselines import mean_and_error
-from ...latents.latent import (
-    Estimator,
-    edit,
-    encoded,
-    estimate_by_each,
-    held_attributes,
-    identity,
-    match,
-    unflatten,
-)
+from ...evaluation.estimate import mean_and_error
+from ...latents.codes import encoded, unflatten
+from ...latents.directions import Estimator
+from ...latents.edits import edit
+from ...latents.estimation import estimate_by_each
+from ...latents.matching import held_attributes, match
+from ...models.companions import identity
 from ...models.flow import ImageFlow, Latents
 from .. import Figure
 from .judge import Judge, Trust, describe_judge, examine, train_judge

@@ -10,10 +10,11 @@ import numpy as np
 from matplotlib.figure import Figure as Plot
 
 from ...data.types import Splits
-from ...latents.latent import Estimator
+from ...latents.directions import Estimator
 from ...models.flow import ImageFlow
 from ...reports.page import html_page
-from ...reports.pictures import plot_png, png_bytes, rows
+from ...reports.pictures import png_bytes, rows
+from ...reports.plots import plot_png
 from .. import Findings, markdown_table
 from .attributes import (
     AMOUNTS,

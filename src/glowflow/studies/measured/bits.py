@@ -22,12 +22,13 @@ from ...checks import require_at_least
 from ...data.inputs import evenly, labels_of, require_fit, with_noise
 from ...data.types import ImageData, Splits
 from ...errors import InputError
-from ...evaluation.baselines import mean_and_error
-from ...evaluation.evaluate import MODEL, Evaluation, evaluate, ranked
-from ...latents.latent import identity
+from ...evaluation.estimate import mean_and_error
+from ...evaluation.evaluate import Evaluation, evaluate
+from ...evaluation.table import MODEL, ranked
+from ...models.companions import identity
 from ...models.flow import ImageFlow
 from ...models.likelihood import bits_per_dim, importance_weighted
-from ...reports.pictures import plot_png
+from ...reports.plots import plot_png
 from .. import Figure, Findings, markdown_table
 
 COLOUR = "#2563a8"

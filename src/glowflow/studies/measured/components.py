@@ -13,10 +13,10 @@ from matplotlib.figure import Figure as Plot
 from ...checks import require_at_least
 from ...data.inputs import require_shape
 from ...data.types import Splits
-from ...latents.latent import identity
 from ...latents.levels import LatentPCA, LevelAxes, latent_pca
+from ...models.companions import identity
 from ...models.flow import ImageFlow
-from ...reports.pictures import plot_png
+from ...reports.plots import plot_png
 from .. import Findings, markdown_table
 
 COLOURS = ("#8fb3d9", "#2563a8", "#c2410c", "#22883d", "#8a5fb0", "#8a8a8a")

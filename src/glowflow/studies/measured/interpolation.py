@@ -17,11 +17,13 @@ from ...checks import require_at_least
 from ...data.inputs import require_shape
 from ...data.types import ImageData, Splits
 from ...errors import InputError
-from ...evaluation.baselines import mean_and_error
-from ...latents.latent import Curve, identity, interpolate
+from ...evaluation.estimate import mean_and_error
+from ...latents.edits import Curve, interpolate
+from ...models.companions import identity
 from ...models.flow import ImageFlow
 from ...models.likelihood import bits_per_dim
-from ...reports.pictures import plot_png, png_bytes, rows
+from ...reports.pictures import png_bytes, rows
+from ...reports.plots import plot_png
 from .. import Figure, Findings, markdown_table
 
 CROSS_FADE = "cross-fade"

@@ -18,12 +18,14 @@ from ...checks import require_at_least
 from ...data.inputs import evenly, labels_of, require_fit, with_noise
 from ...data.types import ImageData, Splits
 from ...errors import InputError
-from ...evaluation.baselines import mean_and_error
-from ...evaluation.evaluate import nearest
-from ...latents.latent import identity, unflatten
+from ...evaluation.estimate import mean_and_error
+from ...evaluation.nearest import nearest
+from ...latents.codes import unflatten
+from ...models.companions import identity
 from ...models.flow import ImageFlow
 from ...models.likelihood import bits_per_dim
-from ...reports.pictures import plot_png, png_bytes, rows
+from ...reports.pictures import png_bytes, rows
+from ...reports.plots import plot_png
 from .. import Figure, Findings, markdown_table
 
 SHOWN = 10

@@ -12,7 +12,7 @@ from ...data.types import Splits
 from ...errors import InputError
 from ...models.config import Architecture, Coupling, GlowConfig, Memory
 from ...planning.plan import MODES, run_memory
-from ...reports.pictures import plot_png
+from ...reports.plots import plot_png
 from ...training.loop import model_config
 from .. import Findings
 from .trials import (

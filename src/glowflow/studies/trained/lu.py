@@ -13,7 +13,7 @@ from ...bijections import ChannelMixing, Invertible1x1Conv
 from ...data.types import Splits
 from ...models.config import Architecture, Coupling, GlowConfig
 from ...models.glow import Glow
-from ...reports.pictures import plot_png
+from ...reports.plots import plot_png
 from ...training.loop import initial_batch_size, model_config, noise_for
 from .. import Findings
 from .lu_costs import COSTS, KINDS, Costs, CostSettings, Crossover, check_costs, crossover, timings

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure as Plot
 
 from ...data.types import Splits
 from ...models.config import Architecture, Coupling, PermutationKind
-from ...reports.pictures import plot_png
+from ...reports.plots import plot_png
 from .. import Findings
 from .trials import (
     GlowSettings,

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Plot
 from ...data.types import Splits
 from ...models.config import Architecture, Coupling, RealNVPArchitecture, RealNVPConfig
 from ...models.realnvp import RealNVP
-from ...reports.pictures import plot_png
+from ...reports.plots import plot_png
 from ...training.presets import FAMILIES
 from .. import Findings
 from .trials import (

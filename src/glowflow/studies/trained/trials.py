@@ -27,7 +27,7 @@ from ...checks import require_at_least
 from ...data.config import DataConfig
 from ...data.types import Splits
 from ...errors import CheckpointError, InputError, TrainingError
-from ...evaluation.baselines import mean_and_error
+from ...evaluation.estimate import mean_and_error
 from ...files import require_new, require_writable, write_text
 from ...models.config import Architecture, CouplingScale, RealNVPArchitecture
 from ...models.flow import ImageFlow
