@@ -18,7 +18,8 @@ from glowflow.data.open import open_splits
 from glowflow.files import write_text
 from glowflow.fused.steps import Steps
 from glowflow.training.config import TrainConfig
-from glowflow.training.loop import Objective, train
+from glowflow.training.loop import train
+from glowflow.training.objective import Objective
 
 from .device import describe
 from .measure import ROOT

@@ -19,7 +19,8 @@ from torch import Tensor
 from glowflow import Glow, GlowConfig
 from glowflow.files import write_text
 from glowflow.training.config import TrainConfig
-from glowflow.training.loop import Objective, learning_rate, make_optimizer
+from glowflow.training.objective import Objective
+from glowflow.training.optimisation import Schedule, make_optimizer
 from glowflow.training.presets import PRESETS
 
 from .device import describe
@@ -59,12 +60,12 @@ def measure(preset: str, batch: int, steps: int, memory: Any) -> dict[str, Any]:
     model.initialize(crops(max(batch, 4), published.size))
     images = crops(batch, published.size)
     config = TrainConfig(lr=1e-3, warmup_images=2_000, decay="constant")
-    optimizer = make_optimizer(config, model)
+    optimizer = make_optimizer(model, config.optimizer, config.lr)
     seconds, losses = [], []
     for step in range(steps):
         start = time.perf_counter()
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, (step + 1) * batch, 0.0)
+            group["lr"] = Schedule.of(config).learning_rate((step + 1) * batch, 0.0)
         optimizer.zero_grad()
         loss, bits = Objective(model)(model.to_float(images))
         torch.autograd.backward(loss)

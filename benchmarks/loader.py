@@ -14,13 +14,14 @@ from typing import Any
 import torch
 
 from glowflow import DataConfig
-from glowflow.data.loader import batches
 from glowflow.data.open import open_splits
 from glowflow.data.types import Splits
 from glowflow.files import write_text
 from glowflow.models.registry import make_model
+from glowflow.training.batches import TrainingBatches
 from glowflow.training.config import TrainConfig
-from glowflow.training.loop import Objective, model_config, training_input
+from glowflow.training.initialisation import model_config_for
+from glowflow.training.objective import Objective
 from glowflow.training.optimisation import make_optimizer
 
 from .device import describe
@@ -57,10 +58,10 @@ def measure(config: TrainConfig, splits: Splits, seconds: float, rounds: int) ->
     """Images/s of either, the median of the rounds, and their ratio, that of the rounds' ratios."""
     torch.manual_seed(config.seed)
     device = torch.device("cpu")
-    model = make_model(model_config(config, splits)).train()
+    model = make_model(model_config_for(config, splits)).train()
     inputs = endless_inputs(config, splits, model)
     model.initialize(torch.from_numpy(splits.train.images[:256].copy()))
-    objective, optimizer = Objective(model), make_optimizer(config, model)
+    objective, optimizer = Objective(model), make_optimizer(model, config.optimizer, config.lr)
 
     def train_on(x: torch.Tensor) -> None:
         optimizer.zero_grad()
@@ -90,12 +91,11 @@ def measure(config: TrainConfig, splits: Splits, seconds: float, rounds: int) ->
 
 def endless_inputs(config: TrainConfig, splits: Splits, model: Any) -> Iterator[torch.Tensor]:
     """What training reads: batches in random order, shifted, dequantised and flipped."""
-    step, epoch = 0, 0
-    while True:
-        for images, _ in batches(splits.train, config.batch_size, seed=config.seed, epoch=epoch):
-            yield training_input(model, images, config, step)
-            step += 1
-        epoch += 1
+    inputs = TrainingBatches(
+        splits.train, config.batch_size, config.seed, config.shift, config.flip
+    )
+    for x, _ in inputs.after(0, model):
+        yield x
 
 
 def rate(

@@ -22,7 +22,7 @@ from glowflow.files import require_writable, write_text
 from glowflow.models.config import Memory
 from glowflow.planning.plan import MODES, measured_speed, step_memory, step_seconds
 from glowflow.training.config import TrainConfig
-from glowflow.training.loop import Objective
+from glowflow.training.objective import Objective
 from glowflow.training.optimisation import make_average, make_optimizer
 
 from .__main__ import WIDTH, positive, progress, rich_table
@@ -166,10 +166,10 @@ def peak_allocated(call: Callable[[], None]) -> int:
 
 
 def training_step(model: Glow, x: Tensor, train: TrainConfig) -> Callable[[Memory], float]:
-    """A call that trains on the batch, as `glowflow.training.loop` does, and gives its seconds."""
+    """A call that trains on the batch, as `glowflow.training` does, and gives its seconds."""
     objective = Objective(model)
-    optimizer = make_optimizer(train, model)
-    average = make_average(train, model)
+    optimizer = make_optimizer(model, train.optimizer, train.lr)
+    average = make_average(model, train.ema)
     for group in optimizer.param_groups:
         group["lr"] = 0.0  # all the work, and the weights stay as they are
 

@@ -17,8 +17,9 @@ import torch
 from glowflow import CheckpointError, Glow, InputError
 from glowflow.files import remove_leftovers, replacing
 from glowflow.training.checkpoint import best_so_far, list_checkpoints, load_checkpoint, save_best
-from glowflow.training.loop import Objective, validate
 from glowflow.training.metrics import read_metrics
+from glowflow.training.objective import Objective
+from glowflow.training.validation import validate
 from tests.test_training import CONFIG, images, losses, run, splits  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
@@ -159,17 +160,17 @@ import resource, sys
 from pathlib import Path
 from glowflow.cli import main
 from glowflow.training.metrics import read_metrics
-import glowflow.training.loop
+import glowflow.training.state
 
 limit = int(sys.argv[1])
-save = glowflow.training.loop.save_checkpoint
+save = glowflow.training.state.save_checkpoint
 
 def later(run, checkpoint, keep):
     if checkpoint.step:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     return save(run, checkpoint, keep)
 
-glowflow.training.loop.save_checkpoint = later
+glowflow.training.state.save_checkpoint = later
 sys.exit(main(sys.argv[2:]))
 """
 

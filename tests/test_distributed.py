@@ -44,7 +44,8 @@ from glowflow.errors import GlowflowError
 from glowflow.processes import process_index
 from glowflow.training.as_yaml import from_yaml
 from glowflow.training.config import TrainConfig
-from glowflow.training.loop import Objective, train
+from glowflow.training.loop import train
+from glowflow.training.objective import Objective
 from tests.test_training import part
 
 trouble, *arguments = sys.argv[1:]

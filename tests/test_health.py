@@ -8,7 +8,7 @@ import torch
 
 from glowflow import Glow, GlowConfig, RealNVP, RealNVPConfig
 from glowflow.data.types import ImageData
-from glowflow.training.health import as_metrics, concerns, look
+from glowflow.training.health import as_metrics, concerns, measure_health
 from tests.conftest import perturb
 
 SHAPE = {"image_shape": (3, 8, 8)}
@@ -28,7 +28,7 @@ def glow(**changes):
 
 def test_a_glow():
     model = glow()
-    health = look(model, data())
+    health = measure_health(model, data())
     bits = model.bits_per_dim(torch.from_numpy(data().images)).mean()
     assert sum(health.bits_by_level) + 8 == pytest.approx(float(bits), abs=0.05)
     conditions = [
@@ -45,13 +45,13 @@ def test_a_glow():
 
 
 def test_models_without_some_of_it():
-    additive = look(glow(coupling="additive", permutation="reverse"), data())
+    additive = measure_health(glow(coupling="additive", permutation="reverse"), data())
     assert additive.condition_by_level == additive.smallest_scale_by_level == ()
     assert "condition_by_level" not in as_metrics(additive)
     torch.manual_seed(0)
     realnvp = RealNVP(RealNVPConfig(**SHAPE, scales=2, hidden_channels=4, residual_blocks=1))
     realnvp.initialize(torch.from_numpy(data(16).images))
-    found = look(realnvp.eval(), data())
+    found = measure_health(realnvp.eval(), data())
     assert found.condition_by_level == () and len(found.smallest_scale_by_level) == 2
 
 
@@ -59,7 +59,7 @@ def test_concerns_say_what_to_do():
     model = glow()
     with torch.no_grad():
         model.levels[1].steps[0].permutation.log_s[0] = math.log(1e-6)
-    said = concerns(as_metrics(look(model, data())), bits=8, clip=50.0)
+    said = concerns(as_metrics(measure_health(model, data())), bits=8, clip=50.0)
     assert any("Level 2's 1x1 convolutions" in line and "--lr" in line for line in said)
     figures = {
         "smallest_scale_by_level": [1e-5, 0.5],

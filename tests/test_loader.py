@@ -9,7 +9,7 @@ from benchmarks.loader import measure
 
 from glowflow import Glow, GlowConfig
 from glowflow.data.augmentation import shift_some
-from glowflow.training.loop import training_input
+from glowflow.training.batches import noise_for, training_input
 from tests.test_training import CONFIG, splits  # noqa: F401
 
 
@@ -50,7 +50,9 @@ def test_the_input_of_a_step_depends_on_seed_and_step_alone(model):
 
     def of(config, step):
         torch.manual_seed(int(torch.randint(10**6, ())))  # which must not matter
-        return training_input(model, images, config, step)
+        return training_input(
+            model, images, noise_for(config.seed, step, images.device), shift=2, flip=True
+        )
 
     assert torch.equal(of(config, 3), of(config, 3))
     assert not torch.equal(of(config, 3), of(config, 4))
@@ -59,14 +61,14 @@ def test_the_input_of_a_step_depends_on_seed_and_step_alone(model):
 
 def test_repeated_edges_have_noise_of_their_own(model):
     images = torch.zeros(16, 1, 8, 8, dtype=torch.uint8)
-    x = training_input(model, images, replace(CONFIG, shift=3), 0)
+    x = training_input(model, images, torch.Generator(), shift=3)
     assert x.unique().numel() > 0.99 * x.numel()
 
 
 def test_without_augmentation_the_input_is_as_it_was(model):
     """A checkpoint of a run without shifts goes on with the same noise."""
     images = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8)
-    x = training_input(model, images, CONFIG, 5)
+    x = training_input(model, images, noise_for(CONFIG.seed, 5, images.device))
     noise = torch.Generator().manual_seed((CONFIG.seed * 1_000_003 + 5 + 1) % 2**63)
     assert torch.equal(x, model.to_float(images, generator=noise))
 

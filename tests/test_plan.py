@@ -34,7 +34,7 @@ from glowflow.planning.plan import (
     step_seconds,
 )
 from glowflow.training.config import TrainConfig
-from glowflow.training.loop import initial_batch_size
+from glowflow.training.initialisation import initial_batch_size
 from glowflow.training.optimisation import make_optimizer
 from glowflow.training.presets import PRESETS
 
@@ -193,7 +193,7 @@ def test_an_optimiser_has_two_values_a_parameter_and_adamax_a_third_while_it_ste
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     needs = run_memory(config, 16, "stored", optimizer=optimizer)
-    chosen = make_optimizer(TrainConfig(optimizer=optimizer), model)
+    chosen = make_optimizer(model, optimizer, TrainConfig().lr)
     chosen.step()
     state = sum(t.nbytes for values in chosen.state.values() for t in values.values() if t.dim())
     assert state == needs.optimizer

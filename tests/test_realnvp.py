@@ -22,11 +22,15 @@ from glowflow import (
 )
 from glowflow.bijections import BatchNorm, ChannelCoupling, CheckerboardCoupling, Logit
 from glowflow.bijections.batchnorm import EPSILON
+from glowflow.data.augmentation import flip_some
 from glowflow.models.realnvp import diagonal_first
 from glowflow.training.as_yaml import from_yaml, to_yaml
 from glowflow.training.config import TrainConfig
 from glowflow.training.diagnosis import describe, find_nonfinite
-from glowflow.training.loop import Objective, flip_some, make_average, model_config, train
+from glowflow.training.initialisation import model_config_for
+from glowflow.training.loop import train
+from glowflow.training.objective import Objective
+from glowflow.training.optimisation import make_average
 from glowflow.training.presets import FAMILIES
 from tests.conftest import perturb
 from tests.test_training import losses, splits, stop_after  # noqa: F401
@@ -311,7 +315,7 @@ class TestTraining:
 
     def test_averaged_weights_have_averaged_statistics(self):
         model = ready((1, 4, 4))
-        average = make_average(replace(CONFIG, ema=0.5), model)
+        average = make_average(model, 0.5)
         norm, averaged = (m.scales[0].checkerboard[0].norm for m in (model, average.module))
         average.update_parameters(model)  # the first update copies
         old = norm.mean.clone()
@@ -321,7 +325,7 @@ class TestTraining:
         assert averaged.initialized
 
     def test_penalty_is_in_the_loss_alone(self, splits):  # noqa: F811
-        model = RealNVP(model_config(CONFIG, splits))
+        model = RealNVP(model_config_for(CONFIG, splits))
         loss, bits = Objective(model)(torch.zeros(2, 1, 8, 8))
         squares = sum(
             module.parametrizations.weight.original0.detach().square().sum()

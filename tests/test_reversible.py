@@ -13,7 +13,7 @@ from glowflow import Glow, GlowConfig, InputError, TrainingError
 from glowflow.data.types import Splits
 from glowflow.fused.steps import Steps
 from glowflow.nn.coupling_network import CouplingNetwork
-from glowflow.training.loop import Objective
+from glowflow.training.objective import Objective
 from tests.conftest import perturb
 from tests.test_training import CONFIG, losses, part, run
 
@@ -200,7 +200,7 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from glowflow import Glow
-from glowflow.training import Objective
+from glowflow.training.objective import Objective
 
 folder, rank = sys.argv[1], int(sys.argv[2])
 torch.set_num_threads(1)

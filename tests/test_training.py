@@ -13,17 +13,13 @@ from glowflow import Architecture, CheckpointError, DataConfig, Glow, InputError
 from glowflow.data.types import ImageData, Splits
 from glowflow.training.as_yaml import from_yaml, to_yaml
 from glowflow.training.checkpoint import list_checkpoints, load_checkpoint
-from glowflow.training.config import TrainConfig
+from glowflow.training.config import TrainConfig, read_run_config
 from glowflow.training.diagnosis import describe, find_nonfinite, find_nonfinite_gradient
-from glowflow.training.loop import (
-    Objective,
-    learning_rate,
-    make_average,
-    model_config,
-    read_run_config,
-    train,
-)
+from glowflow.training.initialisation import model_config_for
+from glowflow.training.loop import train
 from glowflow.training.metrics import read_metrics
+from glowflow.training.objective import Objective
+from glowflow.training.optimisation import make_average
 
 CONFIG = TrainConfig(
     data=DataConfig(data="digits"),
@@ -252,7 +248,7 @@ def test_learning_rate():
 
 def test_average_starts_fast_and_follows_its_decay():
     weight = torch.nn.Linear(1, 1, bias=False)
-    average = make_average(replace(CONFIG, ema=0.5), weight)
+    average = make_average(weight, 0.5)
     with torch.no_grad():
         weight.weight.fill_(0.0)
         average.update_parameters(weight)  # the first update copies
@@ -279,7 +275,7 @@ def test_classes_are_trained_with_the_classifier(splits, tmp_path):
 
 
 def test_objective_adds_the_bits_of_the_labels(splits):
-    config = model_config(replace(CONFIG, conditional=True), splits)
+    config = model_config_for(replace(CONFIG, conditional=True), splits)
     model = Glow(config)
     x = torch.zeros(2, 1, 8, 8)
     loss, bits = Objective(model)(x, torch.tensor([0, 1]))
@@ -299,15 +295,15 @@ def test_float_data_is_trained_without_dequantisation(tmp_path):
 def test_data_that_do_not_fit(splits):
     unlabelled = replace(splits, train=replace(splits.train, labels=None, class_names=()))
     with pytest.raises(InputError, match="no labels"):
-        model_config(replace(CONFIG, conditional=True), unlabelled)
+        model_config_for(replace(CONFIG, conditional=True), unlabelled)
     with pytest.raises(InputError, match="divisible"):
-        model_config(replace(CONFIG, model=replace(CONFIG.model, levels=4)), splits)
+        model_config_for(replace(CONFIG, model=replace(CONFIG.model, levels=4)), splits)
     with pytest.raises(InputError, match="bits is None"):
-        model_config(replace(CONFIG, model=replace(CONFIG.model, bits=None)), splits)
+        model_config_for(replace(CONFIG, model=replace(CONFIG.model, bits=None)), splits)
 
 
 def test_bf16_is_close_and_only_inside_the_networks(splits):
-    model = Glow(model_config(CONFIG, splits))
+    model = Glow(model_config_for(CONFIG, splits))
     x = model.to_float(torch.from_numpy(splits.train.images), noise="center")
     model.initialize(torch.from_numpy(splits.train.images))
     expected = model.log_prob(x)

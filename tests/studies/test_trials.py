@@ -28,6 +28,7 @@ from glowflow.studies.trained.trials import (
     run_trials,
     train_config,
 )
+from glowflow.training import tracking
 from tests.conftest import perturb
 
 SHAPE = (1, 8, 8)
@@ -83,7 +84,7 @@ def test_a_trial_is_a_run_with_a_result_that_is_taken_again(splits, tmp_path, mo
 def test_an_interrupted_trial_ends_as_if_it_had_not_been(splits, tmp_path, monkeypatch):
     wanted = [trial("a"), trial("b")]
     whole = run(wanted, splits, tmp_path / "whole")
-    write = trials.train.__globals__["write_metrics"]
+    write = tracking.write_metrics
 
     def interrupt(folder, line):
         write(folder, line)
@@ -91,7 +92,7 @@ def test_an_interrupted_trial_ends_as_if_it_had_not_been(splits, tmp_path, monke
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("glowflow.training.loop.write_metrics", interrupt)
+        patch.setattr(tracking, "write_metrics", interrupt)
         run(wanted, splits, tmp_path / "parts")
     assert (tmp_path / "parts" / "trials" / "a-s0" / "result.json").is_file()
     assert not (tmp_path / "parts" / "trials" / "b-s0" / "result.json").exists()

@@ -15,7 +15,7 @@ from ..errors import CheckpointError, InputError
 from ..models.flow import ImageFlow
 from ..models.pretrained import locate
 from ..photos import Crop, box, centre, cut, find_face, paste, read_photo
-from ..training.loop import CONFIG_FILE, read_run_config
+from ..training.config import CONFIG_FILE, read_run_config
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,8 @@ from ..models.config import Family
 from ..processes import launched_processes, local_main_process_first, on_main_process, process_index
 from ..training.as_yaml import from_yaml, to_yaml
 from ..training.checkpoint import BEST
-from ..training.config import TrainConfig
-from ..training.loop import read_run_config, train
+from ..training.config import TrainConfig, read_run_config
+from ..training.loop import train
 from ..training.presets import FAMILIES, PRESETS, PUBLISHED_LR, preset_config, starting_config
 from .options import CommonOptions, Outcome, check_device, taken
 from .processes import by_all

@@ -23,9 +23,12 @@ from ..models.glow import Step
 from ..nn.coupling_network import CouplingNetwork
 from ..nn.rows import CHUNK, ENDS
 from ..training.config import Optimizer, TrainConfig
-from ..training.loop import VALIDATED_AT_ONCE, check_shares, initial_batch_size
-from ..training.optimisation import bf16_is_faster, make_average, make_optimizer
+from ..training.hardware import bf16_is_faster
+from ..training.initialisation import initial_batch_size
+from ..training.optimisation import make_average, make_optimizer
 from ..training.presets import PRESETS
+from ..training.requirements import require_equal_parts
+from ..training.validation import VALIDATION_BATCH_SIZE
 
 FLOAT = 4
 """Bytes of a weight, of a gradient and of a value of the flow."""
@@ -412,7 +415,7 @@ def run_memory(
         temporary=step.temporary,
         update=parameters if optimizer == "adamax" else 0,
         initialization=initialization_memory(config, processor=processor),
-        validation=forward_memory(config, VALIDATED_AT_ONCE, processor=processor),
+        validation=forward_memory(config, VALIDATION_BATCH_SIZE, processor=processor),
     )
 
 
@@ -501,8 +504,8 @@ def _update(train: TrainConfig, device: str) -> Callable[[], None]:
     weights = nn.ParameterList(torch.ones(size, device=device) for _ in range(count))
     for weight in weights:
         weight.grad = torch.ones_like(weight)
-    optimizer = make_optimizer(train, weights)
-    average = make_average(train, weights) if train.ema else None
+    optimizer = make_optimizer(weights, train.optimizer, train.lr)
+    average = make_average(weights, train.ema) if train.ema else None
 
     def update() -> None:
         nn.utils.clip_grad_norm_(weights, train.clip)
@@ -650,7 +653,7 @@ def share_of(train: TrainConfig, devices: int) -> int:
         raise InputError(
             f"devices is {devices}: give 1 to {train.batch_size}, the images of a batch."
         )
-    check_shares(train.batch_size, train.accumulate, devices)
+    require_equal_parts(train.batch_size, train.accumulate, devices)
     return train.batch_size // devices
 
 

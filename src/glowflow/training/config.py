@@ -5,11 +5,18 @@ The same class is the Python argument, the command line (`glow train --help`) an
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from ..checks import require, require_at_least, require_choice
 from ..data.config import DataConfig
+from ..errors import CheckpointError
+from ..files import write_text
 from ..models.config import Architecture, Memory, RealNVPArchitecture
+from .as_yaml import from_yaml, to_yaml
+
+CONFIG_FILE = "train.yaml"
+"""In a run's folder."""
 
 Optimizer = Literal["adamax", "adam", "adamw"]
 PrecisionChoice = Literal["float32", "bf16", "auto"]
@@ -108,3 +115,27 @@ class TrainConfig:
                 "RealNVP's batch statistics cannot be recovered from its output: "
                 "train with memory stored.",
             )
+
+
+def write_run_config(run: Path, config: TrainConfig) -> None:
+    """Write `train.yaml` into a run's folder.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    write_text(run / CONFIG_FILE, to_yaml(config))
+
+
+def read_run_config(run: Path) -> TrainConfig:
+    """The configuration that a run was started with.
+
+    Raises:
+        CheckpointError: `run` is not a run's folder.
+    """
+    try:
+        text = (run / CONFIG_FILE).read_text(encoding="utf-8")
+    except OSError as error:
+        raise CheckpointError(
+            f"There is no {CONFIG_FILE} in {run}: give a run's folder."
+        ) from error
+    return from_yaml(TrainConfig, text, str(run / CONFIG_FILE))

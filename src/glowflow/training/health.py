@@ -49,7 +49,9 @@ class Health:
 
 
 @torch.no_grad()
-def look(model: ImageFlow, data: ImageData, *, limit: int = IMAGES, seed: int = 0) -> Health:
+def measure_health(
+    model: ImageFlow, data: ImageData, *, limit: int = IMAGES, seed: int = 0
+) -> Health:
     """Look at a model through at most `limit` images, evenly spread, with one draw of noise.
 
     Args:

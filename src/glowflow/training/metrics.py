@@ -1,21 +1,10 @@
-"""The figures of a run: lines of metrics.jsonl, and a bar on stderr."""
+"""The figures of a run: lines of metrics.jsonl."""
 
 import json
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
 
 from ..errors import CheckpointError
 from ..files import write_text, writing
@@ -45,6 +34,10 @@ class Metrics:
     largest_scale_by_level: tuple[float, ...] | None = None
     round_trip_error: float | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """The figures that there are, by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; a last one that was cut off while being written is left out.
@@ -57,14 +50,14 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
         return []
     *lines, last = path.read_text(encoding="utf-8", errors="replace").split("\n")
     try:
-        found = [json.loads(line) for line in lines]
+        figures = [json.loads(line) for line in lines]
     except ValueError as error:
         raise CheckpointError(
             f"A line of {path} is not JSON ({error}): remove that line."
         ) from error
     with suppress(ValueError):
-        found.append(json.loads(last))
-    return found
+        figures.append(json.loads(last))
+    return figures
 
 
 def write_metrics(run: Path, metrics: Metrics) -> None:
@@ -73,10 +66,9 @@ def write_metrics(run: Path, metrics: Metrics) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    line = {name: value for name, value in asdict(metrics).items() if value is not None}
     path = run / METRICS_FILE
     with writing(path), path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+        file.write(json.dumps(metrics.to_dict()) + "\n")
 
 
 def keep_metrics_until(run: Path, step: int) -> None:
@@ -86,7 +78,7 @@ def keep_metrics_until(run: Path, step: int) -> None:
 
 
 @dataclass
-class Window:
+class RunningMetrics:
     """The steps since the last line of metrics.jsonl, and a smoothed figure for the bar."""
 
     since: float
@@ -123,28 +115,3 @@ class Window:
         )
         self.since, self.bits, self.norms, self.images = seconds, [], [], 0
         return line
-
-
-@contextmanager
-def training_bar(visible: bool) -> Iterator[Callable[[Window, float], None]]:
-    """A bar that is shown the window and the share of the run that is done, after each step."""
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[figures]}"),
-        TimeElapsedColumn(),
-    )
-    start = time.monotonic()
-    with Progress(*columns, console=Console(stderr=True), disable=not visible) as bar:
-        task = bar.add_task("training", total=1.0, figures="")
-        initial: list[float] = []
-
-        def show(window: Window, done: float) -> None:
-            rate = (done - initial[0]) / (time.monotonic() - start) if initial else 0.0
-            initial[:] = initial or [done]
-            left = f"{(1 - done) / rate / 60:.1f} min left" if rate > 0 else ""
-            figures = f"{window.smoothed:.3f} bits/dim · {window.speed:.0f} images/s · {left}"
-            bar.update(task, completed=done, figures=figures)
-
-        yield show

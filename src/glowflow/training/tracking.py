@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,7 @@ from accelerate.utils import LoggerType, ProjectConfiguration
 
 from ..errors import InputError
 from ..processes import on_main_process
-from .config import TrainConfig
-from .metrics import Metrics
+from .metrics import Metrics, write_metrics
 
 FOLDER = "tracking"
 """In a run's folder, for the trackers that write files."""
@@ -45,8 +43,15 @@ def tracker_options(names: Sequence[str], run: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def tracking(accelerator: Accelerator, config: TrainConfig) -> Iterator[None]:
+def tracking(
+    accelerator: Accelerator, names: Sequence[str], hyperparameters: Mapping[str, Any]
+) -> Iterator[None]:
     """Start the trackers in process 0, and close them at the end.
+
+    Args:
+        accelerator: made with their `tracker_options`.
+        names: of the trackers.
+        hyperparameters: of the run, which the trackers show; a field may have fields.
 
     Raises:
         InputError: one does not start; the others are closed.
@@ -54,16 +59,16 @@ def tracking(accelerator: Accelerator, config: TrainConfig) -> Iterator[None]:
 
     def start() -> None:
         try:
-            accelerator.init_trackers("glowflow", config=dict(_flat(asdict(config))))
+            accelerator.init_trackers("glowflow", config=dict(_flat(hyperparameters)))
         except Exception as error:  # each tracker has its own
             said = " ".join(str(error).split()) or type(error).__name__
             raise InputError(
-                f"A tracker of {', '.join(config.track)} does not start ({said}): set it up as "
+                f"A tracker of {', '.join(names)} does not start ({said}): set it up as "
                 "its own documentation says, or leave it out of --track."
             ) from error
 
     try:
-        if config.track:
+        if names:
             on_main_process(start)
         yield
     finally:
@@ -71,11 +76,15 @@ def tracking(accelerator: Accelerator, config: TrainConfig) -> Iterator[None]:
             tracker.finish()
 
 
-def send_metrics(accelerator: Accelerator, metrics: Metrics) -> None:
-    """Log a line's figures at its step; a figure by level as name/level, from 1."""
+def record_metrics(accelerator: Accelerator, run: Path, metrics: Metrics) -> None:
+    """Write a line of metrics.jsonl, and send it to the trackers; a figure by level as name/level.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    write_metrics(run, metrics)
     if accelerator.trackers:
-        figures = {name: value for name, value in asdict(metrics).items() if value is not None}
-        accelerator.log(dict(_flat(figures)), step=metrics.step)
+        accelerator.log(dict(_flat(metrics.to_dict())), step=metrics.step)
 
 
 def _flat(nested: Mapping[str, Any]) -> Iterator[tuple[str, float | str]]:

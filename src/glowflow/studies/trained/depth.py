@@ -13,7 +13,7 @@ from ...errors import InputError
 from ...models.config import Architecture, Coupling, GlowConfig, Memory
 from ...planning.plan import MODES, run_memory
 from ...reports.plots import plot_png
-from ...training.loop import model_config
+from ...training.initialisation import model_config_for
 from .. import Findings
 from .trials import (
     Trial,
@@ -101,7 +101,7 @@ def step_memory_of(trial: Trial, splits: Splits, device: str) -> dict[Memory, in
 
     Weights, gradients, optimiser state, average, activations and the backward pass.
     """
-    config = model_config(trial.config, splits)
+    config = model_config_for(trial.config, splits)
     assert isinstance(config, GlowConfig)
     found: dict[Memory, int] = {}
     for memory in MODES:

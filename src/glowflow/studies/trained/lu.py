@@ -14,7 +14,8 @@ from ...data.types import Splits
 from ...models.config import Architecture, Coupling, GlowConfig
 from ...models.glow import Glow
 from ...reports.plots import plot_png
-from ...training.loop import initial_batch_size, model_config, noise_for
+from ...training.batches import noise_for
+from ...training.initialisation import initial_batch_size, model_config_for
 from .. import Findings
 from .lu_costs import COSTS, KINDS, Costs, CostSettings, Crossover, check_costs, crossover, timings
 from .trials import (
@@ -193,7 +194,7 @@ def agree(
     wanted: Sequence[Trial], splits: Splits, folder: Path, results: Sequence[TrialResult]
 ) -> list[Agreement]:
     """Both kinds at the start of the first seed's trials, and after its training."""
-    config = model_config(wanted[0].config, splits)
+    config = model_config_for(wanted[0].config, splits)
     assert isinstance(config, GlowConfig)
     seed = wanted[0].config.seed
     images = torch.from_numpy(splits.train.images[: initial_batch_size(config)].copy())

@@ -34,9 +34,11 @@ from ...models.flow import ImageFlow
 from ...models.registry import make_model
 from ...training.checkpoint import list_checkpoints
 from ...training.config import TrainConfig
-from ...training.loop import VALIDATED_AT_ONCE, model_config, train, validate
+from ...training.initialisation import model_config_for
+from ...training.loop import train
 from ...training.metrics import read_metrics
 from ...training.presets import starting_config
+from ...training.validation import validate
 from .. import Figure
 
 Value = TypeVar("Value")
@@ -170,7 +172,7 @@ def check_trials(trials: Sequence[Trial], splits: Splits, settings: TrialSetting
     require_at_least(settings, 1, "seeds", "test_images", "draws")
     require_at_least(settings, 0, "seed")
     for trial in trials:
-        model_config(trial.config, splits)
+        model_config_for(trial.config, splits)
 
 
 def begin(folder: Path, study: str, settings: Mapping[str, Any]) -> None:
@@ -271,7 +273,6 @@ def _run(
             trained.model,
             splits.test,
             limit=settings.test_images,
-            batch_size=VALIDATED_AT_ONCE,
             seed=draw,
         )
         for draw in range(settings.draws)
@@ -329,7 +330,7 @@ def _read_result(run: Path) -> TrialResult | None:
 
 def count_parameters(config: TrainConfig, splits: Splits) -> int:
     """Trainable weights of the model that this run trains on these data."""
-    model = make_model(model_config(config, splits))
+    model = make_model(model_config_for(config, splits))
     return sum(weight.numel() for weight in model.parameters())
 
 

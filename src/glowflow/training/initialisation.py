@@ -1,0 +1,44 @@
+"""The model that a run trains, and its first weights."""
+
+from dataclasses import replace
+
+from ..data.loader import batches
+from ..data.types import ImageData, Splits
+from ..errors import InputError
+from ..models.config import GlowConfig, RealNVPArchitecture, RealNVPConfig
+from ..models.flow import ImageFlow
+from .batches import noise_for
+from .config import TrainConfig
+
+
+def model_config_for(config: TrainConfig, splits: Splits) -> GlowConfig | RealNVPConfig:
+    """The model that this run trains on these data.
+
+    Raises:
+        InputError: the data do not fit, or have no labels to condition on.
+    """
+    data = splits.train
+    architecture = config.model
+    if data.images.dtype != "uint8":
+        architecture = replace(architecture, bits=None)
+    elif architecture.bits is None:
+        raise InputError(f"bits is None, but {splits.source} has bytes: give bits from 1 to 8.")
+    if config.conditional and not data.class_names:
+        raise InputError(f"{splits.source} has no labels: train without --conditional.")
+    if isinstance(architecture, RealNVPArchitecture):
+        return RealNVPConfig.of(architecture, data.image_shape)
+    classes = len(data.class_names) if config.conditional else 0
+    return GlowConfig.of(architecture, data.image_shape, classes)
+
+
+def initial_batch_size(config: GlowConfig | RealNVPConfig) -> int:
+    """Images of the data-dependent initialisation: 256 at 32x32, scaled by 32²/(height·width)."""
+    _, height, width = config.image_shape
+    return max(16, 256 * 32 * 32 // (height * width))
+
+
+def initialize(model: ImageFlow, data: ImageData, seed: int) -> None:
+    """Let every normalisation see its first batch, drawn and dequantised by the seed."""
+    size = min(initial_batch_size(model.config), len(data))
+    images, _ = next(iter(batches(data, size, seed=seed, epoch=0)))
+    model.initialize(images.to(model.device), noise_for(seed, -1, model.device))

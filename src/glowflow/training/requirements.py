@@ -1,0 +1,63 @@
+"""What a run is refused for, before anything of it is written."""
+
+from pathlib import Path
+
+from ..data.types import Splits
+from ..errors import InputError
+from ..files import require_new, require_writable
+from ..processes import on_every_process, on_main_process, process_count, process_index
+from .config import TrainConfig
+from .initialisation import model_config_for
+from .tracking import require_trackers
+
+
+def require_trainable(config: TrainConfig, splits: Splits, run: Path, resume: bool) -> None:
+    """Refuse a run that could not take its next step, or not keep it.
+
+    Raises:
+        InputError: the folder is in use or cannot be written, the batch cannot be shared out, the
+            data do not fit the model, or a tracker is not there.
+    """
+    if not resume:
+        require_new(run)
+    batch_size = min(config.batch_size, len(splits.train))
+    require_equal_parts(batch_size, config.accumulate, process_count())
+    model_config_for(config, splits)
+    require_trackers(config.track)
+    require_writable(run)
+
+
+def require_equal_parts(batch_size: int, accumulate: int, processes: int) -> None:
+    """Refuse a batch that does not divide.
+
+    Raises:
+        InputError: the parts would not be of one size.
+    """
+    parts = processes * accumulate
+    if batch_size % parts:
+        raise InputError(
+            f"A batch of {batch_size} images does not divide into {parts} equal parts "
+            f"({processes} processes, each computing its share in {accumulate}): "
+            f"give a batch_size that is a multiple of {parts}."
+        )
+
+
+def require_same_data(checksum: str) -> None:
+    """Refuse processes that have read different images.
+
+    Args:
+        checksum: SHA-256 of this process's images.
+
+    Raises:
+        InputError: process 0 has another one.
+    """
+    expected = on_main_process(lambda: checksum)
+
+    def compare() -> None:
+        if checksum != expected:
+            raise InputError(
+                f"Process {process_index()} has other images (SHA-256 {checksum}) than "
+                f"process 0 ({expected}): give every machine the same data."
+            )
+
+    on_every_process(compare)

@@ -1,0 +1,151 @@
+"""What changes while a run trains: kept in its checkpoints, and gone on from."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch.optim.swa_utils import AveragedModel
+
+from ..errors import TrainingError
+from ..files import remove_leftovers
+from ..models.config import Precision
+from ..models.flow import ImageFlow
+from ..processes import broadcast, on_every_process, on_main_process
+from .checkpoint import (
+    Checkpoint,
+    list_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
+from .diagnosis import describe
+from .metrics import Metrics, RunningMetrics
+
+
+class Validated(NamedTuple):
+    """Bits/dim of held-out images after so many steps."""
+
+    step: int
+    bits_per_dim: float
+    """Of the averaged weights."""
+    bits_per_dim_last: float
+    """Of the last ones; the same, where there is no average."""
+
+
+@dataclass(kw_only=True)
+class TrainingState:
+    """A run after `step` optimiser steps."""
+
+    run: Path
+    """Its folder."""
+    model: ImageFlow
+    average: AveragedModel | None
+    optimizer: torch.optim.Optimizer
+    batch_size: int
+    """Images of a step, of all processes together."""
+    keep: int
+    """Newest checkpoints that stay."""
+    precision: Precision = "float32"
+    """What the coupling networks compute in while training."""
+    step: int = 0
+    seconds: float = 0.0
+    """Of training."""
+    running: RunningMetrics = field(default_factory=lambda: RunningMetrics(since=0.0))
+    best: float = math.inf
+    """Validation bits/dim of the model in `best/`."""
+    validated: Validated | None = None
+    """The newest validation since the start."""
+    validated_at: float = 0.0
+    """Seconds of training at its beginning, or at the start."""
+    interrupted: bool = False
+    """Whether a process has been told to stop."""
+
+    @property
+    def images(self) -> int:
+        """Images seen."""
+        return self.step * self.batch_size
+
+    @property
+    def averaged(self) -> ImageFlow:
+        """The model to show and to save: the averaged weights, where there is an average."""
+        model: Any = self.model if self.average is None else self.average.module
+        return model
+
+    @contextmanager
+    def evaluating(self) -> Iterator[ImageFlow]:
+        """The averaged model; it and the last one in eval mode and float32, for the block."""
+        for model in (self.model, self.averaged):
+            model.use(precision="float32").eval()
+        try:
+            yield self.averaged
+        finally:
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Back to training, in the run's precision."""
+        self.model.use(precision=self.precision).train()
+
+    def broadcast(self) -> None:
+        """Give every process the weights of process 0, in the model and in its average."""
+        broadcast(self.model.state_dict().values())
+        if self.average is not None:
+            self.averaged.load_state_dict(self.model.state_dict())
+
+    def save(self) -> None:
+        """Write a checkpoint, and the averaged model.
+
+        Raises:
+            TrainingError: a weight is not finite.
+            InputError: the folder cannot be written.
+        """
+        for name, weight in self.model.named_parameters():
+            if not bool(torch.isfinite(weight).all()):
+                raise self.not_finite(f"the weight {describe(name)}")
+        checkpoint = Checkpoint(
+            step=self.step,
+            seconds=self.seconds,
+            model=self.model.state_dict(),
+            average={} if self.average is None else self.averaged.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            window=asdict(self.running),
+        )
+        save_checkpoint(self.run, checkpoint, self.keep)
+        self.averaged.save_pretrained(self.run)
+
+    def restore(self) -> None:
+        """Go back to the newest checkpoint, which process 0 reads and hands out.
+
+        Raises:
+            CheckpointError: there is none, it is damaged, or it is of another architecture.
+        """
+        on_main_process(lambda: remove_leftovers(self.run))
+        checkpoint = on_main_process(lambda: load_checkpoint(self.run))
+        on_every_process(lambda: self._take(checkpoint))
+
+    def _take(self, checkpoint: Checkpoint) -> None:
+        source = str(self.run)
+        self.model.load_weights(checkpoint.model, source)
+        if self.average is not None:
+            self.averaged.load_weights(checkpoint.average, source)
+            self.average.n_averaged.fill_(checkpoint.step)
+        self.optimizer.load_state_dict(checkpoint.optimizer)
+        self.step = checkpoint.step
+        self.seconds = self.validated_at = checkpoint.seconds
+        self.running = RunningMetrics(**{"since": checkpoint.seconds, **checkpoint.window})
+
+    def close_line(self) -> Metrics:
+        """The line of metrics.jsonl about the steps since the line before."""
+        rate = self.optimizer.param_groups[0]["lr"]
+        return self.running.close(self.step, self.images, self.seconds, rate)
+
+    def not_finite(self, where: str) -> TrainingError:
+        """What stops the run in the step after this one."""
+        last = list_checkpoints(self.run)
+        kept = f"the last good checkpoint is {last[-1]}" if last else "there is no checkpoint yet"
+        return TrainingError(
+            f"Training stopped at step {self.step + 1}: {where} is NaN or infinite; {kept}; "
+            "start again with a smaller --lr or longer --warmup-images."
+        )
