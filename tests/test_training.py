@@ -236,14 +236,25 @@ def test_places_in_words(name, words):
 
 
 def test_learning_rate():
-    config = replace(CONFIG, lr=1e-3, warmup_images=100, decay="cosine")
-    assert learning_rate(config, 50, 0.0) == pytest.approx(5e-4)
-    assert learning_rate(config, 100, 0.0) == pytest.approx(1e-3)
-    assert learning_rate(config, 500, 0.5) == pytest.approx(5e-4)
-    assert learning_rate(config, 500, 1.0) == pytest.approx(0.0)
-    assert learning_rate(replace(config, decay="constant"), 500, 0.9) == 1e-3
-    assert learning_rate(replace(config, decay="linear"), 500, 0.9) == pytest.approx(1e-4)
-    assert learning_rate(replace(config, warmup_images=0), 1, 0.0) == 1e-3
+    def rate(images, done, **changes):
+        config = replace(CONFIG, **{"lr": 1e-3, "warmup_images": 100, **changes})
+        return Schedule.of(config).learning_rate(images, done)
+
+    assert rate(50, 0.0) == pytest.approx(5e-4)
+    assert rate(100, 0.0) == pytest.approx(1e-3)
+    assert rate(500, 0.5) == pytest.approx(5e-4)
+    assert rate(500, 1.0) == pytest.approx(0.0)
+    assert rate(500, 0.9, decay="constant") == 1e-3
+    assert rate(500, 0.9, decay="linear") == pytest.approx(1e-4)
+    assert rate(1, 0.0, warmup_images=0) == 1e-3
+
+
+def test_the_end_comes_by_images_or_by_minutes():
+    by_images = Schedule.of(replace(CONFIG, images=200))
+    assert by_images.done(50, 1e9) == 0.25
+    by_minutes = Schedule.of(replace(CONFIG, images=200, minutes=2.0))
+    assert by_minutes.done(50, 90.0) == 0.75
+    assert by_minutes.done(200, 0.0) == 1.0
 
 
 def test_average_starts_fast_and_follows_its_decay():

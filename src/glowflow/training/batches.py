@@ -12,6 +12,7 @@ from ..data.loader import batches
 from ..data.types import ImageData
 from ..models.flow import ImageFlow
 from ..processes import shard
+from .run import Run
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,12 @@ class TrainingBatches:
     shift: int
     """Largest shift, in pixels."""
     flip: bool
+
+    @classmethod
+    def of(cls, run: Run) -> "TrainingBatches":
+        """The batches that a run trains on."""
+        config = run.config
+        return cls(run.splits.train, run.batch_size, config.seed, config.shift, config.flip)
 
     def after(self, step: int, model: ImageFlow) -> Iterator[tuple[Tensor, Tensor | None]]:
         """This process's share of the batches that follow `step` steps, without an end.

@@ -39,61 +39,61 @@ class Checkpoint:
     """The steps since the last line of metrics.jsonl; empty in files of earlier versions."""
 
 
-def save_checkpoint(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     """Write `checkpoints/STEP.pt` into the run's folder and drop all but the newest `keep`.
 
     Raises:
         InputError: the folder cannot be written.
     """
-    final = run / FOLDER / f"{checkpoint.step:09d}.pt"
+    final = folder / FOLDER / f"{checkpoint.step:09d}.pt"
     fields = {name: getattr(checkpoint, name) for name in Checkpoint.__dataclass_fields__}
     with replacing(final) as path, path.open("wb") as file:
         torch.save(fields, file)
         file.flush()
         os.fsync(file.fileno())  # so that after a power cut the name has its contents
-    for old in list_checkpoints(run)[:-keep]:
+    for old in list_checkpoints(folder)[:-keep]:
         old.unlink()
     return final
 
 
-def list_checkpoints(run: Path) -> list[Path]:
+def list_checkpoints(folder: Path) -> list[Path]:
     """The run's checkpoints, oldest first."""
-    return sorted((run / FOLDER).glob("[0-9]*.pt"))
+    return sorted((folder / FOLDER).glob("[0-9]*.pt"))
 
 
-def load_checkpoint(run: Path) -> Checkpoint:
+def load_checkpoint(folder: Path) -> Checkpoint:
     """Read the newest checkpoint of a run, by the restricted unpickler.
 
     Raises:
         CheckpointError: there is none, or it is damaged.
     """
-    found = list_checkpoints(run)
-    if not found:
-        raise CheckpointError(f"There is no checkpoint in {run / FOLDER}: give a run's folder.")
+    checkpoints = list_checkpoints(folder)
+    if not checkpoints:
+        raise CheckpointError(f"There is no checkpoint in {folder / FOLDER}: give a run's folder.")
     try:
-        return Checkpoint(**torch.load(found[-1], map_location="cpu", weights_only=True))
+        return Checkpoint(**torch.load(checkpoints[-1], map_location="cpu", weights_only=True))
     except (OSError, RuntimeError, EOFError, TypeError, UnpicklingError) as error:
         raise CheckpointError(
-            f"Cannot read {found[-1]}: it is truncated or not a checkpoint; "
+            f"Cannot read {checkpoints[-1]}: it is truncated or not a checkpoint; "
             "delete it to go on from the one before."
         ) from error
 
 
-def save_best(run: Path, model: ImageFlow, step: int, bits: float) -> None:
+def save_best(folder: Path, model: ImageFlow, step: int, bits: float) -> None:
     """Write the model into `best/`, with its step and validation bits/dim.
 
     Raises:
         InputError: the folder cannot be written.
     """
-    model.save_pretrained(run / BEST)
+    model.save_pretrained(folder / BEST)
     text = json.dumps({"step": step, "valid_bits_per_dim": bits})
-    write_text(run / BEST / BEST_FILE, text + "\n")
+    write_text(folder / BEST / BEST_FILE, text + "\n")
 
 
-def best_so_far(run: Path) -> float:
+def best_so_far(folder: Path) -> float:
     """Validation bits/dim of the model in `best/`; infinity if there is none."""
     try:
-        found = json.loads((run / BEST / BEST_FILE).read_text(encoding="utf-8"))
-        return float(found["valid_bits_per_dim"])
+        validation = json.loads((folder / BEST / BEST_FILE).read_text(encoding="utf-8"))
+        return float(validation["valid_bits_per_dim"])
     except (OSError, ValueError, TypeError, LookupError):
         return math.inf

@@ -117,25 +117,25 @@ class TrainConfig:
             )
 
 
-def write_run_config(run: Path, config: TrainConfig) -> None:
+def write_run_config(folder: Path, config: TrainConfig) -> None:
     """Write `train.yaml` into a run's folder.
 
     Raises:
         InputError: the folder cannot be written.
     """
-    write_text(run / CONFIG_FILE, to_yaml(config))
+    write_text(folder / CONFIG_FILE, to_yaml(config))
 
 
-def read_run_config(run: Path) -> TrainConfig:
+def read_run_config(folder: Path) -> TrainConfig:
     """The configuration that a run was started with.
 
     Raises:
-        CheckpointError: `run` is not a run's folder.
+        CheckpointError: `folder` is not a run's.
     """
     try:
-        text = (run / CONFIG_FILE).read_text(encoding="utf-8")
+        text = (folder / CONFIG_FILE).read_text(encoding="utf-8")
     except OSError as error:
         raise CheckpointError(
-            f"There is no {CONFIG_FILE} in {run}: give a run's folder."
+            f"There is no {CONFIG_FILE} in {folder}: give a run's folder."
         ) from error
-    return from_yaml(TrainConfig, text, str(run / CONFIG_FILE))
+    return from_yaml(TrainConfig, text, str(folder / CONFIG_FILE))

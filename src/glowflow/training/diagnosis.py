@@ -30,11 +30,11 @@ def find_nonfinite(model: nn.Module, run: Callable[[], object]) -> str | None:
     for name, weight in model.named_parameters():
         if not bool(torch.isfinite(weight).all()):
             return f"the weight {describe(name)}"
-    found: list[str] = []
+    places: list[str] = []
 
     def look(values: Any, what: str) -> None:
-        if not found and not _finite(values):
-            found.append(what)
+        if not places and not _finite(values):
+            places.append(what)
 
     handles = []
     for name, module in model.named_modules():
@@ -54,7 +54,7 @@ def find_nonfinite(model: nn.Module, run: Callable[[], object]) -> str | None:
     finally:
         for handle in handles:
             handle.remove()
-    return found[0] if found else None
+    return places[0] if places else None
 
 
 def find_nonfinite_gradient(model: nn.Module) -> str | None:

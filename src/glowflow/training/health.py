@@ -93,10 +93,10 @@ def concerns(figures: Mapping[str, Any], *, bits: int | None, clip: float) -> li
         bits: of the data's bytes; None for other data.
         clip: the norm to which gradients are clipped.
     """
-    found = []
+    warnings = []
     for level, condition in enumerate(figures.get("condition_by_level", ()), 1):
         if not condition <= MOST_CONDITION:
-            found.append(
+            warnings.append(
                 f"Level {level}'s 1x1 convolutions reach a condition number of {condition:.1e} "
                 f"(healthy: up to {MOST_CONDITION:.0e}): reconstruction loses digits; train with "
                 "a smaller --lr."
@@ -108,7 +108,7 @@ def concerns(figures: Mapping[str, Any], *, bits: int | None, clip: float) -> li
     )
     for level, (smallest, largest) in enumerate(extremes, 1):
         if not (smallest >= LEAST_SCALE and largest <= MOST_SCALE):
-            found.append(
+            warnings.append(
                 f"Level {level}'s coupling scales run from {smallest:.1e} to {largest:.1e} "
                 f"(healthy: {LEAST_SCALE:.0e} to {MOST_SCALE:.0e}): samples can overflow; train "
                 "with --coupling-scale bounded, or a smaller --lr."
@@ -116,18 +116,18 @@ def concerns(figures: Mapping[str, Any], *, bits: int | None, clip: float) -> li
     error = figures.get("round_trip_error", 0.0)
     most = MOST_ERROR_OF_FLOATS if bits is None else MOST_ERROR / 2**bits
     if not error <= most:
-        found.append(
+        warnings.append(
             f"Images come back with an error of up to {error:.1e} (healthy: up to {most:.1e}): "
             "bytes may change; go on from an earlier checkpoint with a smaller --lr, or train "
             "with --coupling-scale bounded."
         )
     norm = figures.get("grad_norm", 0.0)
     if not norm <= MOST_CLIPPING * clip:
-        found.append(
+        warnings.append(
             f"The gradient's norm is {norm:.1e}, {norm / clip:.0f} times what it is clipped to: "
             "train with a smaller --lr or longer --warmup-images."
         )
-    return found
+    return warnings
 
 
 def as_metrics(health: Health) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """One run: a model, trained on images, in a folder."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
-from ..data.types import ImageData, Splits
+from ..data.types import Splits
 from ..models.flow import ImageFlow
 from ..processes import (
     explain_lost_process,
@@ -26,11 +26,12 @@ from .objective import Objective
 from .optimisation import Schedule
 from .progress import training_bar
 from .requirements import require_same_data, require_trainable
+from .run import Run
 from .start import start
 from .state import TrainingState, Validated
 from .step import TrainingStep
 from .tracking import record_metrics, tracker_options, tracking
-from .validation import Validation
+from .validation import validate_state
 
 
 @dataclass(frozen=True)
@@ -55,20 +56,20 @@ class Trained:
 def train(
     config: TrainConfig,
     splits: Splits,
-    run: Path,
+    folder: Path,
     *,
     device: str | None = None,
     resume: bool = False,
     on_validation: Callable[[ImageFlow, int], None] | None = None,
     progress: bool = True,
 ) -> Trained:
-    """Train a model on `splits.train` into the folder `run`.
+    """Train a model on `splits.train` into `folder`.
 
     The folder gets `train.yaml`, `config.json` and `model.safetensors` (the averaged weights),
     `metrics.jsonl`, `checkpoints/`, and in `best/` the averaged weights with the lowest validation
     bits/dim; trackers that write files have `tracking/`. Ctrl-C or SIGTERM end the run after the
-    current step, with a checkpoint. With `resume` the newest checkpoint of `run` is gone on from,
-    and the steps that follow are those of a run that was never stopped.
+    current step, with a checkpoint. With `resume` the newest checkpoint of `folder` is gone on
+    from, and the steps that follow are those of a run that was never stopped.
 
     Where a launcher has started several processes, each calls this, and takes its share of every
     batch; the run is that of one process, up to float rounding. Process 0 alone writes. RealNVP's
@@ -77,7 +78,7 @@ def train(
     Args:
         config: every hyperparameter; with `resume`, that of the run.
         splits: the data, the same in every process.
-        run: the run's folder; empty or absent, unless `resume`.
+        folder: of the run; empty or absent, unless `resume`.
         device: `cpu`, `cuda`, …; by default what Accelerate finds.
         resume: go on from a checkpoint.
         on_validation: called in process 0 with the averaged model and the number of images seen.
@@ -90,54 +91,43 @@ def train(
         TrainingError: a value became NaN or infinite, and the message names where; or another
             process has ended.
     """
+    run = Run(config, splits, folder)
     join_process_group(device)
     with explain_lost_process():
-        on_main_process(lambda: require_trainable(config, splits, run, resume))
+        on_main_process(lambda: require_trainable(run, resume))
         require_same_data(splits.checksum)
-        accelerator = _accelerator(config.track, run, device)
-        with tracking(accelerator, config.track, asdict(config)):
-            target = torch.device(device) if device else accelerator.device
-            state = start(config, splits, run, target, resume)
-            log = partial(record_metrics, accelerator, run)
-            validation = Validation(
-                data=splits.valid,
-                limit=config.validation_images,
-                every=config.validate_every,
-                clip=config.clip,
-                log=log,
-                on_validation=on_validation,
-            )
+        accelerator = _make_accelerator(run, device)
+        with tracking(accelerator, run):
+            log = partial(record_metrics, accelerator, folder)
+            state = start(run, torch.device(device) if device else accelerator.device, resume)
             visible = progress and process_index() == 0
             with stop_signals() as stopped, training_bar(visible) as show:
-                for done in _steps(config, state, splits.train, accelerator, stopped):
+                for done in _steps(state, accelerator, stopped):
                     show(state.running, done)
-                    if state.step % config.log_every == 0:
+                    if state.line_is_due:
                         on_main_process(partial(log, state.close_line()))
-                    if validation.is_due(state):
-                        validation(state)
-            return _trained(state, validation.of_last_step(state))
+                    if state.validation_is_due:
+                        validate_state(state, log, on_validation)
+            validated = state.current_validation or validate_state(state, log, on_validation)
+            return _trained(state, validated)
 
 
-def _accelerator(trackers: Sequence[str], run: Path, device: str | None) -> Accelerator:
+def _make_accelerator(run: Run, device: str | None) -> Accelerator:
     return Accelerator(
         cpu=device == "cpu",
         device_placement=device is None,
         mixed_precision="no",
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
-        **tracker_options(trackers, run),
+        **tracker_options(run.config.track, run.folder),
     )
 
 
 def _steps(
-    config: TrainConfig,
-    state: TrainingState,
-    data: ImageData,
-    accelerator: Accelerator,
-    stopped: Callable[[], bool],
+    state: TrainingState, accelerator: Accelerator, stopped: Callable[[], bool]
 ) -> Iterator[float]:
     """Take steps until the run's end or a signal; after each, yield the share that is done."""
-    batches = TrainingBatches(data, state.batch_size, config.seed, config.shift, config.flip)
-    schedule = Schedule.of(config)
+    config = state.run.config
+    schedule, batches = Schedule.of(config), TrainingBatches.of(state.run)
     objective = accelerator.prepare(Objective(state.model))
     step = TrainingStep(accelerator, objective, config.accumulate, config.clip)
     started = time.monotonic() - state.seconds
@@ -145,18 +135,18 @@ def _steps(
         done = schedule.done(state.images, state.seconds)
         if done >= 1.0 or state.interrupted:
             return
-        rate = schedule.learning_rate(state.images + state.batch_size, done)
+        rate = schedule.learning_rate(state.images + state.run.batch_size, done)
         bits, norm = step(state, x, labels, rate)
         seconds, signals = max_over_processes(time.monotonic() - started, float(stopped()))
         state.seconds, state.interrupted = seconds, signals > 0
-        state.running.add(bits, norm, state.batch_size)
+        state.running.add(bits, norm, state.run.batch_size)
         yield done
 
 
 def _trained(state: TrainingState, validated: Validated) -> Trained:
     return Trained(
         state.averaged.use(precision="float32").eval(),
-        state.run,
+        state.run.folder,
         state.step,
         state.images,
         state.seconds,

@@ -39,13 +39,13 @@ class Metrics:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-def read_metrics(run: Path) -> list[dict[str, Any]]:
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; a last one that was cut off while being written is left out.
 
     Raises:
         CheckpointError: another line is not JSON.
     """
-    path = run / METRICS_FILE
+    path = folder / METRICS_FILE
     if not path.is_file():
         return []
     *lines, last = path.read_text(encoding="utf-8", errors="replace").split("\n")
@@ -60,21 +60,21 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     return figures
 
 
-def write_metrics(run: Path, metrics: Metrics) -> None:
+def write_metrics(folder: Path, metrics: Metrics) -> None:
     """Append a line.
 
     Raises:
         InputError: the file cannot be written.
     """
-    path = run / METRICS_FILE
+    path = folder / METRICS_FILE
     with writing(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(metrics.to_dict()) + "\n")
 
 
-def keep_metrics_until(run: Path, step: int) -> None:
+def keep_metrics_until(folder: Path, step: int) -> None:
     """Drop the lines that the steps after the checkpoint will write again."""
-    lines = [line for line in read_metrics(run) if line["step"] <= step]
-    write_text(run / METRICS_FILE, "".join(json.dumps(line) + "\n" for line in lines))
+    lines = [line for line in read_metrics(folder) if line["step"] <= step]
+    write_text(folder / METRICS_FILE, "".join(json.dumps(line) + "\n" for line in lines))
 
 
 @dataclass

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..checks import require
 from ..data.config import DataConfig
-from ..models.config import Architecture, Coupling, RealNVPArchitecture
+from ..models.config import Architecture, RealNVPArchitecture
 from .config import TrainConfig
 
 
@@ -30,28 +30,25 @@ class Preset:
 
 
 def _preset(
-    px: int,
-    levels: int,
-    steps: int,
-    coupling: Coupling,
-    bits: int,
-    batch_size: int,
-    **options: Any,
+    px: int, batch_size: int, *, shift: int = 0, conditional: bool = False, **architecture: Any
 ) -> Preset:
-    model = Architecture(levels=levels, steps=steps, coupling=coupling, bits=bits)
-    return Preset((px, px), batch_size, model, **options)
+    return Preset((px, px), batch_size, Architecture(**architecture), shift, conditional)
 
 
 PRESETS: dict[str, Preset] = {
-    "cifar10": _preset(32, 3, 32, "affine", 8, 512, shift=3),
-    "imagenet32": _preset(32, 3, 48, "affine", 8, 512),
-    "imagenet64": _preset(64, 4, 48, "affine", 8, 128),
-    "lsun64": _preset(64, 3, 48, "affine", 8, 128),
-    "celebahq256": _preset(256, 6, 32, "additive", 5, 40),
-    "lsun96": _preset(96, 5, 64, "additive", 5, 280),
-    "lsun128": _preset(128, 5, 64, "additive", 5, 160),
-    "cifar10-conditional": _preset(32, 3, 32, "additive", 5, 512, shift=3, conditional=True),
-    "imagenet32-conditional": _preset(32, 3, 48, "additive", 5, 512, conditional=True),
+    "cifar10": _preset(32, 512, levels=3, steps=32, coupling="affine", bits=8, shift=3),
+    "imagenet32": _preset(32, 512, levels=3, steps=48, coupling="affine", bits=8),
+    "imagenet64": _preset(64, 128, levels=4, steps=48, coupling="affine", bits=8),
+    "lsun64": _preset(64, 128, levels=3, steps=48, coupling="affine", bits=8),
+    "celebahq256": _preset(256, 40, levels=6, steps=32, coupling="additive", bits=5),
+    "lsun96": _preset(96, 280, levels=5, steps=64, coupling="additive", bits=5),
+    "lsun128": _preset(128, 160, levels=5, steps=64, coupling="additive", bits=5),
+    "cifar10-conditional": _preset(
+        32, 512, levels=3, steps=32, coupling="additive", bits=5, shift=3, conditional=True
+    ),
+    "imagenet32-conditional": _preset(
+        32, 512, levels=3, steps=48, coupling="additive", bits=5, conditional=True
+    ),
 }
 """The published runs (paper, appendix; 512 hidden channels, learned top prior)."""
 

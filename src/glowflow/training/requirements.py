@@ -1,17 +1,14 @@
 """What a run is refused for, before anything of it is written."""
 
-from pathlib import Path
-
-from ..data.types import Splits
 from ..errors import InputError
 from ..files import require_new, require_writable
 from ..processes import on_every_process, on_main_process, process_count, process_index
-from .config import TrainConfig
 from .initialisation import model_config_for
+from .run import Run
 from .tracking import require_trackers
 
 
-def require_trainable(config: TrainConfig, splits: Splits, run: Path, resume: bool) -> None:
+def require_trainable(run: Run, resume: bool) -> None:
     """Refuse a run that could not take its next step, or not keep it.
 
     Raises:
@@ -19,12 +16,11 @@ def require_trainable(config: TrainConfig, splits: Splits, run: Path, resume: bo
             data do not fit the model, or a tracker is not there.
     """
     if not resume:
-        require_new(run)
-    batch_size = min(config.batch_size, len(splits.train))
-    require_equal_parts(batch_size, config.accumulate, process_count())
-    model_config_for(config, splits)
-    require_trackers(config.track)
-    require_writable(run)
+        require_new(run.folder)
+    require_equal_parts(run.batch_size, run.config.accumulate, process_count())
+    model_config_for(run.config, run.splits)
+    require_trackers(run.config.track)
+    require_writable(run.folder)
 
 
 def require_equal_parts(batch_size: int, accumulate: int, processes: int) -> None:

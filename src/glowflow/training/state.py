@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -23,6 +22,7 @@ from .checkpoint import (
 )
 from .diagnosis import describe
 from .metrics import Metrics, RunningMetrics
+from .run import Run
 
 
 class Validated(NamedTuple):
@@ -35,19 +35,14 @@ class Validated(NamedTuple):
     """Of the last ones; the same, where there is no average."""
 
 
-@dataclass(kw_only=True)
+@dataclass
 class TrainingState:
     """A run after `step` optimiser steps."""
 
-    run: Path
-    """Its folder."""
+    run: Run
     model: ImageFlow
     average: AveragedModel | None
     optimizer: torch.optim.Optimizer
-    batch_size: int
-    """Images of a step, of all processes together."""
-    keep: int
-    """Newest checkpoints that stay."""
     precision: Precision = "float32"
     """What the coupling networks compute in while training."""
     step: int = 0
@@ -66,7 +61,7 @@ class TrainingState:
     @property
     def images(self) -> int:
         """Images seen."""
-        return self.step * self.batch_size
+        return self.step * self.run.batch_size
 
     @property
     def averaged(self) -> ImageFlow:
@@ -112,8 +107,8 @@ class TrainingState:
             optimizer=self.optimizer.state_dict(),
             window=asdict(self.running),
         )
-        save_checkpoint(self.run, checkpoint, self.keep)
-        self.averaged.save_pretrained(self.run)
+        save_checkpoint(self.run.folder, checkpoint, self.run.config.keep)
+        self.averaged.save_pretrained(self.run.folder)
 
     def restore(self) -> None:
         """Go back to the newest checkpoint, which process 0 reads and hands out.
@@ -121,12 +116,12 @@ class TrainingState:
         Raises:
             CheckpointError: there is none, it is damaged, or it is of another architecture.
         """
-        on_main_process(lambda: remove_leftovers(self.run))
-        checkpoint = on_main_process(lambda: load_checkpoint(self.run))
+        on_main_process(lambda: remove_leftovers(self.run.folder))
+        checkpoint = on_main_process(lambda: load_checkpoint(self.run.folder))
         on_every_process(lambda: self._take(checkpoint))
 
     def _take(self, checkpoint: Checkpoint) -> None:
-        source = str(self.run)
+        source = str(self.run.folder)
         self.model.load_weights(checkpoint.model, source)
         if self.average is not None:
             self.averaged.load_weights(checkpoint.average, source)
@@ -136,6 +131,22 @@ class TrainingState:
         self.seconds = self.validated_at = checkpoint.seconds
         self.running = RunningMetrics(**{"since": checkpoint.seconds, **checkpoint.window})
 
+    @property
+    def current_validation(self) -> Validated | None:
+        """The validation of the weights as they are, if there has been one."""
+        newest = self.validated
+        return newest if newest is not None and newest.step == self.step else None
+
+    @property
+    def line_is_due(self) -> bool:
+        """Whether metrics.jsonl gets a line after this step."""
+        return self.step % self.run.config.log_every == 0
+
+    @property
+    def validation_is_due(self) -> bool:
+        """Whether it is time for a validation."""
+        return self.seconds - self.validated_at >= self.run.config.validate_every
+
     def close_line(self) -> Metrics:
         """The line of metrics.jsonl about the steps since the line before."""
         rate = self.optimizer.param_groups[0]["lr"]
@@ -143,7 +154,7 @@ class TrainingState:
 
     def not_finite(self, where: str) -> TrainingError:
         """What stops the run in the step after this one."""
-        last = list_checkpoints(self.run)
+        last = list_checkpoints(self.run.folder)
         kept = f"the last good checkpoint is {last[-1]}" if last else "there is no checkpoint yet"
         return TrainingError(
             f"Training stopped at step {self.step + 1}: {where} is NaN or infinite; {kept}; "

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from accelerate.utils import LoggerType, ProjectConfiguration
 from ..errors import InputError
 from ..processes import on_main_process
 from .metrics import Metrics, write_metrics
+from .run import Run
 
 FOLDER = "tracking"
 """In a run's folder, for the trackers that write files."""
@@ -36,22 +38,15 @@ def require_trackers(names: Sequence[str]) -> None:
             )
 
 
-def tracker_options(names: Sequence[str], run: Path) -> dict[str, Any]:
+def tracker_options(names: Sequence[str], folder: Path) -> dict[str, Any]:
     """What an Accelerator is made with, so that `tracking` can start these trackers."""
-    project = ProjectConfiguration(project_dir=str(run), logging_dir=str(run / FOLDER))
+    project = ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / FOLDER))
     return {"log_with": list(names) or None, "project_config": project}
 
 
 @contextmanager
-def tracking(
-    accelerator: Accelerator, names: Sequence[str], hyperparameters: Mapping[str, Any]
-) -> Iterator[None]:
-    """Start the trackers in process 0, and close them at the end.
-
-    Args:
-        accelerator: made with their `tracker_options`.
-        names: of the trackers.
-        hyperparameters: of the run, which the trackers show; a field may have fields.
+def tracking(accelerator: Accelerator, run: Run) -> Iterator[None]:
+    """Start the trackers of the run in process 0, and close them at the end.
 
     Raises:
         InputError: one does not start; the others are closed.
@@ -59,16 +54,16 @@ def tracking(
 
     def start() -> None:
         try:
-            accelerator.init_trackers("glowflow", config=dict(_flat(hyperparameters)))
+            accelerator.init_trackers("glowflow", config=dict(_flat(asdict(run.config))))
         except Exception as error:  # each tracker has its own
             said = " ".join(str(error).split()) or type(error).__name__
             raise InputError(
-                f"A tracker of {', '.join(names)} does not start ({said}): set it up as "
+                f"A tracker of {', '.join(run.config.track)} does not start ({said}): set it up as "
                 "its own documentation says, or leave it out of --track."
             ) from error
 
     try:
-        if names:
+        if run.config.track:
             on_main_process(start)
         yield
     finally:
@@ -76,13 +71,13 @@ def tracking(
             tracker.finish()
 
 
-def record_metrics(accelerator: Accelerator, run: Path, metrics: Metrics) -> None:
+def record_metrics(accelerator: Accelerator, folder: Path, metrics: Metrics) -> None:
     """Write a line of metrics.jsonl, and send it to the trackers; a figure by level as name/level.
 
     Raises:
         InputError: the file cannot be written.
     """
-    write_metrics(run, metrics)
+    write_metrics(folder, metrics)
     if accelerator.trackers:
         accelerator.log(dict(_flat(metrics.to_dict())), step=metrics.step)
 

@@ -3,7 +3,6 @@
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 
@@ -47,62 +46,51 @@ def validate(
     return float(bits.mean())
 
 
-@dataclass(frozen=True, kw_only=True)
-class Validation:
-    """What a run does now and then, and at its end: look at itself on held-out images."""
+def validate_state(
+    state: TrainingState,
+    log: Callable[[Metrics], None],
+    on_validation: Callable[[ImageFlow, int], None] | None,
+) -> Validated:
+    """Save the state, measure its models, and keep the averaged one if it is the best yet.
 
-    data: ImageData
-    limit: int
-    """Images that bits/dim is the mean of."""
-    every: float
-    """Seconds of training from one to the next."""
-    clip: float
-    """Largest norm of the gradient, to which that of the newest line is compared."""
-    log: Callable[[Metrics], None]
-    """Called in process 0."""
-    on_validation: Callable[[ImageFlow, int], None] | None
-    """Called in process 0 with the averaged model and the number of images seen."""
+    Args:
+        state: whose `validated` and `best` are new afterwards.
+        log: called in process 0 with the figures.
+        on_validation: called in process 0 with the averaged model and the number of images seen.
+    """
+    state.validated_at = state.seconds
+    on_main_process(state.save)
+    data, limit = state.run.splits.valid, state.run.config.validation_images
+    with state.evaluating() as averaged:
+        bits = last = validate(averaged, data, limit=limit)
+        if state.average is not None:
+            last = validate(state.model, data, limit=limit)
+        health = on_main_process(lambda: measure_health(averaged, data))
+        metrics = Metrics(
+            state.step,
+            state.images,
+            round(state.seconds, 2),
+            valid_bits_per_dim=bits,
+            valid_bits_per_dim_last=None if state.average is None else last,
+            **as_metrics(health),
+        )
 
-    def is_due(self, state: TrainingState) -> bool:
-        """Whether it is time for the next one."""
-        return state.seconds - state.validated_at >= self.every
+        def report() -> None:
+            _warn(state, metrics)
+            if bits < state.best:
+                save_best(state.run.folder, averaged, state.step, bits)
+            log(metrics)
+            if on_validation is not None:
+                on_validation(averaged, state.images)
 
-    def of_last_step(self, state: TrainingState) -> Validated:
-        """The figures of the state as it is, measured if they have not been."""
-        newest = state.validated
-        return newest if newest is not None and newest.step == state.step else self(state)
+        on_main_process(report)
+    state.best = min(state.best, bits)
+    state.validated = Validated(state.step, bits, last)
+    return state.validated
 
-    def __call__(self, state: TrainingState) -> Validated:
-        """Save the state, measure its models, and keep the averaged one if it is the best yet."""
-        state.validated_at = state.seconds
-        on_main_process(state.save)
-        with state.evaluating() as averaged:
-            bits = validate(averaged, self.data, limit=self.limit)
-            last = None
-            if state.average is not None:
-                last = validate(state.model, self.data, limit=self.limit)
-            health = on_main_process(lambda: measure_health(averaged, self.data))
-            metrics = Metrics(
-                state.step,
-                state.images,
-                round(state.seconds, 2),
-                valid_bits_per_dim=bits,
-                valid_bits_per_dim_last=last,
-                **as_metrics(health),
-            )
-            on_main_process(lambda: self._report(state, averaged, metrics, bits))
-        state.best = min(state.best, bits)
-        state.validated = Validated(state.step, bits, bits if last is None else last)
-        return state.validated
 
-    def _report(
-        self, state: TrainingState, averaged: ImageFlow, metrics: Metrics, bits: float
-    ) -> None:
-        figures = {**metrics.to_dict(), "grad_norm": state.running.norm or 0.0}
-        for line in concerns(figures, bits=averaged.config.bits, clip=self.clip):
-            print(f"Warning: {line}", file=sys.stderr)
-        if bits < state.best:
-            save_best(state.run, averaged, state.step, bits)
-        self.log(metrics)
-        if self.on_validation is not None:
-            self.on_validation(averaged, state.images)
+def _warn(state: TrainingState, metrics: Metrics) -> None:
+    figures = {**metrics.to_dict(), "grad_norm": state.running.norm or 0.0}
+    bits, clip = state.model.config.bits, state.run.config.clip
+    for line in concerns(figures, bits=bits, clip=clip):
+        print(f"Warning: {line}", file=sys.stderr)
