@@ -1,7 +1,33 @@
 """What the tests share."""
 
+import os
+
 import pytest
 import torch
+
+# The tests' tensors are tiny: a second thread waits longer for the first than it helps it, and
+# with a process for each core it waits for another test. The children of a test do the same.
+torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
+
+ACCELERATOR = torch.accelerator.current_accelerator(check_available=True)
+ONLY_ASKED = {
+    "slow": "takes minutes: --slow runs it, and its small twin always runs",
+    "network": "needs the network: --network runs it, and its twin reads a local copy",
+}
+
+
+def pytest_addoption(parser):
+    for name, reason in ONLY_ASKED.items():
+        parser.addoption(f"--{name}", action="store_true", help=f"also what {reason.split(':')[0]}")
+
+
+def pytest_collection_modifyitems(config, items):
+    reasons = {name: why for name, why in ONLY_ASKED.items() if not config.getoption(name)}
+    if ACCELERATOR is None:
+        reasons["gpu"] = "there is no accelerator here: its twin runs on the CPU"
+    for item in items:
+        for name in reasons.keys() & {mark.name for mark in item.iter_markers()}:
+            item.add_marker(pytest.mark.skip(reason=reasons[name]))
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,5 @@
 """Data sets of the hub: local ones, a loader that is replaced, and one real one."""
 
-import os
 import sys
 
 import datasets
@@ -254,12 +253,9 @@ def test_without_the_package(read, monkeypatch):
         read("hub:org/name")
 
 
-@pytest.mark.skipif(
-    "GLOWFLOW_NETWORK" not in os.environ,
-    reason="needs the network (GLOWFLOW_NETWORK=1 runs it); its twin, "
-    "test_a_limit_reads_no_further, streams a local copy of the same layout",
-)
+@pytest.mark.network
 def test_the_real_hub(read):
+    """Its twin, test_a_limit_reads_no_further, streams a local copy of the same layout."""
     splits = read("hub:uoft-cs/cifar10", size=(32, 32), limit=100)
     assert parts(splits) == [81, 9, 10]
     assert splits.train.class_names[3] == "cat"
