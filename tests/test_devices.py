@@ -9,7 +9,7 @@ import torch
 from glowflow import Glow, GlowConfig, RealNVP, RealNVPConfig
 from glowflow.training.loop import train
 from tests.conftest import ACCELERATOR, perturb
-from tests.test_training import CONFIG, losses, splits  # noqa: F401
+from tests.training.runs import CONFIG, losses, splits  # noqa: F401
 
 SHAPE = (3, 8, 8)
 SMALL = {"image_shape": SHAPE, "levels": 2, "steps": 3, "hidden_channels": 8}

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from glowflow import TrainingError
 from glowflow.data.types import ImageData, Splits
 from glowflow.training.checkpoint import list_checkpoints
-from tests.test_training import CONFIG, images, losses, run
+from tests.training.runs import CONFIG, images, losses, run
 
 FAST = {"lr": 10 * CONFIG.lr}
 SMALL = {"batch_size": 4}

@@ -10,7 +10,7 @@ from benchmarks.loader import measure
 from glowflow import Glow, GlowConfig
 from glowflow.data.augmentation import shift_some
 from glowflow.training.batches import noise_for, training_input
-from tests.test_training import CONFIG, splits  # noqa: F401
+from tests.training.runs import CONFIG, splits  # noqa: F401
 
 
 def shifted(images, pixels, seed=0):

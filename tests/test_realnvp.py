@@ -33,7 +33,7 @@ from glowflow.training.objective import Objective
 from glowflow.training.optimisation import make_average
 from glowflow.training.presets import FAMILIES
 from tests.conftest import perturb
-from tests.test_training import losses, splits, stop_after  # noqa: F401
+from tests.training.runs import losses, splits, stop_in  # noqa: F401
 
 TINY = RealNVPArchitecture(scales=2, residual_blocks=1, hidden_channels=3)
 CONFIG = TrainConfig(
@@ -306,7 +306,7 @@ class TestTraining:
 
     def test_resumed_run_repeats_the_uninterrupted_one_to_the_bit(self, splits, tmp_path):  # noqa: F811
         whole = train(CONFIG, splits, tmp_path / "whole", device="cpu", progress=False)
-        stop_after(tmp_path / "half", splits, CONFIG, steps=9)
+        stop_in(9, tmp_path / "half", splits, CONFIG)
         half = tmp_path / "half"
         resumed = train(CONFIG, splits, half, device="cpu", resume=True, progress=False)
         assert losses(half) == losses(tmp_path / "whole")

@@ -15,7 +15,7 @@ from glowflow.fused.steps import Steps
 from glowflow.nn.coupling_network import CouplingNetwork
 from glowflow.training.objective import Objective
 from tests.conftest import perturb
-from tests.test_training import CONFIG, losses, part, run
+from tests.training.runs import CONFIG, losses, part, run
 
 
 def make(steps=4, dtype=torch.float32, **changes):

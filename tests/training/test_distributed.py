@@ -30,7 +30,8 @@ from glowflow.training.checkpoint import list_checkpoints, load_checkpoint
 from glowflow.training.loop import train
 from tests.conftest import perturb
 from tests.data.test_celeba import folder as celeba  # noqa: F401
-from tests.test_training import CONFIG, images, losses, splits  # noqa: F401
+
+from .runs import CONFIG, images, losses
 
 LONG = replace(CONFIG, images=400, validation_images=15, validate_every=1e9)
 CUT = replace(LONG, accumulate=2, flip=True, shift=1, conditional=True)
@@ -46,7 +47,7 @@ from glowflow.training.as_yaml import from_yaml
 from glowflow.training.config import TrainConfig
 from glowflow.training.loop import train
 from glowflow.training.objective import Objective
-from tests.test_training import part
+from tests.training.runs import part
 
 trouble, *arguments = sys.argv[1:]
 original, seen = Objective.forward, []
@@ -90,7 +91,7 @@ def environment(tmp_path):
         **os.environ,
         "GLOWFLOW_CACHE": str(tmp_path / "cache"),
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
     }
 
 
@@ -133,7 +134,7 @@ def float64():
     torch.set_default_dtype(torch.float32)
 
 
-def test_two_processes_have_the_losses_of_one(splits, tmp_path, float64):  # noqa: F811
+def test_two_processes_have_the_losses_of_one(splits, tmp_path, float64):
     whole = replace(CUT, accumulate=1)
     trained = train(whole, splits, tmp_path / "one", device="cpu", progress=False)
     answers = train_in_two(tmp_path / "two", CUT, tmp_path, "float64")
@@ -149,7 +150,7 @@ def test_two_processes_have_the_losses_of_one(splits, tmp_path, float64):  # noq
     assert Glow.from_pretrained(tmp_path / "two" / "best").config == trained.model.config
 
 
-def test_sigterm_to_one_process_stops_all_after_the_step_and_one_goes_on(splits, tmp_path):  # noqa: F811
+def test_sigterm_to_one_process_stops_all_after_the_step_and_one_goes_on(splits, tmp_path):
     run = tmp_path / "run"
     config = replace(LONG, memory="reversible", images=160)
     answers = train_in_two(run, config, tmp_path, "SIGTERM")
@@ -224,7 +225,7 @@ class TestOneProcess:
         with pytest.raises(ZeroDivisionError):
             on_main_process(lambda: 1 / 0)
 
-    def test_a_batch_has_to_divide_into_its_parts(self, splits, tmp_path):  # noqa: F811
+    def test_a_batch_has_to_divide_into_its_parts(self, splits, tmp_path):
         with pytest.raises(InputError, match=r"does not divide into 3 equal parts"):
             train(replace(CONFIG, accumulate=3), splits, tmp_path / "run", device="cpu")
         assert not (tmp_path / "run").exists()
@@ -242,7 +243,7 @@ from glowflow.evaluation.evaluate import evaluate
 from glowflow.latents.codes import flatten
 from glowflow.latents.estimation import estimate_by_each
 from glowflow.processes import process_group
-from tests.test_distributed import drawn
+from tests.training.test_distributed import drawn
 
 folder, count = sys.argv[1], int(sys.argv[2])
 model = Glow.from_pretrained(folder)

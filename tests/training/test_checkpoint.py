@@ -18,11 +18,11 @@ from glowflow import CheckpointError, Glow, InputError
 from glowflow.files import remove_leftovers, replacing
 from glowflow.training.checkpoint import best_so_far, list_checkpoints, load_checkpoint, save_best
 from glowflow.training.metrics import read_metrics
-from glowflow.training.objective import Objective
 from glowflow.training.validation import validate
-from tests.test_training import CONFIG, images, losses, run, splits  # noqa: F401
 
-ROOT = Path(__file__).parents[1]
+from .runs import CONFIG, images, losses, run, stop_in
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_killed_runs_go_on_to_the_bit():
@@ -37,37 +37,21 @@ def test_killed_runs_go_on_to_the_bit():
     assert "2 kills, 0 differences." in done.stdout
 
 
-def interrupted(folder, splits, config, step, number=signal.SIGTERM):  # noqa: F811
-    """A run that gets a signal while a step is under way."""
-    original, seen = Objective.forward, []
-
-    def counting(self, x, labels=None):
-        seen.append(1)
-        if len(seen) == step:
-            os.kill(os.getpid(), number)
-        return original(self, x, labels)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Objective, "forward", counting)
-        return run(config, splits, folder)
-
-
-def test_sigterm_leaves_a_checkpoint_of_the_step(splits, tmp_path):  # noqa: F811
-    trained = interrupted(tmp_path / "run", splits, CONFIG, 7)
-    assert trained.interrupted
+def test_sigterm_leaves_a_checkpoint_of_the_step(splits, tmp_path):
+    stop_in(7, tmp_path / "run", splits, CONFIG, signal.SIGTERM)
     assert load_checkpoint(tmp_path / "run").step == 7
     assert Glow.from_pretrained(tmp_path / "run").initialized
 
 
-def test_lines_that_cross_a_checkpoint_are_the_same_too(splits, tmp_path):  # noqa: F811
+def test_lines_that_cross_a_checkpoint_are_the_same_too(splits, tmp_path):
     config = replace(CONFIG, log_every=6)
     run(config, splits, tmp_path / "whole")
-    interrupted(tmp_path / "cut", splits, config, 9)
+    stop_in(9, tmp_path / "cut", splits, config, signal.SIGTERM)
     run(config, splits, tmp_path / "cut", resume=True)
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
 
 
-def test_global_random_states_do_not_matter(splits, tmp_path):  # noqa: F811
+def test_global_random_states_do_not_matter(splits, tmp_path):
     config = replace(CONFIG, flip=True, shift=1, validate_every=1e-9, images=64)
 
     def scramble(model, images):
@@ -79,9 +63,9 @@ def test_global_random_states_do_not_matter(splits, tmp_path):  # noqa: F811
     assert losses(tmp_path / "a") == losses(tmp_path / "b")
 
 
-def test_leftovers_of_a_killed_process_are_removed(splits, tmp_path):  # noqa: F811
+def test_leftovers_of_a_killed_process_are_removed(splits, tmp_path):
     folder = tmp_path / "run"
-    interrupted(folder, splits, CONFIG, 5)
+    stop_in(5, folder, splits, CONFIG, signal.SIGTERM)
     left = [
         folder / "checkpoints" / ".000000099.pt.0123abcd.part.pt",
         folder / ".model.safetensors.89abcdef.part.safetensors",
@@ -110,13 +94,13 @@ def test_a_cut_off_line_in_the_middle_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("keep", [1, 3])
-def test_so_many_checkpoints_are_kept(splits, tmp_path, keep):  # noqa: F811
+def test_so_many_checkpoints_are_kept(splits, tmp_path, keep):
     run(replace(CONFIG, validate_every=1e-9, keep=keep), splits, tmp_path / "run")
     names = [path.stem for path in list_checkpoints(tmp_path / "run")]
     assert names == [f"{step:09d}" for step in range(21 - keep, 21)]
 
 
-def test_the_best_model_stays(splits, tmp_path):  # noqa: F811
+def test_the_best_model_stays(splits, tmp_path):
     folder = tmp_path / "run"
     config = replace(CONFIG, validate_every=1e-9, images=160, lr=0.05, warmup_images=0)
     trained = run(config, splits, folder)
@@ -133,16 +117,16 @@ def test_the_best_model_stays(splits, tmp_path):  # noqa: F811
     assert found == pytest.approx(best, abs=1e-6)
 
 
-def test_a_resumed_run_does_not_replace_a_better_model(splits, tmp_path):  # noqa: F811
+def test_a_resumed_run_does_not_replace_a_better_model(splits, tmp_path):
     folder = tmp_path / "run"
-    trained = interrupted(folder, splits, CONFIG, 9)
+    trained = stop_in(9, folder, splits, CONFIG, signal.SIGTERM)
     save_best(folder, trained.model, 3, -100.0)
     assert run(CONFIG, splits, folder, resume=True).best == -100.0
     assert best_so_far(folder) == -100.0
     assert best_so_far(tmp_path) == math.inf
 
 
-def test_both_figures_of_a_validation_are_shown(splits, tmp_path):  # noqa: F811
+def test_both_figures_of_a_validation_are_shown(splits, tmp_path):
     trained = run(CONFIG, splits, tmp_path / "run")
     line = read_metrics(tmp_path / "run")[-1]
     assert line["valid_bits_per_dim"] == trained.valid_bits_per_dim
@@ -213,7 +197,7 @@ def test_a_failed_write_leaves_the_file_before(tmp_path):
 
 
 @pytest.mark.parametrize("memory", ["stored", "reversible"])
-def test_parts_of_a_batch_give_the_gradients_of_the_whole(splits, tmp_path, memory):  # noqa: F811
+def test_parts_of_a_batch_give_the_gradients_of_the_whole(splits, tmp_path, memory):
     config = replace(CONFIG, memory=memory, conditional=True, images=80)
     run(config, splits, tmp_path / "whole")
     run(replace(config, accumulate=4), splits, tmp_path / "parts")

@@ -9,19 +9,14 @@ from accelerate.utils import LoggerType
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from glowflow import InputError
-from glowflow.data.types import Splits
 from glowflow.training.as_yaml import from_yaml, to_yaml
 from glowflow.training.config import TrainConfig
 from glowflow.training.metrics import read_metrics
 from glowflow.training.tracking import FOLDER, require_trackers
-from tests.test_training import CONFIG, part, run
+
+from .runs import CONFIG, run
 
 TRACKED = replace(CONFIG, track=("tensorboard",))
-
-
-@pytest.fixture
-def splits():
-    return Splits(part(64, 0), part(16, 1), part(16, 2), "blobs", "0")
 
 
 def scalars(folder):
