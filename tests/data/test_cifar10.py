@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from glowflow import InputError
-from glowflow.data.sources import planar
+from glowflow.data.formats import batch_file
+from glowflow.data.sources.batch_files import batch_file_source
 
 TRAIN = [f"data_batch_{i}" for i in range(1, 6)]
 SIZE = 6
@@ -76,8 +77,8 @@ def test_says_what_it_is_and_what_is_missing(folder, read, capsys):
 
 def test_is_complete_with_all_images(folder, read, monkeypatch):
     monkeypatch.setattr(
-        "glowflow.data.sources.cifar10.planar_source",
-        lambda *a, published, **k: planar.planar_source(
+        "glowflow.data.sources.cifar10.batch_file_source",
+        lambda *a, published, **k: batch_file_source(
             *a, published=(("train", 30), ("test", 6)), **k
         ),
     )
@@ -93,13 +94,13 @@ def test_resized_images_are_not_the_published_ones(folder, read):
 
 def test_files_are_read_one_by_one_and_only_the_first_time(folder, read, monkeypatch):
     opened = []
-    real = planar.load_pickle
+    real = batch_file.load_pickle
 
     def watched(path):
         opened.append(path.name)
         return real(path)
 
-    monkeypatch.setattr(planar, "load_pickle", watched)
+    monkeypatch.setattr(batch_file, "load_pickle", watched)
     read(folder)
     assert opened == [*TRAIN, "test_batch"] * 2
     opened.clear()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from glowflow import DataConfig, InputError
 from glowflow.data.partition import complete_partition, limit_parts, split_of
-from glowflow.data.store import CHUNK, store
+from glowflow.data.store import READ_AHEAD, store
 from glowflow.data.types import TEST, TRAIN, VALID, Count, Source, Splits
 
 counts = st.lists(st.integers(0, 60), min_size=3, max_size=3).filter(lambda n: sum(n) >= 3)
@@ -93,7 +93,7 @@ def test_reading_in_order_gives_the_same_array(cache):
 
 
 def test_more_images_than_are_read_ahead(cache):
-    count = 2 * CHUNK + 7
+    count = 2 * READ_AHEAD + 7
     images = np.arange(count, dtype=np.float32)
     many = Source(
         title="many",

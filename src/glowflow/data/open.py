@@ -1,38 +1,41 @@
 """From a name to splits."""
 
-import hashlib
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from ..errors import InputError
 from .config import DataConfig
-from .sources import faces
+from .kinds import DataSource, file_type, layout, named, prefixed
+from .sources import faces, hub
 from .sources.arrays import array_source
 from .sources.celeba import celeba
-from .sources.celebahq import celeba_hq, tfrecords
+from .sources.celebahq import celeba_hq
 from .sources.cifar10 import cifar10
 from .sources.digits import digits_source
-from .sources.folder import files_below, folder_source
-from .sources.hub import PREFIX, hub_source
-from .sources.idx import idx
+from .sources.folder import folder_source
 from .sources.imagenet import imagenet_new, imagenet_old
 from .sources.lsun import lsun
+from .sources.mnist import mnist
+from .sources.tfrecords import tfrecords
 from .store import cache_folder, store
 from .types import Source, Splits
 
-LAYOUTS: tuple[Callable[[Path, DataConfig], Source | None], ...] = (
-    cifar10,
-    imagenet_old,
-    imagenet_new,
-    celeba,
-    celeba_hq,
-    tfrecords,
-    idx,
-    lsun,
+SOURCES: tuple[DataSource, ...] = (
+    named("faces", faces.faces_source, faces.version),
+    named("digits", digits_source),
+    prefixed(hub.PREFIX, hub.hub_source, hub.version),
+    file_type((".npy", ".npz"), array_source),
+    layout(cifar10),
+    layout(imagenet_old),
+    layout(imagenet_new),
+    layout(celeba),
+    layout(celeba_hq),
+    layout(tfrecords),
+    layout(mnist),
+    layout(lsun),
+    layout(folder_source),
 )
-"""Each opens a folder in its layout, and answers None to another one."""
+"""All that `--data` may be; of several that take it, the first that opens it. A folder of images
+is the last: it opens every folder."""
 
 
 def open_splits(config: DataConfig, *, cache: Path | None = None, progress: bool = True) -> Splits:
@@ -47,9 +50,13 @@ def open_splits(config: DataConfig, *, cache: Path | None = None, progress: bool
         InputError: there are no such data, or they cannot be used.
     """
     cache = cache or cache_folder()
+    sources = [source for source in SOURCES if source.takes(config.data)]
+    if not sources:
+        raise _refusal(config.data)
+    how = f"{config.size} {config.channels} {config.fit} {config.upscale}"
     return store(
-        _fingerprint(config),
-        lambda: _source(config, cache, progress),
+        f"{sources[0].fingerprint(config)} {how}",
+        lambda: _first_that_opens(sources, config, cache, progress),
         held_out=config.held_out,
         limit=config.limit,
         strict=config.strict,
@@ -58,47 +65,24 @@ def open_splits(config: DataConfig, *, cache: Path | None = None, progress: bool
     )
 
 
-def _fingerprint(config: DataConfig) -> str:
-    """Changes whenever the images would, as far as can be told without reading them."""
-    how = f"{config.size} {config.channels} {config.fit} {config.upscale}"
-    if config.data == "digits":
-        return f"digits {how}"
-    if config.data == "faces":
-        return f"faces {faces.VERSION} {config.faces} {how}"
-    if config.data.startswith(PREFIX):
-        listing = _listing(Path(config.data.removeprefix(PREFIX)))
-        return f"{config.data} {config.image_column} {config.label_column} {listing} {how}"
-    return f"{_listing(Path(config.data).expanduser())} {how}"
+def _first_that_opens(
+    sources: list[DataSource], config: DataConfig, cache: Path, progress: bool
+) -> Source:
+    opened = (source.open(config, cache, progress) for source in sources)
+    return next(source for source in opened if source is not None)
 
 
-def _source(config: DataConfig, cache: Path, progress: bool) -> Source:
-    if config.data == "digits":
-        return digits_source(config)
-    if config.data == "faces":
-        drawn = celeba(faces.drawn_faces(config.faces, cache, progress), config)
-        assert drawn is not None
-        return replace(drawn, title="drawn faces")
-    if config.data.startswith(PREFIX):
-        return hub_source(config)
-    path = Path(config.data).expanduser()
-    if path.is_dir():
-        found = (layout(path, config) for layout in LAYOUTS)
-        return next((source for source in found if source), None) or folder_source(path, config)
-    if path.is_file() and path.suffix in (".npy", ".npz"):
-        return array_source(path, config)
+def _refusal(data: str) -> InputError:
+    path = Path(data).expanduser()
+    labels = {
+        kind: " or ".join(source.label for source in SOURCES if source.kind == kind)
+        for kind in ("name", "prefix", "file")
+    }
     if path.exists():
-        raise InputError(f"{path} is neither a folder nor an .npy or .npz array: give one of them.")
-    raise InputError(
-        f"There is no folder or file {path}: give one, or {PREFIX}org/name, or `faces` or "
-        "`digits`, which are built in."
+        return InputError(
+            f"{path} is neither a folder nor an {labels['file']} array: give one of them."
+        )
+    return InputError(
+        f"There is no folder or file {path}: give one, or {labels['prefix']}, or "
+        f"{labels['name']}, which are built in."
     )
-
-
-def _listing(path: Path) -> str:
-    """A hash of the names, sizes and dates of the files at or below a path that are not hidden."""
-    digest = hashlib.sha256(str(path.resolve()).encode())
-    for name in files_below(path) if path.is_dir() else [""]:
-        with suppress(FileNotFoundError):  # a broken link
-            status = (path / name).stat()
-            digest.update(f"{name} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import track
 
 from ..errors import InputError
+from ..progress import with_bar
 from .partition import complete_partition, limit_parts
 from .types import (
     TEST,
@@ -32,8 +32,8 @@ from .types import (
 )
 
 THREADS = 4
-CHUNK = 256
-"""Images that are read ahead of the array."""
+READ_AHEAD = 256
+"""Images that are decoded before the first of them is written."""
 
 
 def cache_folder() -> Path:
@@ -137,13 +137,8 @@ def _build(
         array = _allocate(path, source, len(order))
         kept = np.zeros(len(order), dtype=bool)
         skipped: list[str] = []
-        for index, image in track(
-            _images(source, order),
-            total=len(order),
-            description="reading images",
-            disable=not progress,
-            console=Console(stderr=True),
-        ):
+        images = _images(source, order)
+        for index, image in with_bar(images, "reading images", count=len(order), visible=progress):
             if isinstance(image, str):
                 if strict:
                     raise InputError(f"{image}; mend or remove it, or leave --strict out.")
@@ -203,8 +198,8 @@ def _images(
         yield from ((index, attempt(index)) for index in np.sort(order).tolist())
         return
     with ThreadPoolExecutor(THREADS) as pool:
-        for start in range(0, len(order), CHUNK):
-            some = order[start : start + CHUNK].tolist()
+        for start in range(0, len(order), READ_AHEAD):
+            some = order[start : start + READ_AHEAD].tolist()
             yield from zip(some, pool.map(attempt, some), strict=True)
 
 
@@ -271,7 +266,7 @@ def _open_array(folder: Path) -> Splits:
         info["sha256"],
         tuple(info["skipped"]),
         info["dataset"],
-        tuple(Count(part, found, tuple(sizes)) for part, found, sizes in info["counts"]),
+        tuple(Count(part, here, tuple(sizes)) for part, here, sizes in info["counts"]),
         folder,
     )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from ...errors import InputError
 from ..config import DataConfig
 from ..types import Source
-from .planar import planar_source
+from .batch_files import batch_file_source
 
 FOLDER = "cifar-10-batches-py"
 TRAIN_FILES = tuple(f"data_batch_{i}" for i in range(1, 6))
@@ -44,7 +44,7 @@ def cifar10(folder: Path, config: DataConfig) -> Source | None:
         raise InputError(
             f"CIFAR-10 in {root} has no {', '.join(missing)}: unpack cifar-10-python.tar.gz again."
         )
-    return planar_source(
+    return batch_file_source(
         files[:-1],
         files[-1],
         config,

@@ -1,7 +1,8 @@
 """Real handwritten digits, from scikit-learn's package."""
 
+from pathlib import Path
+
 import numpy as np
-from sklearn.datasets import load_digits
 
 from ...errors import InputError
 from ..config import DataConfig
@@ -11,7 +12,7 @@ SIZE = (16, 16)
 """Height and width by default."""
 
 
-def digits_source(config: DataConfig) -> Source:
+def digits_source(config: DataConfig, cache: Path, progress: bool) -> Source:
     """1,797 digits of 8x8 pixels and 17 greys, in the middle of a black field.
 
     They are not enlarged: each keeps its 64 pixels. Source: UCI "Optical Recognition of
@@ -20,6 +21,8 @@ def digits_source(config: DataConfig) -> Source:
     Raises:
         InputError: the size is smaller than 8x8.
     """
+    from sklearn.datasets import load_digits  # slow to import
+
     height, width = config.size or SIZE
     if min(height, width) < 8:
         raise InputError(

@@ -44,30 +44,30 @@ def image_files(folder: Path) -> tuple[str, ...]:
     Raises:
         InputError: there is none.
     """
-    found = tuple(name for name in files_below(folder) if name.lower().endswith(SUFFIXES))
-    if not found:
+    names = tuple(name for name in files_below(folder) if name.lower().endswith(SUFFIXES))
+    if not names:
         raise InputError(
             f"There is no image in {folder}: give a folder with png, jpg or webp files in it."
         )
-    return found
+    return names
 
 
 def files_below(folder: Path) -> list[str]:
     """The files below `folder` that are not hidden, sorted, relative to it."""
-    found: list[str] = []
+    names: list[str] = []
     for here, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         inside = Path(here).relative_to(folder).as_posix()
         prefix = "" if inside == "." else f"{inside}/"
-        found += [prefix + name for name in files if not name.startswith(".")]
-    return sorted(found)
+        names += [prefix + name for name in files if not name.startswith(".")]
+    return sorted(names)
 
 
-def _layout(found: list[PurePosixPath]) -> dict[str, Any]:
-    tops = [path.parts[0] if len(path.parts) > 1 else "" for path in found]
+def _layout(paths: list[PurePosixPath]) -> dict[str, Any]:
+    tops = [path.parts[0] if len(path.parts) > 1 else "" for path in paths]
     if all(top.lower() in SPLIT_NAMES for top in tops):
         partition = np.array([SPLIT_NAMES[top.lower()] for top in tops])
-        inside = [path.parts[1] if len(path.parts) > 2 else "" for path in found]
+        inside = [path.parts[1] if len(path.parts) > 2 else "" for path in paths]
         return {"partition": partition, **_classes(inside)}
     return _classes(tops)
 

@@ -23,6 +23,11 @@ BUFFER = 1000
 """Images among which a limited stream is shuffled."""
 
 
+def version(config: DataConfig) -> str:
+    """What else than its name says which images of a data set are read."""
+    return f"{config.image_column} {config.label_column}"
+
+
 def hub_source(config: DataConfig) -> Source:
     """`hub:org/name`, with `:subset` and `@revision` where there are several; or a local folder.
 

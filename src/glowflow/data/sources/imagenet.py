@@ -18,8 +18,8 @@ from ...errors import InputError
 from ..config import DataConfig
 from ..images import decode
 from ..types import TEST, TRAIN, Source, UnreadableImageError, count_parts
+from .batch_files import batch_file_source
 from .folder import image_files
-from .planar import planar_source
 
 OLD_NAME = re.compile(r"(train|valid)_(\d+)x\2(\.tar)?")
 OLD_TRAIN_SIZES = (1_281_149, 1_281_167)
@@ -40,8 +40,8 @@ def imagenet_old(folder: Path, config: DataConfig) -> Source | None:
         InputError: one of the two is missing, a tar file is damaged, or there are several sizes
             and none of them is asked for.
     """
-    found = {(m[1], int(m[2])): path for path, m in _old_parts(folder)}
-    sides = sorted({side for _, side in found})
+    parts = {(m[1], int(m[2])): path for path, m in _old_parts(folder)}
+    sides = sorted({side for _, side in parts})
     if not sides:
         return None
     if len(sides) > 1 and config.size is not None:
@@ -53,12 +53,12 @@ def imagenet_old(folder: Path, config: DataConfig) -> Source | None:
         )
     (side,) = sides
     for name in ("train", "valid"):
-        if (name, side) not in found:
+        if (name, side) not in parts:
             raise InputError(
                 f"ImageNet in {folder} has no {name}_{side}x{side}: "
                 f"put the folder, or {name}_{side}x{side}.tar, there."
             )
-    files = [_pngs(found[name, side]) for name in ("train", "valid")]
+    files = [_pngs(parts[name, side]) for name in ("train", "valid")]
     partition = np.repeat([TRAIN, TEST], [len(part) for part in files])
     everything = files[0] + files[1]
     native = (3, side, side)
@@ -95,21 +95,21 @@ def imagenet_new(folder: Path, config: DataConfig) -> Source | None:
         InputError: a file is missing, damaged, or there twice.
     """
     places = [folder, *(path for path in sorted(folder.iterdir()) if path.is_dir())]
-    found = {
+    paths_of = {
         name: [p for place in places for p in (place / name, place / f"{name}.npz") if p.is_file()]
         for name in (*NEW_TRAIN_NAMES, NEW_VALID_NAME)
     }
-    missing = [name for name, paths in found.items() if not paths]
-    if len(missing) == len(found):
+    missing = [name for name, paths in paths_of.items() if not paths]
+    if len(missing) == len(paths_of):
         return None
     if missing:
         raise InputError(f"ImageNet in {folder} has no {', '.join(missing)}: put the files there.")
-    for name, paths in found.items():
+    for name, paths in paths_of.items():
         if len(paths) > 1:
             raise InputError(f"{name} is twice in {folder} ({paths[0]}, {paths[1]}): keep one.")
-    return planar_source(
-        [found[name][0] for name in NEW_TRAIN_NAMES],
-        found[NEW_VALID_NAME][0],
+    return batch_file_source(
+        [paths_of[name][0] for name in NEW_TRAIN_NAMES],
+        paths_of[NEW_VALID_NAME][0],
         config,
         title="ImageNet {side}x{side}, new release (box-filtered, labelled)",
         dataset="imagenet{side}-new",
@@ -148,15 +148,15 @@ def _old_parts(folder: Path) -> list[tuple[Path, re.Match[str]]]:
 def _pngs(path: Path) -> list[_Png]:
     if path.is_dir():
         return [_Png(f"{path.name}/{name}", path / name) for name in image_files(path)]
-    found = []
+    pngs = []
     try:
         with tarfile.open(path, "r:") as tar:
             while (member := tar.next()) is not None:
                 if member.isfile() and member.name.endswith(".png"):
-                    found.append(_Png(member.name, path, member.offset_data, member.size))
+                    pngs.append(_Png(member.name, path, member.offset_data, member.size))
                 tar.members = []  # type: ignore[attr-defined]  # a million of them fill the memory
     except (tarfile.TarError, OSError) as error:
         raise InputError(f"Cannot read {path}: it is damaged ({error}); get it again.") from error
-    if not found:
+    if not pngs:
         raise InputError(f"There is no PNG file in {path}: get the published file.")
-    return sorted(found)
+    return sorted(pngs)

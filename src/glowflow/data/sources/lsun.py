@@ -52,16 +52,16 @@ def lsun(folder: Path, config: DataConfig) -> Source | None:
     categories = sorted({match[1] if match else "" for match in matches})
     counts = []
     for path, match in zip(folders, matches, strict=True):
-        base, found = _open(path)
-        bases += [base] * len(found)
-        keys += found
-        names += [f"{path.name}/{key.decode('latin1')}" for key in found]
+        base, own = _open(path)
+        bases += [base] * len(own)
+        keys += own
+        names += [f"{path.name}/{key.decode('latin1')}" for key in own]
         category, part = (match[1], match[2]) if match else ("", "train")
-        labels += [categories.index(category)] * len(found)
-        partition += [TRAIN if part == "train" else TEST] * len(found)
+        labels += [categories.index(category)] * len(own)
+        partition += [TRAIN if part == "train" else TEST] * len(own)
         if category in TRAIN_SIZES:
             size = TRAIN_SIZES[category] if part == "train" else VAL_SIZE
-            counts.append(Count(f"{category} {part}", len(found), (size,)))
+            counts.append(Count(f"{category} {part}", len(own), (size,)))
     shape = (config.channels or 3, *(config.size or SIZE))
 
     def read(index: int) -> NDArray[np.uint8]:

@@ -1,23 +1,21 @@
-"""Batch files: images as rows of bytes, with their labels."""
+"""What CIFAR-10 and the new ImageNet share: several batch files to train on, and one to test."""
 
-import zipfile
 from collections.abc import Sequence
 from functools import lru_cache
 from math import isqrt
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
 from ..config import DataConfig
-from ..formats.pickles import load_pickle
+from ..formats.batch_file import read_batch_file
 from ..images import refit
 from ..types import TEST, TRAIN, Source, count_parts
 
 
-def planar_source(
+def batch_file_source(
     train: Sequence[Path],
     test: Path,
     config: DataConfig,
@@ -28,10 +26,7 @@ def planar_source(
     classes: Sequence[str],
     first_label: int,
 ) -> Source:
-    """Images of batch files, of which at most two are in memory at a time.
-
-    A file, a pickle or an .npz, holds `data`, uint8 (N, 3·side²): a row is the red, the green and
-    the blue plane of an image; and `labels`, N integers.
+    """Images of batch files (`read_batch_file`), of which at most two are in memory at a time.
 
     Args:
         train: files to train on.
@@ -50,7 +45,7 @@ def planar_source(
     all_labels = []
     sides = {}
     for path in paths:
-        rows, labels = _load(path)
+        rows, labels = read_batch_file(path)
         if labels.min() < first_label or labels.max() >= first_label + len(classes):
             raise InputError(
                 f"The labels in {path} go from {labels.min()} to {labels.max()}, and "
@@ -76,7 +71,7 @@ def planar_source(
 
     @lru_cache(maxsize=1)
     def rows_of(path: Path) -> NDArray[np.uint8]:
-        return _load(path)[0]
+        return read_batch_file(path)[0]
 
     def read(index: int) -> NDArray[np.uint8]:
         file = int(np.searchsorted(starts, index, side="right")) - 1
@@ -100,41 +95,3 @@ def planar_source(
             partition, [(train_name, TRAIN, (train_size,)), (test_name, TEST, (test_size,))]
         ),
     )
-
-
-def _load(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The rows (N, 3·side²) of a file and its labels (N,)."""
-    content = _load_npz(path) if path.suffix == ".npz" else load_pickle(path)
-    if not isinstance(content, dict) or not {"data", "labels"} <= content.keys():
-        raise InputError(f"{path} has no `data` and `labels` in it: get the published file.")
-    rows = content["data"]
-    if (
-        not isinstance(rows, np.ndarray)
-        or rows.dtype != np.uint8
-        or rows.ndim != 2
-        or len(rows) == 0
-        or rows.shape[1] != 3 * isqrt(rows.shape[1] // 3) ** 2
-    ):
-        what = f"{rows.dtype} {rows.shape}" if isinstance(rows, np.ndarray) else type(rows).__name__
-        raise InputError(
-            f"The images in {path} are {what}, and rows of three planes of bytes are expected: "
-            "get the published file."
-        )
-    try:
-        labels = np.asarray(content["labels"])
-    except ValueError:  # lists of different lengths
-        labels = np.empty(0)
-    if labels.shape != (len(rows),) or not np.issubdtype(labels.dtype, np.integer):
-        raise InputError(
-            f"The labels in {path} are not {len(rows)} integers, one per image: "
-            "get the published file."
-        )
-    return rows, labels.astype(np.int64)
-
-
-def _load_npz(path: Path) -> dict[str, Any]:
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            return {key: content[key] for key in ("data", "labels") if key in content}
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"Cannot read {path}: it is damaged ({error}); get it again.") from error

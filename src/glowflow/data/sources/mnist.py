@@ -1,8 +1,5 @@
-"""IDX files: MNIST and its relatives, Fashion-MNIST among them."""
+"""MNIST and its relatives, Fashion-MNIST among them."""
 
-import gzip
-import math
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +7,7 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ..config import DataConfig
+from ..formats.idx import read_idx
 from ..images import refit
 from ..types import TEST, TRAIN, Source, count_parts
 
@@ -34,7 +32,7 @@ KNOWN = {
 """Title, data set and classes by the first ten training labels: the files have the same names."""
 
 
-def idx(folder: Path, config: DataConfig) -> Source | None:
+def mnist(folder: Path, config: DataConfig) -> Source | None:
     """`train-` and `t10k-images-idx3-ubyte` and `-labels-idx1-ubyte` in `folder`, .gz or not.
 
     Returns:
@@ -99,31 +97,6 @@ def idx(folder: Path, config: DataConfig) -> Source | None:
             partition, [("train", TRAIN, (60_000,)), ("test", TEST, (10_000,))] if dataset else []
         ),
     )
-
-
-def read_idx(path: Path) -> NDArray[np.uint8]:
-    """The bytes of an IDX file: 0, 0, 8 (uint8), the number of axes, big-endian lengths, data.
-
-    Raises:
-        InputError: it is damaged, or of another type.
-    """
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"Cannot read {path}: it is damaged ({error}); get it again.") from error
-    if content[:3] != b"\0\0\x08" or len(content) < 4 or not 1 <= content[3] <= 4:
-        raise InputError(
-            f"{path} begins with {content[:4].hex(' ') or 'nothing'} and not with 00 00 08 and the "
-            "number of axes: it is no IDX file of bytes, get the published one."
-        )
-    start = 4 + 4 * content[3]
-    shape = tuple(int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4))
-    if len(content) != start + math.prod(shape) or 0 in shape:
-        raise InputError(
-            f"{path} announces {' x '.join(map(str, shape))} bytes and has "
-            f"{max(0, len(content) - start)}: get it again."
-        )
-    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
 
 
 def _find(folder: Path, name: str) -> Path | None:

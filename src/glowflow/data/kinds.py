@@ -1,0 +1,114 @@
+"""The kinds of data sources: by a name, by the beginning of a name, a type of file, a layout of a
+folder."""
+
+import hashlib
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from .config import DataConfig
+from .sources.folder import files_below
+from .types import Source
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Which `--data` a source takes, and how it reads them."""
+
+    kind: Literal["name", "prefix", "file", "folder"]
+    label: str
+    """What messages call it."""
+    takes: Callable[[str], bool]
+    """Whether a `--data` may be this source."""
+    fingerprint: Callable[[DataConfig], str]
+    """Changes whenever the images would, as far as can be told without reading them."""
+    open: Callable[[DataConfig, Path, bool], Source | None]
+    """The images; None for a folder in another layout. Takes the configuration, the folder for what
+    is made or fetched, and whether to show progress on stderr."""
+
+
+def named(
+    name: str,
+    source: Callable[[DataConfig, Path, bool], Source],
+    version: Callable[[DataConfig], str] = lambda config: "",
+) -> DataSource:
+    """Data that are built in: `faces`.
+
+    Args:
+        name: the whole of `--data`.
+        source: as `DataSource.open`.
+        version: changes whenever the images would.
+    """
+    return DataSource(
+        "name",
+        f"`{name}`",
+        lambda data: data == name,
+        lambda config: f"{name} {version(config)}".rstrip(),
+        source,
+    )
+
+
+def prefixed(
+    prefix: str,
+    source: Callable[[DataConfig], Source],
+    version: Callable[[DataConfig], str] = lambda config: "",
+) -> DataSource:
+    """Data of a service: `hub:org/name`; or a folder in its form.
+
+    Args:
+        prefix: how `--data` begins.
+        source: the images.
+        version: what else than `--data` changes them.
+    """
+
+    def fingerprint(config: DataConfig) -> str:
+        listing = _listing(Path(config.data.removeprefix(prefix)))
+        return f"{config.data} {version(config)} {listing}"
+
+    return DataSource(
+        "prefix",
+        f"{prefix}org/name",
+        lambda data: data.startswith(prefix),
+        fingerprint,
+        lambda config, cache, progress: source(config),
+    )
+
+
+def file_type(
+    suffixes: tuple[str, ...], source: Callable[[Path, DataConfig], Source]
+) -> DataSource:
+    """Files that end in one of `suffixes`."""
+    return DataSource(
+        "file",
+        " or ".join(suffixes),
+        lambda data: _path(data).is_file() and _path(data).suffix in suffixes,
+        lambda config: _listing(_path(config.data)),
+        lambda config, cache, progress: source(_path(config.data), config),
+    )
+
+
+def layout(source: Callable[[Path, DataConfig], Source | None]) -> DataSource:
+    """Folders of which `source` gives the images; it answers None to one in another layout."""
+    return DataSource(
+        "folder",
+        "a folder",
+        lambda data: _path(data).is_dir(),
+        lambda config: _listing(_path(config.data)),
+        lambda config, cache, progress: source(_path(config.data), config),
+    )
+
+
+def _path(data: str) -> Path:
+    return Path(data).expanduser()
+
+
+def _listing(path: Path) -> str:
+    """A hash of the names, sizes and dates of the files at or below a path that are not hidden."""
+    digest = hashlib.sha256(str(path.resolve()).encode())
+    for name in files_below(path) if path.is_dir() else [""]:
+        with suppress(FileNotFoundError):  # a broken link
+            status = (path / name).stat()
+            digest.update(f"{name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
