@@ -36,16 +36,16 @@ def encode(model, x, labels=None):
         if index < config.levels - 1:
             kept = (x.shape[1] + 1) // 2
             x, z = x[:, :kept], x[:, kept:]
-            h = scaled_conv(x, model.splits[index].prior.conv)
+            h = scaled_conv(x, level.split.prior.conv)
             mean, log_std = h[:, 0::2], h[:, 1::2]
             latents.append((z - mean) / torch.exp(log_std))
             log_det = log_det - log_std.reshape(len(x), -1).sum(1)
     h = x.new_zeros(len(x), 2 * x.shape[1], *x.shape[2:])
     if config.learn_top:
-        h = scaled_conv(h, model.top.conv)
+        h = scaled_conv(h, level.split.prior.conv)
     if config.classes:
         onehot = F.one_hot(labels, config.classes).to(x.dtype)
-        linear = model.top.classes_map
+        linear = level.split.prior.classes_map
         by_class = (onehot @ linear.weight.T + linear.b) * torch.exp(3 * linear.logs)
         h = h + by_class[:, :, None, None]
     mean, log_std = h[:, : x.shape[1]], h[:, x.shape[1] :]

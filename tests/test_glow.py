@@ -372,7 +372,7 @@ def test_large_batches_are_taken_in_chunks(monkeypatch):
     x = 0.1 * torch.randn(7, 3, 8, 8)
     labels = torch.tensor([0, 1, 2, 2, 1, 0, 1])
     whole = model.encode(x, labels)
-    monkeypatch.setattr("glowflow.models.flow.CHUNK", 3)
+    monkeypatch.setattr("glowflow.models.flow.IMAGES_AT_ONCE", 3)
     chunked = model.encode(x, labels)
     for a, b in zip(chunked, whole, strict=True):
         assert torch.allclose(a, b, atol=1e-5)

@@ -47,8 +47,8 @@ def official_state(file) -> dict[str, torch.Tensor]:
                 actnorm(f"{coupling}.network.{ours}", f"{theirs}f1/{layer}/")
             zero_conv(f"{coupling}.network.last", f"{theirs}f1/l_last")
     for split in range(2):
-        zero_conv(f"splits.{split}.prior.conv", f"model/pool{split}/conv")
-    zero_conv("top.conv", "model/prior/p")
+        zero_conv(f"levels.{split}.split.prior.conv", f"model/pool{split}/conv")
+    zero_conv("levels.2.split.prior.conv", "model/prior/p")
     return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in state.items()}
 
 

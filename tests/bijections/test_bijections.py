@@ -12,6 +12,7 @@ from glowflow.bijections import (
     AdditiveCoupling,
     AffineCoupling,
     BatchNorm,
+    Bijection,
     Chain,
     ChannelCoupling,
     CheckerboardCoupling,
@@ -21,15 +22,14 @@ from glowflow.bijections import (
     PlainInvertible1x1Conv,
     Squeeze,
 )
-from glowflow.models.config import Architecture
 from glowflow.models.glow import Level, Step
-from glowflow.models.priors import Split, TopPrior
+from glowflow.models.priors import Split, Top
 from glowflow.models.realnvp import LastScale, Scale
 from glowflow.nn.coupling_network import CouplingNetwork
 from glowflow.nn.residual_network import ResidualNetwork
 from tests.conftest import perturb
 
-ARCHITECTURE = Architecture(levels=1, steps=2, hidden_channels=5)
+ARCHITECTURE = GlowConfig(image_shape=(1, 4, 6), levels=1, steps=2, hidden_channels=5)
 
 
 def glow(shape=(1, 4, 4), levels=2, **changes):
@@ -43,6 +43,22 @@ def seen(bijection, shape):
     """With running averages of a batch that has neither zero mean nor unit variance."""
     bijection.train()(0.9 * torch.randn(8, *shape).sigmoid() - 0.5)
     return bijection
+
+
+class Leaving(Bijection):
+    """x ↔ ε of a split that all channels leave."""
+
+    def __init__(self, split):
+        super().__init__()
+        self.split = split
+
+    def forward(self, x, context=None):
+        (z, eps), log_det = self.split(x, context)
+        assert z.shape == eps.shape  # handed on beside ε, for a classifier
+        return eps, log_det
+
+    def inverse(self, y, context=None):
+        return self.split.inverse((None, y), context)
 
 
 def masked(kind, channels, parity):
@@ -69,11 +85,12 @@ CASES = {
     "affine-odd": (lambda: AffineCoupling(CouplingNetwork(3, 4, 5)), (5, 2, 2), None),
     "split": (lambda: Split(4), (4, 2, 3), None),
     "split-odd": (lambda: Split(5), (5, 2, 2), None),
-    "top": (lambda: TopPrior(4, learn=True, classes=0), (4, 2, 3), None),
-    "top-classes": (lambda: TopPrior(4, learn=True, classes=3), (4, 2, 3), [2, 0, 1]),
+    "top": (lambda: Leaving(Top(4, learn=True, classes=0)), (4, 2, 3), None),
+    "top-classes": (lambda: Leaving(Top(4, learn=True, classes=3)), (4, 2, 3), [2, 0, 1]),
     "chain": (lambda: Chain([Squeeze(), ActNorm(4), Permutation.reverse(4)]), (1, 4, 4), None),
     "step": (lambda: Step(4, ARCHITECTURE), (4, 2, 3), None),
     "level": (lambda: Level(4, ARCHITECTURE), (1, 4, 6), None),
+    "level-top": (lambda: Leaving(Level(4, ARCHITECTURE, top=True)), (1, 4, 6), None),
     "glow": (glow, (1, 4, 4), None),
     "glow-3x4x8": (lambda: glow((3, 4, 8), levels=1), (3, 4, 8), None),
     "glow-additive": (lambda: glow(coupling="additive", permutation="plain"), (1, 4, 4), None),

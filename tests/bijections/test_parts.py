@@ -95,7 +95,7 @@ class TestInvertible1x1Conv:
 
     @pytest.mark.parametrize("form", FORMS)
     @pytest.mark.parametrize("change", ["step", "load", "dtype", "in place"])
-    def test_kept_matrices_are_dropped_when_weights_change(self, form, change):
+    def test_matrices_follow_the_weights(self, form, change):
         conv = form(4).eval()
         x = torch.randn(1, 4, 2, 2)
         with torch.no_grad():
@@ -122,30 +122,42 @@ class TestInvertible1x1Conv:
             assert not torch.allclose(y, before[1])
 
     @pytest.mark.parametrize("form", FORMS)
-    def test_eval_mode_computes_the_matrices_once(self, form, monkeypatch):
-        conv = form(4).eval()
+    def test_matrices_are_computed_once_while_frozen(self, form, monkeypatch):
+        conv, y = form(4), torch.randn(1, 4, 2, 2)
         calls = []
         original = conv.inverse_matrices
         monkeypatch.setattr(conv, "inverse_matrices", lambda m: calls.append(1) or original(m))
-        with torch.no_grad():
+        with conv.frozen(), torch.no_grad():
             for _ in range(3):
-                conv.inverse(torch.randn(1, 4, 2, 2))
-        assert len(calls) == 1
-        with torch.inference_mode():
-            conv.inverse(torch.randn(1, 4, 2, 2))
-        conv.inverse(torch.randn(1, 4, 2, 2))  # gradients wanted: not from the kept one
-        assert len(calls) == 2
+                conv.inverse(y)
+            assert len(calls) == 1
+            with torch.inference_mode():
+                conv.inverse(y)
+            assert len(calls) == 1
+        with conv.frozen():
+            conv.inverse(y)  # gradients wanted: not from the kept one
+            conv.inverse(y)
+        assert len(calls) == 3
+        with torch.no_grad():
+            conv.eval().inverse(y)  # not frozen: nothing is kept
+            conv.inverse(y)
+        assert len(calls) == 5
 
     @pytest.mark.parametrize("form", FORMS)
     def test_copies_and_saved_files_carry_no_kept_matrix(self, form):
-        conv = form(4).eval()
-        with torch.no_grad():
-            conv(torch.randn(1, 4, 2, 2))
-        other = copy.deepcopy(conv)
-        assert other._values == {}
-        buffer = io.BytesIO()
-        torch.save(conv.state_dict(), buffer)
-        assert not any("cache" in name for name in conv.state_dict())
+        conv, x = form(4), torch.randn(1, 4, 2, 2)
+        with conv.frozen(), torch.no_grad():
+            conv(x)
+            other = copy.deepcopy(conv)
+            assert conv._values
+            assert other._values is None
+            buffer = io.BytesIO()
+            torch.save(conv, buffer)
+        assert conv._values is None
+        kept = {"rows", "sign_s"} if form is Invertible1x1Conv else set()
+        assert set(conv.state_dict()) == kept | {name for name, _ in conv.named_parameters()}
+        buffer.seek(0)
+        assert torch.load(buffer, weights_only=False)._values is None
 
     @given(st.integers(1, 24))
     @settings(max_examples=10, deadline=None)

@@ -33,6 +33,10 @@ class ActNorm(Bijection):
         self.logs = nn.Parameter(torch.zeros(channels))
         self.register_buffer("initialized", torch.tensor(False))
 
+    def extra_repr(self) -> str:
+        """Channels, for `print`."""
+        return str(len(self.b))
+
     def log_scale(self) -> Float[Tensor, " channels"]:
         """log of the factor of each channel."""
         return LOG_SCALE_FACTOR * self.logs
@@ -59,7 +63,7 @@ class ActNorm(Bijection):
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Normalise this batch, unless a batch was normalised before."""
         set_from_batch(self.b, self.logs, self.initialized, x)
-        return self(x)
+        return self(x, context)
 
 
 @torch.no_grad()

@@ -1,11 +1,19 @@
 """What every invertible map answers."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from .kept import frozen
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 class Bijection(nn.Module, ABC):
@@ -19,6 +27,9 @@ class Bijection(nn.Module, ABC):
     bijections without one inherit it.
 
     `context` is what the map is conditioned on; unconditional maps ignore it.
+
+    Inside `with bijection.frozen():` what is computed from weights alone, such as W⁻¹, is computed
+    once; see `kept.frozen`.
     """
 
     @abstractmethod
@@ -35,6 +46,44 @@ class Bijection(nn.Module, ABC):
     ) -> tuple[Any, Float[Tensor, " batch"]]:
         """Set data-dependent parameters from the batch `x`, then return `forward(x, context)`."""
         return self(x, context)
+
+    def frozen(self) -> AbstractContextManager[None]:
+        """Keep what is computed from weights alone until the block ends; they must not change.
+
+        Raises:
+            InputError: by a call in the block, when a weight was changed in it.
+        """
+        return frozen(self)
+
+
+def without_autocast(call: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Let a method compute in the dtypes of its tensors, whatever `torch.autocast` is in force.
+
+    A flow in half precision is not invertible: latents, log-determinants and matrices keep theirs.
+    """
+
+    @wraps(call)
+    def wrapper(*arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
+        device = _device_of((*arguments, *named.values()))
+        if (
+            device is None
+            or not torch.amp.is_autocast_available(device)
+            or not torch.is_autocast_enabled(device)
+        ):
+            return call(*arguments, **named)
+        with torch.autocast(device, enabled=False):
+            return call(*arguments, **named)
+
+    return wrapper
+
+
+def _device_of(arguments: Iterable[Any]) -> str | None:
+    for argument in arguments:
+        if isinstance(argument, Tensor):
+            return argument.device.type
+        if isinstance(argument, tuple) and (device := _device_of(argument)):
+            return device
+    return None
 
 
 def per_sample(

@@ -62,6 +62,10 @@ class BatchNorm(Bijection):
         x = y * _wide((self.var + EPSILON).sqrt()) + _wide(self.mean)
         return x, -self._log_det(y, self.var)
 
+    def extra_repr(self) -> str:
+        """Channels and lag, for `print`."""
+        return f"{len(self.mean)}, lag={self.lag}"
+
     def _of_batch(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """μ and σ² of a training step; the running averages move."""
         var, mean = torch.var_mean(x.to(self.mean.dtype), dim=(0, 2, 3), correction=0)

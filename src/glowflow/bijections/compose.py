@@ -43,11 +43,11 @@ class Chain(Bijection):
 
     def inverse(self, y: Any, context: Tensor | None = None) -> tuple[Any, Float[Tensor, " batch"]]:
         """Return f⁻¹(y) and its log-determinant in nats."""
-        total = per_sample(0.0, y)
+        total: Any = 0.0
         for bijection in reversed(list(self)):
             y, log_det = bijection.inverse(y, context)
             total = total + log_det
-        return y, total
+        return y, total if len(self) else per_sample(0.0, y)
 
     @torch.no_grad()
     def initialize(

@@ -1,9 +1,11 @@
 """Coupling layers: half of the channels decides what happens to the other half."""
 
+import inspect
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import InputError
-from .base import Bijection, per_sample, sum_per_sample
+from .base import Bijection, per_sample, sum_per_sample, without_autocast
 
 LOG_BOUND = math.log(2.0)
 """The `bounded` scale lies between exp(−LOG_BOUND) and exp(LOG_BOUND)."""
@@ -37,27 +39,34 @@ LOG_SCALES: dict[str, Callable[[Tensor], Tensor]] = {
 """log of the coupling's scale as a function of the network's output."""
 
 
-class Rewound(NamedTuple):
-    """A coupling's input, recovered from its output, and the graph from one to the other."""
-
-    x1: Tensor
-    x2: Tensor
-    y2: Tensor
-    log_det: Tensor
-
-
 class Coupling(Bijection):
     """y1 = x1, y2 = g(x2; h) with h = network(x1): one half of the channels conditions the other.
 
     With an odd number of channels the first half is the larger one. A subclass says what `g` is.
 
     Args:
-        network: maps (batch, ceil(C/2), height, width) to h.
+        network: maps (batch, ceil(C/2), height, width) to h; one whose `forward` has a parameter
+            `context` is given that too.
     """
+
+    outputs: ClassVar[int] = 1
+    """Channels that the network gives for each channel that is changed."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
+
+    @classmethod
+    def of(cls, channels: int, network: Callable[[int, int], nn.Module], scale: str) -> Self:
+        """A coupling of this many channels, with the network that maps one half to `outputs`.
+
+        Args:
+            channels: C.
+            network: called with the channels it takes and the channels it gives.
+            scale: what the configuration calls the scale, for those that have one.
+        """
+        changed = channels // 2
+        return cls(network(channels - changed, cls.outputs * changed))
 
     @abstractmethod
     def change(self, x2: Tensor, h: Tensor) -> tuple[Tensor, Float[Tensor, " batch"]]:
@@ -67,30 +76,23 @@ class Coupling(Bijection):
     def restore(self, y2: Tensor, h: Tensor) -> tuple[Tensor, Float[Tensor, " batch"]]:
         """Return x2 = g⁻¹(y2; h) and log|det dx2/dy2| in nats."""
 
+    @without_autocast
     def forward(
         self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Return (x1, g(x2; network(x1))) and its log-determinant in nats."""
         x1, x2 = halves(x)
-        y2, log_det = self.change(x2, self.network(x1))
+        y2, log_det = self.change(x2, conditioned(self.network, x1, context))
         return torch.cat((x1, y2), dim=1), log_det
 
+    @without_autocast
     def inverse(
         self, y: Float[Tensor, "batch channels height width"], context: Tensor | None = None
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Return (y1, g⁻¹(y2; network(y1))) and its log-determinant in nats."""
         y1, y2 = halves(y)
-        x2, log_det = self.restore(y2, self.network(y1))
+        x2, log_det = self.restore(y2, conditioned(self.network, y1, context))
         return torch.cat((y1, x2), dim=1), log_det
-
-    def rewind(self, y: Float[Tensor, "batch channels height width"]) -> Rewound:
-        """Recover x from y and run forward from it, with a single run of the network."""
-        y1, y2 = halves(y)
-        with torch.enable_grad():
-            x1 = y1.detach().requires_grad_()
-            h = self.network(x1)
-            x2 = self.restore(y2, h.detach())[0].detach().requires_grad_()
-            return Rewound(x1, x2, *self.change(x2, h))
 
     @torch.no_grad()
     def initialize(
@@ -99,8 +101,9 @@ class Coupling(Bijection):
         """Initialise the network (where it can be) from the first half of `x`."""
         initialize = getattr(self.network, "initialize", None)
         if initialize is not None:
-            initialize(halves(x)[0])
-        return self(x)
+            given = {"context": context} if asks_for_context(initialize) else {}
+            initialize(halves(x)[0], **given)
+        return self(x, context)
 
 
 class AdditiveCoupling(Coupling):
@@ -134,11 +137,19 @@ class AffineCoupling(Coupling):
         InputError: the scale has another name.
     """
 
+    outputs = 2
+
     def __init__(self, network: nn.Module, scale: str = "sigmoid") -> None:
         super().__init__(network)
         if scale not in LOG_SCALES:
             raise InputError(f"Coupling scale {scale!r}: choose one of {', '.join(LOG_SCALES)}.")
         self.scale = scale
+
+    @classmethod
+    def of(cls, channels: int, network: Callable[[int, int], nn.Module], scale: str) -> Self:
+        """A coupling of this many channels, with this scale."""
+        changed = channels // 2
+        return cls(network(channels - changed, cls.outputs * changed), scale)
 
     def change(self, x2: Tensor, h: Tensor) -> tuple[Tensor, Float[Tensor, " batch"]]:
         """Return (x2 + t)·s and Σ log s in nats."""
@@ -150,9 +161,33 @@ class AffineCoupling(Coupling):
         log_scale = self.log_scale(h)
         return y2 * (-log_scale).exp() - h[:, 0::2], -sum_per_sample(log_scale)
 
+    def extra_repr(self) -> str:
+        """The kind of scale, for `print`."""
+        return f"scale={self.scale!r}"
+
     def log_scale(self, h: Tensor) -> Tensor:
         """log s, from what the network returned."""
         return LOG_SCALES[self.scale](h[:, 1::2])
+
+
+def conditioned(network: nn.Module, x: Tensor, context: Tensor | None) -> Tensor:
+    """network(x), or network(x, context) where there is a context and the network asks for it."""
+    if context is None or not asks_for_context(network.forward):
+        h: Tensor = network(x)
+        return h
+    h = network(x, context=context)
+    return h
+
+
+def asks_for_context(forward: Callable[..., Any]) -> bool:
+    """Whether a function has a parameter `context`, or takes whatever is named."""
+    return _has_context(getattr(forward, "__func__", forward))
+
+
+@lru_cache(maxsize=256)
+def _has_context(function: Callable[..., Any]) -> bool:
+    parameters = inspect.signature(function).parameters.values()
+    return any(p.name == "context" or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def halves(

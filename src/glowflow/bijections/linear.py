@@ -10,15 +10,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..errors import InputError
-from .base import Bijection, per_sample, pixels
-from .kept import Kept, own_weights
+from .base import Bijection, per_sample, pixels, without_autocast
+from .kept import Kept
 
 
 class ChannelMixing(Bijection, Kept):
     """A linear map of the channels, y_p = W x_p at every pixel p, log-det h·w·log|det W|.
 
     A subclass gives W, W⁻¹ and log|det W| of several such maps at once, which costs little more
-    than one. In eval mode without gradients they are computed once (see `Kept`).
+    than one.
     """
 
     @classmethod
@@ -38,35 +38,35 @@ class ChannelMixing(Bijection, Kept):
 
     def matrix(self) -> Float[Tensor, "channels channels"]:
         """W."""
-        return self.kept("W", lambda: self.matrices([self])[0], self._weights)
+        return self.matrices([self])[0]
 
     def inverse_matrix(self) -> Float[Tensor, "channels channels"]:
-        """W⁻¹."""
-
-        def compute() -> Tensor:
-            dtype = next(w.dtype for w in self._weights() if w.is_floating_point())
-            return self.inverse_matrices([self])[0].to(dtype)
-
-        return self.kept("inverse", compute, self._weights)
+        """W⁻¹, in the dtype of W."""
+        return self.inverse_matrices([self])[0].to(self.matrix())
 
     def log_abs_det(self) -> Float[Tensor, ""]:
         """log|det W| in nats."""
-        return self.kept("log_det", lambda: self.log_abs_dets([self])[0], self._weights)
+        return self.log_abs_dets([self])[0]
 
+    @without_autocast
     def forward(
         self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Return W x at every pixel and h·w·log|det W| in nats."""
-        return mix(x, self.matrix()), per_sample(pixels(x) * self.log_abs_det(), x)
+        W, log_det = self.kept(
+            "forward", lambda: (self.matrix(), self.log_abs_det()), lambda: [self]
+        )
+        return mix(x, W.to(x.dtype)), per_sample(pixels(x) * log_det, x)
 
+    @without_autocast
     def inverse(
         self, y: Float[Tensor, "batch channels height width"], context: Tensor | None = None
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Return W⁻¹ y at every pixel and −h·w·log|det W| in nats."""
-        return mix(y, self.inverse_matrix()), per_sample(-pixels(y) * self.log_abs_det(), y)
-
-    def _weights(self) -> list[Tensor]:
-        return own_weights(self)
+        W_inverse, log_det = self.kept(
+            "inverse", lambda: (self.inverse_matrix(), self.log_abs_det()), lambda: [self]
+        )
+        return mix(y, W_inverse.to(y.dtype)), per_sample(-pixels(y) * log_det, y)
 
 
 class Invertible1x1Conv(ChannelMixing):
@@ -83,8 +83,6 @@ class Invertible1x1Conv(ChannelMixing):
 
     rows: Tensor
     sign_s: Tensor
-    below: Tensor
-    above: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -95,10 +93,6 @@ class Invertible1x1Conv(ChannelMixing):
         self.log_s = nn.Parameter(torch.empty(channels))
         self.register_buffer("sign_s", torch.empty(channels))
         self.register_buffer("rows", torch.empty(channels, dtype=torch.int64))
-        i, j = torch.tril_indices(channels, channels, -1)
-        self.register_buffer("below", i * channels + j, persistent=False)
-        i, j = torch.triu_indices(channels, channels, 1)
-        self.register_buffer("above", i * channels + j, persistent=False)
         self.set_matrix(random_rotation(channels))
 
     @torch.no_grad()
@@ -106,11 +100,16 @@ class Invertible1x1Conv(ChannelMixing):
         """Decompose an invertible matrix and take it as W."""
         P, L, U = torch.linalg.lu(precise(weight))
         s = U.diagonal()
-        self.lower.copy_(L.flatten()[self.below])
-        self.upper.copy_(U.flatten()[self.above])
+        below, above = _triangles(self.channels, weight.device)
+        self.lower.copy_(L.flatten()[below])
+        self.upper.copy_(U.flatten()[above])
         self.log_s.copy_(s.abs().log())
         self.sign_s.copy_(s.sign())
         self.rows.copy_(P.argmax(dim=1))
+
+    def extra_repr(self) -> str:
+        """Channels, for `print`."""
+        return str(self.channels)
 
     @classmethod
     def factors(
@@ -120,9 +119,10 @@ class Invertible1x1Conv(ChannelMixing):
         one = mixings[0]
         shape = (len(mixings), one.channels, one.channels)
         s = torch.stack([m.sign_s for m in mixings]) * torch.stack([m.log_s for m in mixings]).exp()
+        below, above = _triangles(one.channels, s.device)
         zeros = s.new_zeros(len(mixings), one.channels**2)
-        L = zeros.index_copy(1, one.below, torch.stack([m.lower for m in mixings])).view(shape)
-        U = zeros.index_copy(1, one.above, torch.stack([m.upper for m in mixings])).view(shape)
+        L = zeros.index_copy(1, below, torch.stack([m.lower for m in mixings])).view(shape)
+        U = zeros.index_copy(1, above, torch.stack([m.upper for m in mixings])).view(shape)
         return L + torch.diag_embed(torch.ones_like(s)), U + torch.diag_embed(s)
 
     @classmethod
@@ -160,12 +160,17 @@ class PlainInvertible1x1Conv(ChannelMixing):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(random_rotation(channels).to(torch.get_default_dtype()))
+        self.weight = nn.Parameter(torch.empty(channels, channels))
+        self.set_matrix(random_rotation(channels))
 
     @torch.no_grad()
     def set_matrix(self, weight: Float[Tensor, "channels channels"]) -> None:
         """Take an invertible matrix as W."""
         self.weight.copy_(weight)
+
+    def extra_repr(self) -> str:
+        """Channels, for `print`."""
+        return str(len(self.weight))
 
     @classmethod
     def matrices(cls, mixings: Sequence[Self]) -> Float[Tensor, "maps channels channels"]:
@@ -197,14 +202,16 @@ class Permutation(ChannelMixing):
     """
 
     order: Tensor
-    one: Tensor
 
     def __init__(self, order: Int[Tensor, " channels"]) -> None:
         super().__init__()
-        if order.sort().values.tolist() != list(range(order.numel())):
+        if not _stands_for_others(order) and order.sort().values.tolist() != [*range(len(order))]:
             raise InputError(f"{order.tolist()} is not a permutation: give each index once.")
         self.register_buffer("order", order.clone())
-        self.register_buffer("one", torch.ones(()), persistent=False)
+
+    def extra_repr(self) -> str:
+        """Channels, for `print`."""
+        return str(len(self.order))
 
     @classmethod
     def reverse(cls, channels: int) -> "Permutation":
@@ -220,7 +227,8 @@ class Permutation(ChannelMixing):
     def matrices(cls, mixings: Sequence[Self]) -> Float[Tensor, "maps channels channels"]:
         """W of each map: row c is 1 at order(c), else 0."""
         order = torch.stack([m.order for m in mixings])
-        return F.one_hot(order, order.shape[1]).to(mixings[0].one.dtype)
+        channels = torch.arange(order.shape[1], device=order.device)
+        return (order[..., None] == channels).to(torch.get_default_dtype())
 
     @classmethod
     def inverse_matrices(cls, mixings: Sequence[Self]) -> Float[Tensor, "maps channels channels"]:
@@ -230,7 +238,8 @@ class Permutation(ChannelMixing):
     @classmethod
     def log_abs_dets(cls, mixings: Sequence[Self]) -> Float[Tensor, " maps"]:
         """Zeros."""
-        return torch.stack([m.one for m in mixings]) * 0.0
+        zero = torch.get_default_dtype()
+        return torch.stack([m.order.new_zeros((), dtype=zero) for m in mixings])
 
 
 def mix(
@@ -243,17 +252,29 @@ def mix(
 
 
 def random_rotation(channels: int) -> Float[Tensor, "channels channels"]:
-    """A random matrix, uniform over the rotations (det = +1), in float64.
+    """A random matrix, uniform over the rotations (det = +1), in float64, on the CPU.
 
     QR of a Gaussian matrix with the signs of R's diagonal made positive (Mezzadri 2007).
     """
-    Q, R = torch.linalg.qr(torch.randn(channels, channels, dtype=torch.float64))
+    gaussian = torch.randn(channels, channels, dtype=torch.float64, device="cpu")
+    Q, R = torch.linalg.qr(gaussian)
     Q = Q * R.diagonal().sign()
-    if torch.linalg.det(Q) < 0:
-        Q[:, 0] = -Q[:, 0]
-    return Q
+    sign = torch.linalg.det(Q).sign()
+    return torch.cat((Q[:, :1] * sign, Q[:, 1:]), dim=1)
 
 
 def precise(weight: Tensor) -> Tensor:
     """Float64 where the device has it."""
     return weight if weight.device.type == "mps" else weight.double()
+
+
+def _triangles(channels: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Places, in a flattened square matrix, of what lies below and above the diagonal."""
+    i, j = torch.tril_indices(channels, channels, -1, device=device)
+    k, m = torch.triu_indices(channels, channels, 1, device=device)
+    return i * channels + j, k * channels + m
+
+
+def _stands_for_others(tensor: Tensor) -> bool:
+    """Whether it has no values to look at."""
+    return tensor.device.type == "meta" or torch._C._len_torch_dispatch_stack() > 0

@@ -48,6 +48,10 @@ class Logit(Bijection):
         x = (torch.sigmoid(y) - self.alpha) / (1 - 2 * self.alpha) - 0.5
         return x, -self._log_det(y)
 
+    def extra_repr(self) -> str:
+        """Alpha, for `print`."""
+        return f"alpha={self.alpha}"
+
     def _log_det(self, y: Tensor) -> Float[Tensor, " batch"]:
         """−log p = softplus(−y) and −log(1 − p) = softplus(y)."""
         return sum_per_sample(F.softplus(y) + F.softplus(-y) + math.log(1 - 2 * self.alpha))

@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .base import Bijection, sum_per_sample
+from .base import Bijection, sum_per_sample, without_autocast
+from .coupling import conditioned
 
 
 class MaskedCoupling(Bijection):
@@ -33,25 +34,31 @@ class MaskedCoupling(Bijection):
     def mask(self, x: Float[Tensor, "batch channels height width"]) -> Tensor:
         """b, which broadcasts to one sample of x."""
 
+    @without_autocast
     def forward(
         self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Return y and Σ (1 − b)⊙s in nats."""
-        s, t = self._scale_and_shift(x)
+        s, t = self._scale_and_shift(x, context)
         return x * s.exp() + t, sum_per_sample(s)
 
+    @without_autocast
     def inverse(
         self, y: Float[Tensor, "batch channels height width"], context: Tensor | None = None
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Return x = b⊙y + (1 − b)⊙(y − t)⊙exp(−s) and −Σ (1 − b)⊙s in nats."""
-        s, t = self._scale_and_shift(y)
+        s, t = self._scale_and_shift(y, context)
         return (y - t) * (-s).exp(), -sum_per_sample(s)
 
-    def _scale_and_shift(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _scale_and_shift(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """(1 − b)⊙s and (1 − b)⊙t; x and y agree where b is 1."""
         b = self.mask(x)
-        h = self.network(b * x)
+        h = conditioned(self.network, b * x, context)
         return (1 - b) * self.log_scale(h), (1 - b) * h.chunk(2, dim=1)[0]
+
+    def extra_repr(self) -> str:
+        """Channels and parity, for `print`."""
+        return f"{len(self.scale)}, parity={self.parity}"
 
     def log_scale(self, h: Tensor) -> Tensor:
         """s = a·tanh(r), from what the network returned, where the mask hides it too."""

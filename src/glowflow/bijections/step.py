@@ -1,17 +1,21 @@
 """A step of flow: what Glow is made of."""
 
-from .actnorm import ActNorm
+from .base import Bijection
 from .compose import Chain
-from .coupling import Coupling
-from .linear import ChannelMixing
 
 
 class FlowStep(Chain):
-    """Actnorm, then a mixing of the channels, then a coupling (paper, figure 2a)."""
+    """Actnorm, then a mixing of the channels, then a coupling (paper, figure 2a).
 
-    actnorm: ActNorm
-    permutation: ChannelMixing
-    coupling: Coupling
+    Args:
+        actnorm: normalises each channel.
+        permutation: mixes the channels.
+        coupling: changes one half of the channels by what the other says.
+    """
 
-    def __init__(self, actnorm: ActNorm, permutation: ChannelMixing, coupling: Coupling) -> None:
+    actnorm: Bijection
+    permutation: Bijection
+    coupling: Bijection
+
+    def __init__(self, actnorm: Bijection, permutation: Bijection, coupling: Bijection) -> None:
         super().__init__({"actnorm": actnorm, "permutation": permutation, "coupling": coupling})

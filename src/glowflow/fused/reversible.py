@@ -6,18 +6,30 @@ that of one step, whatever the depth; the price is one more forward pass of the 
 beside one forward and two backward (Gomez et al. 2017, "The Reversible Residual Network").
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.func import functional_call
+from torch.nn.utils.parametrize import is_parametrized
 
-from ..bijections import Coupling
+from ..bijections import AdditiveCoupling, AffineCoupling, Coupling, FlowStep
+from ..bijections.base import per_sample
+from ..bijections.coupling import halves
+from ..bijections.exact import has_hooks, kind_of
 from ..bijections.linear import mix, precise
-from ..errors import TrainingError
+from ..errors import InputError, TrainingError
+from ..nn.coupling_network import CouplingNetwork
 
-DRIFT_LIMIT = {torch.float64: 1e-6, torch.float32: 1e-2, torch.bfloat16: 3e-2}
+COUPLINGS = (AdditiveCoupling, AffineCoupling)
+"""Whose input can be recovered from their output and one run of their network."""
+DRIFT_LIMIT = {
+    torch.float64: 1e-6,
+    torch.float32: 1e-2,
+    torch.bfloat16: 3e-2,
+    torch.float16: 3e-2,
+}
 """Largest drift that spoils no gradient, by what the networks compute in."""
 
 
@@ -44,7 +56,7 @@ class DriftGuard:
             TrainingError: the drift is above `limit`.
         """
         self.passes += 1
-        if (self.passes - 1) % self.every:
+        if (self.passes - 1) % self.every or torch._C._len_torch_dispatch_stack():
             return
         self.drift = float((recovered - true).abs().max() / true.abs().max().clamp(min=1e-12))
         if not self.drift <= limit:
@@ -55,21 +67,80 @@ class DriftGuard:
             )
 
 
-class Trail:
-    """How far the backward pass of one chain of steps has come.
+def why_not_reversible(steps: list[FlowStep]) -> str | None:
+    """What these steps have whose input cannot be recovered; None if there is nothing.
+
+    A network that is run twice must do the same twice, which is known of this package's own.
+    """
+    for step in steps:
+        coupling: Any = step.coupling
+        if type(coupling) not in COUPLINGS or "forward" in coupling.__dict__:
+            return f"a coupling of class {kind_of(coupling).__name__}"
+        if has_hooks(coupling):
+            return "couplings with hooks"
+        network: Any = coupling.network
+        if type(network) is not CouplingNetwork or "forward" in network.__dict__:
+            return f"a coupling network of class {kind_of(network).__name__}"
+        layers = (network.first, network.second, network.last)
+        if not network.has_exact_layers() or network._forward_pre_hooks:
+            return "coupling networks with other layers, or hooks that may change them"
+        if any(map(is_parametrized, layers)) or "_is_replica" in network.__dict__:
+            return "coupling networks whose weights are not their parameters"
+    return None
+
+
+def forward_without_activations(
+    steps: list[FlowStep],
+    x: Float[Tensor, "batch channels height width"],
+    A: tuple[Float[Tensor, "channels channels"], ...],
+    c: tuple[Float[Tensor, " channels"], ...],
+    guard: DriftGuard,
+) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+    """coupling(A x + c) for each step, and the couplings' log-determinant in nats.
+
+    Only the input, the output and the weights are kept for the backward pass, by autograd, which
+    refuses a backward pass after one of them was changed.
 
     Args:
-        x: the chain's input.
-        steps: number of steps.
+        steps: of which `why_not_reversible` says nothing.
+        x: the first step's input.
+        A: matrix of each step's linear map.
+        c: shift of each step's linear map.
         guard: compares x with what is recovered of it.
-        limit: of the drift.
+    """
+    network: Any = steps[0].coupling.network
+    way_back = _WayBack(len(steps), guard, DRIFT_LIMIT[network.compute_dtype or x.dtype])
+    total = per_sample(0.0, x)
+    for index, (step, A_k, c_k) in enumerate(zip(steps, A, c, strict=True)):
+        coupling: Any = step.coupling
+        weights = dict(coupling.network.named_parameters())
+        x, by_coupling = _Step.apply(  # type: ignore[no-untyped-call]
+            way_back, index, coupling, tuple(weights), x, A_k, c_k, *weights.values()
+        )
+        total = total + by_coupling
+    return x, total
+
+
+class _WayBack:
+    """How far a backward pass has come along the chain: what one step leaves for the one before.
+
+    A pass starts at the last step, whatever passes were made or broken off before it.
     """
 
-    def __init__(self, x: Tensor, steps: int, guard: DriftGuard, limit: float) -> None:
-        self.x, self.steps, self.guard, self.limit = x, steps, guard, limit
-        self.y: Tensor | None = None
-        """The output of the step that is inverted next."""
+    def __init__(self, steps: int, guard: DriftGuard, limit: float) -> None:
+        self.steps, self.guard, self.limit = steps, guard, limit
+        self._next = -1
+        self._y: Tensor | None = None
         self._gradients: Tensor | None = None
+
+    def start(self, y: Tensor) -> None:
+        """Begin a pass at the last step's output."""
+        self._next, self._y, self._gradients = self.steps - 1, y, None
+
+    def output(self, index: int) -> Tensor:
+        """The output of this step."""
+        assert index == self._next and self._y is not None  # as autograd orders the steps
+        return self._y
 
     def gradients(self, A: Tensor) -> tuple[Tensor, Tensor]:
         """Where the gradients of the A and the c of the step that is inverted next go.
@@ -79,83 +150,102 @@ class Trail:
         """
         if self._gradients is None:
             self._gradients = A.new_empty(self.steps, len(A), len(A) + 1)
-        of_step = self._gradients[self.steps - 1]
+        of_step = self._gradients[self._next]
         return of_step[:, :-1], of_step[:, -1]
 
     def back(self, x: Tensor) -> None:
-        """Take the input of a step, which is the output of the one before."""
-        self.y = x
-        self.steps -= 1
-        if self.steps == 0:
-            self.guard(x, self.x, self.limit)
-            self.y = None
-
-
-def step_without_activations(
-    trail: Trail,
-    coupling: Coupling,
-    x: Float[Tensor, "batch channels height width"],
-    A: Float[Tensor, "channels channels"],
-    c: Float[Tensor, " channels"],
-) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
-    """coupling(A x + c) and its log-determinant, with nothing kept but what `trail` keeps.
-
-    Args:
-        trail: of the chain; the caller sets `trail.y` to the last step's output.
-        coupling: the step's coupling.
-        x: the step's input.
-        A: matrix of the step's linear map.
-        c: shift of the step's linear map.
-    """
-    weights = tuple(w for w in coupling.parameters() if w.requires_grad)
-    y, log_det = _Step.apply(  # type: ignore[no-untyped-call]
-        trail, coupling, x, A, c, *weights
-    )
-    return y, log_det
+        """Leave a step's input, which is the output of the one before."""
+        self._next -= 1
+        self._y = x if self._next >= 0 else None
 
 
 class _Step(torch.autograd.Function):
+    """y = coupling(A x + c) and its log-determinant; nothing of a step but its weights is kept."""
+
     @staticmethod
     def forward(
         ctx: Any,
-        trail: Trail,
+        way_back: _WayBack,
+        index: int,
         coupling: Coupling,
+        names: tuple[str, ...],
         x: Tensor,
         A: Tensor,
         c: Tensor,
         *weights: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        ctx.trail, ctx.coupling, ctx.weights = trail, coupling, weights
-        ctx.save_for_backward(A, c)
         y, log_det = coupling(mix(x, A, c))
+        ctx.way_back, ctx.index, ctx.coupling, ctx.names = way_back, index, coupling, names
+        first, last = index == 0, index == way_back.steps - 1
+        ends = ((x,) if first else ()) + ((y,) if last else ())
+        ctx.save_for_backward(A, c, *weights, *ends)
         return y, log_det
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_y: Tensor, grad_log_det: Tensor) -> tuple[Tensor | None, ...]:
-        A, c = ctx.saved_tensors
-        trail: Trail = ctx.trail
-        if trail.y is None:
-            raise RuntimeError("The graph was gone back through before: call forward again.")
-        found = ctx.coupling.rewind(trail.y)
-        kept = found.x1.shape[1]
-        outputs, gradients = [found.y2], [grad_y[:, kept:]]
-        if found.log_det.requires_grad:
-            outputs.append(found.log_det)
+        if torch.is_grad_enabled():
+            raise InputError(
+                "memory='reversible' has no second derivatives: call model.use(memory='stored') "
+                "before the forward pass."
+            )
+        A, c, *saved = ctx.saved_tensors  # once: saved-tensor hooks may answer a single time
+        weights, ends = saved[: len(ctx.names)], saved[len(ctx.names) :]
+        way_back: _WayBack = ctx.way_back
+        if ctx.index == way_back.steps - 1:
+            way_back.start(ends[-1].detach())
+        needs_A, needs_c, *needs_weights = ctx.needs_input_grad[5:]
+        own = [w.detach().requires_grad_(n) for w, n in zip(weights, needs_weights, strict=True)]
+        by_name = dict(zip(ctx.names, own, strict=True))
+        run = _run_again(ctx.coupling, by_name, way_back.output(ctx.index))
+        kept = run.x1.shape[1]
+        outputs, gradients = [run.y2], [grad_y[:, kept:]]
+        if run.log_det.requires_grad:
+            outputs.append(run.log_det)
             gradients.append(grad_log_det)
-        grad_1, grad_2, *by_weight = torch.autograd.grad(
-            outputs, (found.x1, found.x2, *ctx.weights), gradients, allow_unused=True
+        wanted = [w for w in own if w.requires_grad]
+        grad_1, grad_2, *by_wanted = torch.autograd.grad(
+            outputs, (run.x1, run.x2, *wanted), gradients, allow_unused=True
         )
+        by_weight = iter(by_wanted)
+        channels_last = (0, 2, 3, 1)
         with torch.no_grad():
-            channels_last = (0, 2, 3, 1)
-            mixed = torch.cat((found.x1, found.x2), dim=1).permute(channels_last)
+            mixed = torch.cat((run.x1, run.x2), dim=1).permute(channels_last)
             grad = torch.cat((grad_y[:, :kept] + grad_1, grad_2), dim=1).permute(channels_last)
             A_inverse = torch.linalg.inv_ex(precise(A)).inverse.to(A)
             x = (mixed - c) @ A_inverse.T
-            rows = grad.reshape(-1, grad.shape[-1])
-            grad_A, grad_c = trail.gradients(A)
-            torch.mm(rows.T, x.reshape(rows.shape), out=grad_A)
-            torch.sum(rows, 0, out=grad_c)
+            grad_A: Tensor | None = None
+            grad_c: Tensor | None = None
+            if needs_A or needs_c:
+                rows = grad.reshape(-1, grad.shape[-1])
+                grad_A, grad_c = way_back.gradients(A)
+                torch.mm(rows.T, x.reshape(rows.shape), out=grad_A)
+                torch.sum(rows, 0, out=grad_c)
             grad_x = (grad @ A).permute(0, 3, 1, 2)
-            trail.back(x.permute(0, 3, 1, 2))
-        return None, None, grad_x, grad_A, grad_c, *by_weight
+            x = x.permute(0, 3, 1, 2)
+            if ctx.index == 0:
+                way_back.guard(x, ends[0], way_back.limit)
+            way_back.back(x)
+        of_weights = (next(by_weight) if w.requires_grad else None for w in own)
+        return None, None, None, None, grad_x, grad_A, grad_c, *of_weights
+
+
+class _Run(NamedTuple):
+    """A coupling's input, recovered from its output, and the graph from one to the other."""
+
+    x1: Tensor
+    x2: Tensor
+    y2: Tensor
+    log_det: Tensor
+
+
+def _run_again(coupling: Coupling, weights: dict[str, Tensor], y: Tensor) -> _Run:
+    """Run a coupling from the input that is recovered, with a single run of its network.
+
+    The weights are those of the forward pass, detached, so that hooks on parameters fire once.
+    """
+    y1, y2 = halves(y)
+    with torch.enable_grad():
+        x1 = y1.detach().requires_grad_()
+        h = functional_call(coupling.network, weights, (x1,))
+        x2 = coupling.restore(y2, h.detach())[0].detach().requires_grad_()
+        return _Run(x1, x2, *coupling.change(x2, h))

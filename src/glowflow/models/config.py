@@ -2,16 +2,23 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from ..checks import require, require_at_least, require_choice
+from .parts import COUPLINGS, NETWORKS, PERMUTATIONS
 
 Memory = Literal["stored", "reversible"]
 Precision = Literal["float32", "bf16"]
-Coupling = Literal["affine", "additive"]
 CouplingScale = Literal["sigmoid", "bounded", "exp"]
-PermutationKind = Literal["lu", "plain", "shuffle", "reverse"]
 Family = Literal["glow", "realnvp"]
+if TYPE_CHECKING:
+    CouplingName: TypeAlias = str
+    PermutationName: TypeAlias = str
+    NetworkName: TypeAlias = str
+else:
+    CouplingName = Literal[tuple(COUPLINGS)]
+    PermutationName = Literal[tuple(PERMUTATIONS)]
+    NetworkName = Literal[tuple(NETWORKS)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +33,14 @@ class Architecture:
     """K: steps of flow per level."""
     hidden_channels: int = 512
     """Channels of the two hidden layers of each coupling network."""
-    coupling: Coupling = "affine"
+    coupling: CouplingName = "affine"
     """z2 becomes (z2 + shift) * scale, or z2 + shift."""
     coupling_scale: CouplingScale = "sigmoid"
     """`sigmoid`: sigmoid(s + 2), official; `bounded`: between 1/2 and 2; `exp`: exp(s)."""
-    permutation: PermutationKind = "lu"
+    permutation: PermutationName = "lu"
     """Channel mixing of a step: learned 1x1 convolution as LU or plain, or fixed."""
+    network: NetworkName = "convolutional"
+    """Network of the couplings; in Python also a class of one's own: `Glow(config, network=…)`."""
     bits: int | None = 8
     """Bits per pixel value, 1 to 8; `None` for float data, which is not dequantised."""
     learn_top: bool = True
@@ -44,11 +53,13 @@ class Architecture:
         require_at_least(self, 1, "levels", "steps", "hidden_channels")
         _require_bits(self.bits)
         for name, choices in (
-            ("coupling", Coupling),
+            ("coupling", CouplingName),
             ("coupling_scale", CouplingScale),
-            ("permutation", PermutationKind),
+            ("permutation", PermutationName),
         ):
             require_choice(name, getattr(self, name), choices)
+        if "." not in self.network:  # else it is the name of a class, module.Class
+            require_choice("network", self.network, NetworkName)
 
 
 @dataclass(frozen=True, kw_only=True)

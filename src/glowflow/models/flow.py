@@ -2,7 +2,6 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -10,12 +9,11 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from ..bijections import Bijection, Coupling, MaskedCoupling
+from ..bijections import Bijection, Coupling, FlowStep, MaskedCoupling
+from ..bijections.base import without_autocast
 from ..checks import require_choice
 from ..errors import InputError
 from ..fused.steps import Steps
-from ..nn.coupling_network import CouplingNetwork
-from ..nn.residual_network import ResidualNetwork
 from .config import GlowConfig, Memory, Precision
 from .likelihood import bits_per_dim, dequantize, quantize
 from .pretrained import check_state, load_pretrained, save_pretrained
@@ -24,7 +22,7 @@ from .priors import standard_normal_log_prob
 Latents = tuple[Float[Tensor, "batch *shape"], ...]
 """Whitened latents ε: one tensor a level, first level first, standard normal under the model."""
 
-CHUNK = 64
+IMAGES_AT_ONCE = 64
 """Images that are sampled, encoded or decoded at once."""
 RECOMPILE_LIMIT = 128
 """Graphs of one function: every level, batch size and gradient mode has its own."""
@@ -99,32 +97,64 @@ class ImageFlow(Bijection):
             compile: run the couplings through `torch.compile`.
 
         Raises:
-            InputError: there is no such choice, or not for this kind of model.
+            InputError: there is no such choice, or not for this kind of model, or a network of
+                another class does not follow it.
         """
         if memory is not None:
             require_choice("memory", memory, Memory)
-            if memory == "reversible" and not any(isinstance(m, Steps) for m in self.modules()):
-                raise InputError(
-                    f"A model of type {self.model_type!r} cannot recompute its activations: "
-                    "use memory stored."
-                )
+            self._use_memory(memory)
         if precision is not None:
             require_choice("precision", precision, Precision)
+            self._use_precision(precision)
+        if compile is not None:
+            self._use_compile(compile)
+        return self
+
+    def _use_memory(self, memory: Memory) -> None:
+        steps = [module for module in self.modules() if isinstance(module, Steps)]
+        if memory == "reversible" and not steps:
+            raise InputError(
+                f"A model of type {self.model_type!r} cannot recompute its activations: "
+                "use memory stored."
+            )
+        for some in steps:
+            some.reversible = memory == "reversible"
+
+    def _use_precision(self, precision: Precision) -> None:
+        for name, coupling in self._couplings():
+            network: Any = getattr(coupling, "network", None)
+            if hasattr(network, "compute_dtype"):
+                network.compute_dtype = torch.bfloat16 if precision == "bf16" else None
+            elif precision != "float32":
+                raise InputError(
+                    f"{name} has a network of class {type(network).__name__} without an attribute "
+                    "`compute_dtype`, so it would not follow precision bf16: give the class one "
+                    "(None, or a dtype) and compute in it, or use precision float32."
+                )
+
+    def _use_compile(self, compile: bool) -> None:
         if compile:
             from torch._dynamo import config
 
             config.recompile_limit = max(config.recompile_limit, RECOMPILE_LIMIT)
-        for module in self.modules():
-            if isinstance(module, Steps) and memory is not None:
-                module.reversible = memory == "reversible"
-            if isinstance(module, (CouplingNetwork, ResidualNetwork)) and precision is not None:
-                module.compute_dtype = torch.bfloat16 if precision == "bf16" else None
-            compiled = (Coupling, CouplingNetwork, MaskedCoupling)
-            if isinstance(module, compiled) and compile is not None:
-                module._compiled_call_impl = None
-                if compile:
-                    module.compile(dynamic=False)
-        return self
+        for _, coupling in self._couplings():
+            for module in (coupling, getattr(coupling, "network", None)):
+                if module is not None:
+                    module._compiled_call_impl = None
+                    if compile:
+                        module.compile(dynamic=False)
+
+    def _couplings(self) -> list[tuple[str, Bijection]]:
+        """What stands where couplings do, whoever wrote it, by name."""
+        in_steps = [
+            (f"{name}.coupling", module.coupling)
+            for name, module in self.named_modules()
+            if isinstance(module, FlowStep)
+        ]
+        others = [
+            (n, m) for n, m in self.named_modules() if isinstance(m, Coupling | MaskedCoupling)
+        ]
+        return list({id(module): (name, module) for name, module in in_steps + others}.values())
 
     @property
     def initialized(self) -> bool:
@@ -140,13 +170,14 @@ class ImageFlow(Bijection):
         """log p(x), or log p(x | label), in nats.
 
         Raises:
-            InputError: x is of another shape, not a float tensor, or labels are missing.
+            InputError: x is of another shape or dtype, labels are missing, or there are labels and
+                the model has no classes.
         """
-        self._check(x)
-        latents, log_det = self(x, labels)
+        latents, log_det = self(self._checked(x, labels), labels)
         return standard_normal_log_prob(latents) + log_det
 
     @torch.no_grad()
+    @without_autocast
     def log_prob_by_level(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch levels"]:
@@ -164,11 +195,10 @@ class ImageFlow(Bijection):
         Raises:
             InputError: x is of another shape, or not a float tensor.
         """
-        self._check(x)
-        return torch.stack(list(self._log_prob_by_level(x)), dim=1)
+        return torch.stack(self._log_prob_by_level(self._checked(x)), dim=1)
 
     @abstractmethod
-    def _log_prob_by_level(self, x: Tensor) -> Iterator[Float[Tensor, " batch"]]: ...
+    def _log_prob_by_level(self, x: Tensor) -> list[Float[Tensor, " batch"]]: ...
 
     @torch.no_grad()
     def bits_per_dim(
@@ -194,10 +224,15 @@ class ImageFlow(Bijection):
         x: Float[Tensor, "batch channels height width"],
         labels: Int[Tensor, " batch"] | None = None,
     ) -> Latents:
-        """The whitened latents of x; `decode` is the exact inverse."""
-        self._check(x)
-        chunks = zip(torch.split(x, CHUNK), _split(labels, len(x)), strict=True)
-        parts = [self(some, their_labels)[0] for some, their_labels in chunks]
+        """The whitened latents of x; `decode` is the exact inverse.
+
+        Raises:
+            InputError: as `log_prob`.
+        """
+        x = self._checked(x, labels)
+        chunks = zip(torch.split(x, IMAGES_AT_ONCE), _split(labels, len(x)), strict=True)
+        with self.frozen():
+            parts = [self(some, their_labels)[0] for some, their_labels in chunks]
         return tuple(torch.cat(level) for level in zip(*parts, strict=True))
 
     @torch.no_grad()
@@ -207,14 +242,16 @@ class ImageFlow(Bijection):
         """The x whose latents these are.
 
         Raises:
-            InputError: the latents are of other shapes.
+            InputError: the latents are of other shapes, or the labels do not fit.
         """
         shapes = tuple(tuple(eps.shape[1:]) for eps in latents)
         if shapes != self.latent_shapes:
             raise InputError(f"Latents are {shapes}: this model's are {self.latent_shapes}.")
-        levels = zip(*(torch.split(eps, CHUNK) for eps in latents), strict=True)
+        self._check_labels(labels)
+        levels = zip(*(torch.split(eps, IMAGES_AT_ONCE) for eps in latents), strict=True)
         chunks = zip(levels, _split(labels, len(latents[0])), strict=True)
-        return torch.cat([self.inverse(some, their_labels)[0] for some, their_labels in chunks])
+        with self.frozen():
+            return torch.cat([self.inverse(some, their_labels)[0] for some, their_labels in chunks])
 
     @torch.no_grad()
     def sample(
@@ -250,14 +287,14 @@ class ImageFlow(Bijection):
         if self.config.classes and labels is None:
             labels = torch.randint(self.config.classes, (count,), generator=generator)
         images = []
-        for start in range(0, count, CHUNK):
-            some = noise[start : start + CHUNK].to(self.device, self.dtype)
-            parts = zip(torch.split(some, sizes, dim=1), self.latent_shapes, strict=True)
-            latents = tuple(eps.reshape(-1, *shape) for eps, shape in parts)
-            x = self.decode(
-                latents, labels if labels is None else labels[start : start + CHUNK].to(self.device)
-            )
-            images.append(self.to_images(x).cpu())
+        with self.frozen():
+            for start in range(0, count, IMAGES_AT_ONCE):
+                chunk = slice(start, start + IMAGES_AT_ONCE)
+                some = noise[chunk].to(self.device, self.dtype)
+                parts = zip(torch.split(some, sizes, dim=1), self.latent_shapes, strict=True)
+                latents = tuple(eps.reshape(-1, *shape) for eps, shape in parts)
+                theirs = None if labels is None else labels[chunk].to(self.device)
+                images.append(self.to_images(self.decode(latents, theirs)).cpu())
         empty = torch.empty(0, *self.config.image_shape)
         return torch.cat(images) if images else self.to_images(empty)
 
@@ -311,7 +348,8 @@ class ImageFlow(Bijection):
         Raises:
             InputError: the model has no classes, or as `log_prob`.
         """
-        raise InputError("This model has no classes: make a Glow with `classes` above 0.")
+        self._require_classes()
+        raise InputError(f"A model of type {self.model_type!r} has no class scores.")
 
     def to_float(
         self,
@@ -325,7 +363,7 @@ class ImageFlow(Bijection):
             images = dequantize(images, self.config.bits, noise=noise, generator=generator)
         elif not images.is_floating_point():
             raise InputError(f"This model is for float data: images are {images.dtype}.")
-        self._check(images)
+        self._check_shape(images)
         return images.to(self.dtype)
 
     def to_images(
@@ -343,18 +381,33 @@ class ImageFlow(Bijection):
         save_pretrained(Path(folder), self.model_type, self.config, self.state_dict())
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, *, device: str | torch.device = "cpu") -> Self:
+    def from_pretrained(
+        cls, source: str | Path, *, device: str | torch.device = "cpu", **parts: Any
+    ) -> Self:
         """Read a model from a folder, or from a Hugging Face hub id `organisation/name`.
 
-        The model is in eval mode and does not initialise itself again.
+        The model is in eval mode, in the dtype of the file, and does not initialise itself again.
+
+        Args:
+            source: folder, id, or the name of a model that is shipped.
+            device: where the weights go.
+            parts: classes of one's own that the model was made with, as the model's class takes
+                them: `network` of a Glow.
 
         Raises:
             CheckpointError: nothing is there, it is damaged, or it is another architecture.
         """
         config, state = load_pretrained(source, cls.model_type, cls.config_class)
-        model: Self = cls(config)
+        model: Self = cls(config, **parts)
+        dtypes = {weight.dtype for weight in state.values() if weight.is_floating_point()}
+        if len(dtypes) == 1:
+            model.to(dtypes.pop())
         model.load_weights(state, str(source))
         return model.to(device).eval()
+
+    def with_present_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights by the names of this version, whatever version wrote them."""
+        return state
 
     def load_weights(self, state: dict[str, Tensor], source: str) -> None:
         """Take these weights, all of them and no others.
@@ -362,22 +415,47 @@ class ImageFlow(Bijection):
         Raises:
             CheckpointError: a name or a shape differs.
         """
+        state = self.with_present_names(state)
         check_state(self.state_dict(), state, source)
         self.load_state_dict(state)
 
-    def _check(self, x: Tensor) -> None:
+    def _checked(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """x in the dtype of the weights, if this model takes it; half precision is widened.
+
+        Raises:
+            InputError: it does not.
+        """
+        self._check_shape(x)
+        self._check_labels(labels)
+        if not x.is_floating_point():
+            raise InputError(f"x is {x.dtype}: give floats, as `to_float` makes them from bytes.")
+        weight = next(self.parameters(), x)
+        if x.dtype != weight.dtype and torch.promote_types(x.dtype, weight.dtype) != weight.dtype:
+            raise InputError(
+                f"x is {x.dtype} and the model is {weight.dtype}: give x.to({weight.dtype}), or "
+                f"make the model as precise with model.to({x.dtype})."
+            )
+        return x.to(weight.dtype)
+
+    def _check_shape(self, x: Tensor) -> None:
         if x.dim() != 4 or tuple(x.shape[1:]) != self.config.image_shape:
             channels, height, width = self.config.image_shape
             raise InputError(
                 f"Images are {tuple(x.shape)}: this model takes "
                 f"(batch, {channels}, {height}, {width})."
             )
-        if not x.is_floating_point():
-            raise InputError(f"x is {x.dtype}: give floats, as `to_float` makes them from bytes.")
+
+    def _check_labels(self, labels: Tensor | None) -> None:
+        if labels is not None and not self.config.classes:
+            raise InputError("This model has no classes: leave the labels out.")
+
+    def _require_classes(self) -> None:
+        if not self.config.classes:
+            raise InputError("This model has no classes: make a Glow with `classes` above 0.")
 
 
 def _split(labels: Tensor | None, count: int) -> tuple[Tensor | None, ...]:
     """The labels of each chunk of `count` images."""
     if labels is None or labels.shape != (count,):  # which the model itself refuses
-        return (labels,) * max(1, -(-count // CHUNK))
-    return torch.split(labels, CHUNK)
+        return (labels,) * max(1, -(-count // IMAGES_AT_ONCE))
+    return torch.split(labels, IMAGES_AT_ONCE)

@@ -1,7 +1,8 @@
 """Glow (Kingma & Dhariwal 2018): figure 2 of the paper, top to bottom."""
 
+import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,31 +10,21 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..bijections import (
-    ActNorm,
-    AdditiveCoupling,
-    AffineCoupling,
-    Chain,
-    ChannelMixing,
-    Coupling,
-    Invertible1x1Conv,
-    Permutation,
-    PlainInvertible1x1Conv,
-    Squeeze,
-)
-from ..bijections.base import per_sample
-from ..bijections.step import FlowStep
-from ..errors import InputError
+from ..bijections import ActNorm, Bijection, Chain, FlowStep, Squeeze
+from ..bijections.base import per_sample, without_autocast
+from ..bijections.coupling import asks_for_context
 from ..fused.steps import Steps
-from ..nn.convolutions import ZeroLinear
-from ..nn.coupling_network import CouplingNetwork
 from .config import Architecture, GlowConfig
 from .flow import ClassScores, ImageFlow, Latents, LossTerms
-from .priors import Split, TopPrior, standard_normal_log_prob
+from .parts import COUPLINGS, NETWORKS, PERMUTATIONS, part
+from .priors import Split, Top, standard_normal_log_prob
+
+NetworkFactory = Callable[[int, int, int], nn.Module]
+"""Makes a coupling's network from its channels in, channels out and hidden channels."""
 
 
 class Glow(ImageFlow):
-    """Levels of [squeeze, K steps of flow, split], the last one without split (figure 2b).
+    """Levels of [squeeze, K steps of flow, split], at the last of which all leaves (figure 2b).
 
     As a bijection: `forward(x, labels)` gives the whitened latents and log|det dε/dx|,
     `inverse(latents, labels)` gives x and log|det dx/dε|.
@@ -50,66 +41,74 @@ class Glow(ImageFlow):
 
     Args:
         config: every hyperparameter.
+        network: a coupling network of one's own, in the place of the one that the configuration
+            names: called with channels in, channels out and hidden channels, it gives a module.
+
+    Raises:
+        InputError: the configuration names a part that there is not.
 
     Source: paper, sections 2 and 3, appendix B; the official code where the paper is silent.
     """
 
     model_type = "glow"
 
-    def __init__(self, config: GlowConfig) -> None:
+    def __init__(self, config: GlowConfig, *, network: NetworkFactory | None = None) -> None:
         super().__init__()
+        if network is not None:
+            config = dataclasses.replace(config, network=_name_of(network))
         self.config = config
         self.levels = nn.ModuleList()
-        self.splits = nn.ModuleList()
         channels = config.image_shape[0]
-        for level in range(config.levels):
+        for level in range(1, config.levels + 1):
             channels *= 4
-            self.levels.append(Level(channels, config))
-            if level < config.levels - 1:
-                self.splits.append(Split(channels))
-                channels //= 2
-        self.top = TopPrior(channels, config.learn_top, config.classes)
-        self.classifier = ZeroLinear(channels, config.classes) if config.classes else None
+            self.levels.append(Level(channels, config, top=level == config.levels, network=network))
+            channels //= 2
+        self.register_load_state_dict_pre_hook(_with_present_names)  # type: ignore[no-untyped-call]
 
+    @without_autocast
     def forward(
         self,
         x: Float[Tensor, "batch channels height width"],
         context: Int[Tensor, " batch"] | None = None,
     ) -> tuple[Latents, Float[Tensor, " batch"]]:
         """Return the whitened latents and log|det dε/dx| in nats."""
-        latents, z, log_det = self._to_top(x)
-        eps, by_top = self.top(z, context)
-        return (*latents, eps), log_det + by_top
+        latents, log_det, _ = self._encode(x, context)
+        return latents, log_det
 
+    @without_autocast
     def inverse(
         self, y: Latents, context: Int[Tensor, " batch"] | None = None
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Return x and log|det dx/dε| in nats."""
-        *latents, eps = y
-        z, log_det = self.top.inverse(eps, context)
-        x, by_level = self.levels[-1].inverse(z)  # type: ignore[operator]
-        log_det = log_det + by_level
-        below = zip(self.levels[:-1], self.splits, latents, strict=True)
-        for level, split, eps in reversed(list(below)):
-            x, by_split = split.inverse((x, eps))  # type: ignore[operator]
-            x, by_level = level.inverse(x)  # type: ignore[operator]
-            log_det = log_det + by_split + by_level
+        x: Any = None
+        log_det: Any = 0.0
+        for level, eps in reversed(list(zip(self.levels, y, strict=True))):
+            x, by_level = level.inverse((x, eps), context)  # type: ignore[operator]
+            log_det = log_det + by_level
         return x, log_det
+
+    def _encode(self, x: Tensor, context: Tensor | None) -> tuple[Latents, Tensor, Tensor]:
+        """The latents, log|det dε/dx|, and the last level's z."""
+        latents = []
+        log_det = per_sample(0.0, x)
+        for level in self.levels:
+            (x, eps), by_level = level(x, context)
+            latents.append(eps)
+            log_det = log_det + by_level
+        return tuple(latents), log_det, x
 
     def log_prob_and_logits(
         self, x: Float[Tensor, "batch channels height width"], labels: Int[Tensor, " batch"]
     ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch classes"]]:
         """log p(x | label) in nats, and the classifier's logits, in one pass.
 
-        The classifier is a zero-initialised linear map of the last level's z, averaged over the
-        pixels (the official code's `ycond` model).
-
         Raises:
-            InputError: the model has no classes.
+            InputError: the model has no classes, or as `log_prob`.
         """
-        latents, z, log_det, logits = self._to_top_with_logits(x)
-        eps, by_top = self.top(z, labels)
-        return standard_normal_log_prob((*latents, eps)) + log_det + by_top, logits
+        self._require_classes()
+        x = self._checked(x, labels)
+        latents, log_det, z = self._encode(x, labels)
+        return standard_normal_log_prob(latents) + log_det, self._top.logits(z)
 
     def loss_terms(
         self,
@@ -128,33 +127,64 @@ class Glow(ImageFlow):
         by_classes = F.cross_entropy(logits, labels) / math.log(2)
         return LossTerms(bits + self.config.weight_classes * by_classes, bits)
 
+    @without_autocast
     def class_scores(self, x: Float[Tensor, "batch channels height width"]) -> ClassScores:
-        """log p(x | y) in nats for every class y, and the classifier's logits, in one pass.
+        """log p(x | y) in nats for every class y, and the classifier's logits.
 
-        Only the prior of the last level's z knows the class.
+        Where only the last level's prior knows the class, that is one pass. Where coupling networks
+        ask for the context, it is one a class, and a class's logit is that of the pass given it.
 
         Raises:
-            InputError: the model has no classes.
+            InputError: the model has no classes, or as `log_prob`.
         """
-        latents, z, log_det, logits = self._to_top_with_logits(x)
-        by_class = []
-        for label in range(self.config.classes):
-            labels = torch.full((len(x),), label, device=x.device)
-            eps, by_top = self.top(z, labels)
-            by_class.append(standard_normal_log_prob((*latents, eps)) + log_det + by_top)
-        return ClassScores(torch.stack(by_class, dim=1), logits)
+        self._require_classes()
+        x = self._checked(x)
+        if self._class_reaches_couplings():
+            by_class = [self.log_prob_and_logits(x, y) for y in self._every_class(x)]
+            logits = torch.stack([logits[:, y] for y, (_, logits) in enumerate(by_class)], dim=1)
+            return ClassScores(torch.stack([log_p for log_p, _ in by_class], dim=1), logits)
+        below, by_class_of_top, z = self._log_prob_of_levels(x)
+        log_prob = torch.stack(below).sum(0)[:, None] if below else 0.0
+        return ClassScores(log_prob + by_class_of_top, self._top.logits(z))
 
-    def _log_prob_by_level(self, x: Tensor) -> Iterator[Float[Tensor, " batch"]]:
-        for level, split in zip(self.levels[:-1], self.splits, strict=True):
-            x, by_level = level(x)
-            (x, eps), by_split = split(x)
-            yield standard_normal_log_prob((eps,)) + by_level + by_split
-        z, by_level = self.levels[-1](x)
+    def _log_prob_by_level(self, x: Tensor) -> list[Float[Tensor, " batch"]]:
+        if not self._class_reaches_couplings():
+            below, of_top, _ = self._log_prob_of_levels(x)
+            return [*below, torch.logsumexp(of_top, dim=1) - math.log(of_top.shape[1])]
         by_class = []
-        for label in range(max(1, self.config.classes)):
-            eps, by_top = self.top(z, torch.full((len(z),), label, device=z.device))
-            by_class.append(standard_normal_log_prob((eps,)) + by_top)
-        yield torch.logsumexp(torch.stack(by_class), dim=0) - math.log(len(by_class)) + by_level
+        for labels in self._every_class(x):
+            z, parts = x, []
+            for level in self.levels:
+                (z, eps), log_det = level(z, labels)
+                parts.append(standard_normal_log_prob((eps,)) + log_det)
+            by_class.append(torch.stack(parts).cumsum(0))
+        mixture = torch.logsumexp(torch.stack(by_class), dim=0) - math.log(len(by_class))
+        return [*mixture.diff(dim=0, prepend=torch.zeros_like(mixture[:1]))]
+
+    def _log_prob_of_levels(self, x: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+        """log p (batch,) of each level but the last, of that (batch, classes), and its z."""
+        *levels, top = self.levels
+        below = []
+        for level in levels:
+            (x, eps), log_det = level(x)
+            below.append(standard_normal_log_prob((eps,)) + log_det)
+        z, by_steps = top.steps(top.squeeze(x)[0])  # type: ignore[operator]
+        return below, by_steps[:, None] + self._top.log_prob_by_class(z), z
+
+    @property
+    def _top(self) -> Top:
+        top: Any = self.levels[-1]
+        return top.split
+
+    def _class_reaches_couplings(self) -> bool:
+        """Whether a coupling's network asks for the context, which is the class."""
+        networks: list[Any] = [m.network for m in self.modules() if hasattr(m, "network")]
+        return bool(self.config.classes) and any(
+            asks_for_context(network.forward) for network in networks
+        )
+
+    def _every_class(self, x: Tensor) -> list[Int[Tensor, " batch"]]:
+        return [torch.full((len(x),), y, device=x.device) for y in range(self.config.classes)]
 
     @property
     def latent_shapes(self) -> tuple[tuple[int, int, int], ...]:
@@ -170,69 +200,88 @@ class Glow(ImageFlow):
             for level in range(1, last + 1)
         )
 
-    def _to_top(
-        self, x: Tensor, initialize: bool = False
-    ) -> tuple[list[Tensor], Tensor, Float[Tensor, " batch"]]:
-        """The latents of the splits, the last level's z, and the log-determinant so far."""
-        run: Any = Level.initialize if initialize else Level.__call__
-        latents = []
-        log_det = per_sample(0.0, x)
-        for level, split in zip(self.levels[:-1], self.splits, strict=True):
-            x, by_level = run(level, x)
-            (x, eps), by_split = split(x)
-            latents.append(eps)
-            log_det = log_det + by_level + by_split
-        z, by_level = run(self.levels[-1], x)
-        return latents, z, log_det + by_level
-
-    def _to_top_with_logits(
-        self, x: Tensor
-    ) -> tuple[list[Tensor], Tensor, Float[Tensor, " batch"], Float[Tensor, "batch classes"]]:
-        if self.classifier is None:
-            raise InputError("This model has no classes: make one with `classes` above 0.")
-        self._check(x)
-        latents, z, log_det = self._to_top(x)
-        return latents, z, log_det, self.classifier(z.mean(dim=(2, 3)))
-
     def _initialize(self, x: Tensor) -> None:
-        self._to_top(x, initialize=True)
+        labels = x.new_zeros(len(x), dtype=torch.long) if self.config.classes else None
+        for level in self.levels:
+            (x, _), _ = level.initialize(x, labels)  # type: ignore[operator]
+
+    def with_present_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights by the names of this version, from weights by its names or those of format 1."""
+        last = len(self.levels) - 1
+        renamed = {}
+        for name, weight in state.items():
+            kind, _, rest = name.partition(".")
+            if kind == "splits":
+                level, _, rest = rest.partition(".")
+                name = f"levels.{level}.split.{rest}"
+            elif kind == "top":
+                name = f"levels.{last}.split.prior.{rest}"
+            elif kind == "classifier":
+                name = f"levels.{last}.split.classifier.{rest}"
+            renamed[name] = weight
+        return renamed
 
 
 class Level(Chain):
-    """Squeeze, then K steps of flow (figure 2b)."""
+    """Squeeze, K steps of flow, split: half of the channels leaves, at the top all (figure 2b).
 
-    def __init__(self, channels: int, config: Architecture) -> None:
-        steps = Steps(Step(channels, config) for _ in range(config.steps))
-        super().__init__({"squeeze": Squeeze(), "steps": steps})
+    x ↔ (z, ε): z goes on, ε has left.
+    """
+
+    squeeze: Squeeze
+    steps: Steps
+    split: Split | Top
+
+    def __init__(
+        self,
+        channels: int,
+        config: GlowConfig,
+        *,
+        top: bool = False,
+        network: NetworkFactory | None = None,
+    ) -> None:
+        steps = Steps(Step(channels, config, network) for _ in range(config.steps))
+        split = Top(channels, config.learn_top, config.classes) if top else Split(channels)
+        super().__init__({"squeeze": Squeeze(), "steps": steps, "split": split})
 
 
 class Step(FlowStep):
     """Actnorm, then a permutation of the channels, then a coupling (figure 2a)."""
 
-    def __init__(self, channels: int, config: Architecture) -> None:
+    def __init__(
+        self, channels: int, config: Architecture, network: NetworkFactory | None = None
+    ) -> None:
         super().__init__(
-            ActNorm(channels), permutation(channels, config), coupling(channels, config)
+            ActNorm(channels), permutation(channels, config), coupling(channels, config, network)
         )
 
 
-def permutation(channels: int, config: Architecture) -> ChannelMixing:
+def permutation(channels: int, config: Architecture) -> Bijection:
     """The channel mixing that the configuration names (paper, section 3.2)."""
-    match config.permutation:
-        case "lu":
-            return Invertible1x1Conv(channels)
-        case "plain":
-            return PlainInvertible1x1Conv(channels)
-        case "shuffle":
-            return Permutation.shuffle(channels)
-        case "reverse":
-            return Permutation.reverse(channels)
+    mixing: Bijection = part(PERMUTATIONS, config.permutation)(channels)
+    return mixing
 
 
-def coupling(channels: int, config: Architecture) -> Coupling:
+def coupling(
+    channels: int, config: Architecture, network: NetworkFactory | None = None
+) -> Bijection:
     """The coupling that the configuration names, with its network (paper, section 3.3)."""
-    changed = channels // 2
-    kept = channels - changed
-    if config.coupling == "additive":
-        return AdditiveCoupling(CouplingNetwork(kept, changed, config.hidden_channels))
-    network = CouplingNetwork(kept, 2 * changed, config.hidden_channels)
-    return AffineCoupling(network, config.coupling_scale)
+    make = network or part(NETWORKS, config.network)
+    made: Bijection = part(COUPLINGS, config.coupling).of(
+        channels,
+        lambda channels_in, channels_out: make(channels_in, channels_out, config.hidden_channels),
+        config.coupling_scale,
+    )
+    return made
+
+
+def _name_of(network: NetworkFactory) -> str:
+    kind: Any = network if hasattr(network, "__qualname__") else type(network)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _with_present_names(model: Glow, state: dict[str, Any], prefix: str, *_others: Any) -> None:
+    """Let `load_state_dict` take the names of format 1 too."""
+    own = {name: state.pop(name) for name in list(state) if name.startswith(prefix)}
+    names = model.with_present_names({n.removeprefix(prefix): w for n, w in own.items()})
+    state.update({prefix + name: weight for name, weight in names.items()})

@@ -1,7 +1,7 @@
-"""Gaussian priors, as bijections that whiten: ε = (z − μ)/σ is standard normal under the prior.
+"""Gaussian priors, and the bijections that whiten by them what leaves the flow.
 
-log N(z; μ, σ²) = log N(ε; 0, 1) − log σ, so a prior is a bijection z → ε with log-det −Σ log σ,
-and a whole flow is one bijection to standard normal latents.
+log N(z; μ, σ²) = log N(ε; 0, 1) − log σ with ε = (z − μ)/σ, so whitening is a bijection z → ε with
+log-det −Σ log σ, and a whole flow is one bijection to standard normal latents.
 """
 
 import math
@@ -9,10 +9,11 @@ from abc import abstractmethod
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..bijections.base import Bijection, sum_per_sample
+from ..bijections.base import Bijection, sum_per_sample, without_autocast
 from ..bijections.coupling import halves
+from ..bijections.kept import is_traced
 from ..errors import InputError
 from ..nn.convolutions import GatherConv, ZeroLinear
 
@@ -26,37 +27,42 @@ def standard_normal_log_prob(
     return -0.5 * (squares + dims * math.log(2 * math.pi))
 
 
-class GaussianPrior(Bijection):
-    """ε = (z − μ)/σ, log-det −Σ log σ. A subclass says where μ and log σ come from."""
+class GaussianPrior(nn.Module):
+    """p(z | given, context) = N(μ, σ²). A subclass says where μ and log σ come from.
+
+    Whitening, ε = (z − μ)/σ, is a bijection of z with log-det −Σ log σ.
+    """
 
     @abstractmethod
-    def mean_and_log_std(
-        self, z: Tensor, context: Tensor | None
+    def forward(
+        self, given: Float[Tensor, "batch kept height width"], context: Tensor | None = None
     ) -> tuple[
         Float[Tensor, "batch channels height width"], Float[Tensor, "batch channels height width"]
     ]:
         """μ and log σ."""
 
-    def forward(
-        self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
+    @without_autocast
+    def whiten(
+        self, z: Tensor, given: Tensor, context: Tensor | None = None
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Return the whitened latent ε and −Σ log σ in nats."""
-        mean, log_std = self.mean_and_log_std(x, context)
-        return (x - mean) * (-log_std).exp(), -sum_per_sample(log_std)
+        mean, log_std = self(given, context)
+        return (z - mean) * (-log_std).exp(), -sum_per_sample(log_std)
 
-    def inverse(
-        self, y: Float[Tensor, "batch channels height width"], context: Tensor | None = None
+    @without_autocast
+    def unwhiten(
+        self, eps: Tensor, given: Tensor, context: Tensor | None = None
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Return z = μ + σ·ε and Σ log σ in nats."""
-        mean, log_std = self.mean_and_log_std(y, context)
-        return mean + y * log_std.exp(), sum_per_sample(log_std)
+        mean, log_std = self(given, context)
+        return mean + eps * log_std.exp(), sum_per_sample(log_std)
 
 
 class SplitPrior(GaussianPrior):
     """p(z2 | z1) = N(μ(z1), σ²(z1)), with μ and log σ the even and odd channels of a zero conv.
 
     Args:
-        kept: channels of z1, given as the context.
+        kept: channels of z1.
         factored: channels of z2.
 
     Source: paper, section 2 (multi-scale architecture); the official code's `split2d`.
@@ -66,9 +72,11 @@ class SplitPrior(GaussianPrior):
         super().__init__()
         self.conv = GatherConv(kept, 2 * factored)
 
-    def mean_and_log_std(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        """μ(z1) and log σ(z1), with z1 the context."""
-        h = self.conv(context)
+    def forward(
+        self, given: Float[Tensor, "batch kept height width"], context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """μ(z1) and log σ(z1), with z1 given."""
+        h = self.conv(given)
         return h[:, 0::2], h[:, 1::2]
 
 
@@ -97,21 +105,25 @@ class TopPrior(GaussianPrior):
         self.conv = GatherConv(2 * channels, 2 * channels) if learn else None
         self.classes_map = ZeroLinear(classes, 2 * channels) if classes else None
 
-    def mean_and_log_std(
-        self, z: Float[Tensor, "batch channels height width"], context: Tensor | None
+    def forward(
+        self, given: Float[Tensor, "batch channels height width"], context: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """μ and log σ, for labels (batch,) as the context where there are classes."""
-        h = z.new_zeros(1, 2 * self.channels, z.shape[2], z.shape[3])
+        """μ and log σ, of the shape of `given`, for labels (batch,) where there are classes."""
+        h = given.new_zeros(1, 2 * self.channels, given.shape[2], given.shape[3])
         if self.conv is not None:
             h = self.conv(h)
         if self.classes_map is not None:
             # Looking at labels on an accelerator waits for it: not in a training step.
-            look = not self.training or z.device.type == "cpu"
-            labels = check_labels(context, len(z), self.classes, look)
-            onehot = torch.nn.functional.one_hot(labels, self.classes)
-            h = h + self.classes_map(onehot.to(z))[:, :, None, None]
-        mean, log_std = h.expand(len(z), -1, -1, -1).chunk(2, dim=1)
+            look = not self.training or given.device.type == "cpu"
+            labels = check_labels(context, len(given), self.classes, look)
+            onehot = labels[:, None] == torch.arange(self.classes, device=labels.device)
+            h = h + self.classes_map(onehot.to(given))[:, :, None, None]
+        mean, log_std = h.expand(len(given), -1, -1, -1).chunk(2, dim=1)
         return mean, log_std
+
+    def extra_repr(self) -> str:
+        """Channels and classes, for `print`."""
+        return f"{self.channels}, classes={self.classes}"
 
 
 class Split(Bijection):
@@ -128,14 +140,14 @@ class Split(Bijection):
     def __init__(self, channels: int) -> None:
         super().__init__()
         factored = channels // 2
-        self.prior = SplitPrior(channels - factored, factored)
+        self.prior: GaussianPrior = SplitPrior(channels - factored, factored)
 
     def forward(
         self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
     ) -> tuple[tuple[Tensor, Tensor], Float[Tensor, " batch"]]:
         """Return (z1, ε) and −Σ log σ(z1) in nats."""
         z1, z2 = halves(x)
-        eps, log_det = self.prior(z2, z1)
+        eps, log_det = self.prior.whiten(z2, z1, context)
         return (z1, eps), log_det
 
     def inverse(
@@ -143,8 +155,63 @@ class Split(Bijection):
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Return x from (z1, ε), and Σ log σ(z1) in nats."""
         z1, eps = y
-        z2, log_det = self.prior.inverse(eps, z1)
+        z2, log_det = self.prior.unwhiten(eps, z1, context)
         return torch.cat((z1, z2), dim=1), log_det
+
+
+class Top(Bijection):
+    """All channels leave: the split of the last level. What is about classes is here.
+
+    z ↔ (z, ε) with ε = (z − μ)/σ; log-det −Σ log σ. Nothing goes on; z stands beside ε for those
+    who read it, such as the classifier, and `inverse` takes None in its place.
+
+    Args:
+        channels: channels of z.
+        learn: learn the prior.
+        classes: number of classes that the prior is conditioned on; 0 for none.
+
+    Source: the official code's `prior` and its `ycond` model.
+    """
+
+    def __init__(self, channels: int, learn: bool, classes: int) -> None:
+        super().__init__()
+        self.prior: GaussianPrior = TopPrior(channels, learn, classes)
+        self.classes = classes
+        self.classifier = ZeroLinear(channels, classes) if classes else None
+
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
+    ) -> tuple[tuple[Tensor, Tensor], Float[Tensor, " batch"]]:
+        """Return (z, ε) and −Σ log σ in nats."""
+        eps, log_det = self.prior.whiten(x, x, context)
+        return (x, eps), log_det
+
+    def inverse(
+        self, y: tuple[Tensor | None, Tensor], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        """Return z from (…, ε), and Σ log σ in nats."""
+        _, eps = y
+        return self.prior.unwhiten(eps, eps, context)
+
+    def logits(self, z: Float[Tensor, "batch channels height width"]) -> Tensor:
+        """The classifier's logits (batch, classes): a zero linear map of z's mean over the pixels.
+
+        Raises:
+            InputError: there are no classes.
+        """
+        if self.classifier is None:
+            raise InputError("This model has no classes: make one with `classes` above 0.")
+        return self.classifier(z.mean(dim=(2, 3)))
+
+    def log_prob_by_class(
+        self, z: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch classes"]:
+        """log p(z | y) in nats of every class y; of the one prior there is, without classes."""
+        by_class = []
+        for label in range(max(1, self.classes)):
+            (_, eps), log_det = self(z, torch.full((len(z),), label, device=z.device))
+            by_class.append(standard_normal_log_prob((eps,)) + log_det)
+        return torch.stack(by_class, dim=1)
 
 
 def check_labels(
@@ -159,6 +226,11 @@ def check_labels(
         raise InputError(f"This model has {classes} classes: give labels, one per image.")
     if labels.shape != (batch,) or labels.is_floating_point():
         raise InputError(f"Labels are {tuple(labels.shape)} {labels.dtype}: give {batch} integers.")
-    if look and batch and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+    if (
+        look
+        and batch
+        and not is_traced()
+        and not 0 <= int(labels.min()) <= int(labels.max()) < classes
+    ):
         raise InputError(f"Labels must lie between 0 and {classes - 1} for {classes} classes.")
     return labels.long()

@@ -16,7 +16,9 @@ from ..bijections import (
     Permutation,
     Squeeze,
 )
+from ..bijections.base import without_autocast
 from ..bijections.coupling import halves
+from ..bijections.kept import is_traced
 from ..errors import InputError
 from ..nn.residual_network import ResidualNetwork
 from .config import RealNVPArchitecture, RealNVPConfig
@@ -66,6 +68,7 @@ class RealNVP(ImageFlow):
             channels, hidden = 2 * channels, 2 * hidden
         self.scales.append(LastScale(channels, hidden, config))
 
+    @without_autocast
     def forward(
         self,
         x: Float[Tensor, "batch channels height width"],
@@ -75,6 +78,7 @@ class RealNVP(ImageFlow):
         with nullcontext() if torch.is_grad_enabled() else evaluating(self):
             return self._to_latents(x)
 
+    @without_autocast
     def inverse(
         self, y: Latents, context: Int[Tensor, " batch"] | None = None
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
@@ -99,16 +103,18 @@ class RealNVP(ImageFlow):
         z, by_scale = self.scales[-1](x)
         return (*latents, z), log_det + by_scale
 
-    def _log_prob_by_level(self, x: Tensor) -> Iterator[Float[Tensor, " batch"]]:
+    def _log_prob_by_level(self, x: Tensor) -> list[Float[Tensor, " batch"]]:
+        by_level = []
         with evaluating(self):
             x, log_det = self.logit(x)
             for scale in self.scales[:-1]:
                 x, by_scale = scale(x)
                 x, z = halves(x)
-                yield standard_normal_log_prob((z,)) + log_det + by_scale
+                by_level.append(standard_normal_log_prob((z,)) + log_det + by_scale)
                 log_det = torch.zeros_like(log_det)
             z, by_scale = self.scales[-1](x)
-            yield standard_normal_log_prob((z,)) + log_det + by_scale
+            by_level.append(standard_normal_log_prob((z,)) + log_det + by_scale)
+        return by_level
 
     @property
     def latent_shapes(self) -> tuple[tuple[int, int, int], ...]:
@@ -146,15 +152,16 @@ class RealNVP(ImageFlow):
             self._to_latents(x)
             self.train(training)
 
-    def _check(self, x: Tensor) -> None:
-        super()._check(x)
-        if isinstance(self.logit, Logit) and x.numel():
-            largest = float(x.abs().max())
+    def _checked(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        x = super()._checked(x, labels)
+        if isinstance(self.logit, Logit) and x.numel() and not is_traced():
+            largest = float(x.detach().abs().max())
             if largest >= self.logit.limit:
                 raise InputError(
                     f"x reaches {largest:.3g}: this model takes values between -1/2 and 1/2, as "
                     "`to_float` makes them from bytes."
                 )
+        return x
 
 
 class Scale(Chain):

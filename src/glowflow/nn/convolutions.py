@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..bijections.actnorm import LOG_SCALE_FACTOR, set_from_batch
+from ..bijections.base import without_autocast
 from .rows import gather, row_ends, scatter, to_images, to_rows, with_ends
 
 INITIAL_STD = 0.05
@@ -37,17 +38,18 @@ class ScaledConv2d(nn.Module):
     ) -> None:
         super().__init__()
         kernel = (kernel_size, kernel_size)
-        # Laid out so that the matrices of the subclasses are views before they are scaled.
-        rows = torch.zeros(channels_out, *kernel, channels_in)
-        self.weight = nn.Parameter(rows.permute(0, 3, 1, 2))
-        self.edge = nn.Parameter(torch.zeros(channels_out, *kernel)) if kernel_size == 3 else None
-        self.b = nn.Parameter(torch.zeros(channels_out))
-        self.logs = nn.Parameter(torch.zeros(channels_out))
+        # Drawn as rows, pixel by pixel, which is what a seed has meant since the first version.
+        rows = torch.zeros(channels_out, *kernel, channels_in).permute(0, 3, 1, 2)
+        edge = torch.zeros(channels_out, *kernel) if kernel_size == 3 else None
         if actnorm:
             self.register_buffer("initialized", torch.tensor(False))
-            for weight in (self.weight, self.edge):
+            for weight in (rows, edge):
                 if weight is not None:
                     nn.init.normal_(weight, std=INITIAL_STD)
+        self.weight = nn.Parameter(rows.contiguous())
+        self.edge = None if edge is None else nn.Parameter(edge)
+        self.b = nn.Parameter(torch.zeros(channels_out))
+        self.logs = nn.Parameter(torch.zeros(channels_out))
 
     @abstractmethod
     def forward(
@@ -67,6 +69,11 @@ class ScaledConv2d(nn.Module):
         """exp(3·logs)."""
         return torch.exp(LOG_SCALE_FACTOR * self.logs)
 
+    def extra_repr(self) -> str:
+        """Channels and kernel, for `print`."""
+        channels_out, channels_in, kernel_size, _ = self.weight.shape
+        return f"{channels_in}, {channels_out}, kernel_size={kernel_size}"
+
     def row_end_weights(self) -> Float[Tensor, "out 10"]:
         """The weights of `row_ends`: of the edge channel, then the bias."""
         assert self.edge is not None
@@ -82,6 +89,7 @@ class PointConv(ScaledConv2d):
     def __init__(self, channels_in: int, channels_out: int, *, actnorm: bool) -> None:
         super().__init__(channels_in, channels_out, 1, actnorm)
 
+    @without_autocast
     def forward(
         self, x: Float[Tensor, "batch in height width"]
     ) -> Float[Tensor, "batch out height width"]:
@@ -105,6 +113,7 @@ class GatherConv(ScaledConv2d):
     def __init__(self, channels_in: int, channels_out: int, *, actnorm: bool = False) -> None:
         super().__init__(channels_in, channels_out, 3, actnorm)
 
+    @without_autocast
     def forward(
         self, x: Float[Tensor, "batch in height width"]
     ) -> Float[Tensor, "batch out height width"]:
@@ -130,6 +139,7 @@ class ScatterConv(ScaledConv2d):
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__(channels_in, channels_out, 3, actnorm=False)
 
+    @without_autocast
     def forward(
         self, x: Float[Tensor, "batch in height width"]
     ) -> Float[Tensor, "batch out height width"]:
@@ -162,6 +172,12 @@ class ZeroLinear(nn.Module):
         self.b = nn.Parameter(torch.zeros(features_out))
         self.logs = nn.Parameter(torch.zeros(features_out))
 
+    @without_autocast
     def forward(self, x: Float[Tensor, "batch in"]) -> Float[Tensor, "batch out"]:
         """Return the scaled linear map."""
         return F.linear(x, self.weight, self.b) * torch.exp(LOG_SCALE_FACTOR * self.logs)
+
+    def extra_repr(self) -> str:
+        """Features, for `print`."""
+        features_out, features_in = self.weight.shape
+        return f"{features_in}, {features_out}"

@@ -5,7 +5,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ..bijections.kept import Kept, own_weights
+from ..bijections.base import without_autocast
+from ..bijections.exact import is_exactly
+from ..bijections.kept import Kept
 from .convolutions import GatherConv, PointConv, ScatterConv
 from .rows import row_ends, run_network, to_images, to_rows
 
@@ -29,12 +31,16 @@ class CouplingNetwork(Kept):
         self.second = PointConv(hidden_channels, hidden_channels, actnorm=True)
         self.last = ScatterConv(hidden_channels, channels_out)
 
+    @without_autocast
     def forward(
         self, x: Float[Tensor, "batch in height width"]
     ) -> Float[Tensor, "batch out height width"]:
         """Return what the coupling does to the other half; zero at the start."""
-        height, width = x.shape[2:]
         dtype = self.compute_dtype or x.dtype
+        if not torch.compiler.is_compiling() and not self.has_exact_layers():
+            h = F.relu(self.second(F.relu(self.first(x.to(dtype)))))
+            return self.last(h).to(x.dtype)
+        height, width = x.shape[2:]
         bias, *weights = self.kept(
             (height, width, dtype),
             lambda: (
@@ -44,9 +50,17 @@ class CouplingNetwork(Kept):
                 *self.second.folded(dtype),
                 self.last.folded(dtype),
             ),
-            lambda: own_weights(self.first, self.second, self.last),
+            lambda: [self.first, self.second, self.last],
         )
         return to_images(run_network(to_rows(x).to(dtype), *weights).to(x.dtype) + bias)
+
+    def has_exact_layers(self) -> bool:
+        """Whether the three layers are what they were made as, so that one kernel can run them."""
+        return (
+            is_exactly(self.first, GatherConv)
+            and is_exactly(self.second, PointConv)
+            and is_exactly(self.last, ScatterConv)
+        )
 
     @torch.no_grad()
     def initialize(self, x: Float[Tensor, "batch in height width"]) -> None:

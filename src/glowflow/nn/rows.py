@@ -5,13 +5,14 @@
 gathers at the start, scatters at the end, and is a perceptron on rows between.
 """
 
-from functools import lru_cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+
+from ..bijections.exact import is_transformed
 
 ENDS = 10
 """Columns of a gathered row after the pixels: 9 for the edge, one for the bias."""
@@ -63,7 +64,7 @@ def run_network(
     w3: Float[Tensor, "9*out hidden"],
 ) -> Float[Tensor, "batch height width out"]:
     """scatter(h2 w3ᵀ) with h2 = relu(h1 w2ᵀ + b2), h1 = relu([gather(x), ends] w1ᵀ)."""
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if is_transformed():
         return _traced_network(x, ends, w1, w2, b2, w3)
     if torch.is_grad_enabled():
         y: Tensor = _Network.apply(x, ends, w1, w2, b2, w3)  # type: ignore[no-untyped-call]
@@ -115,12 +116,10 @@ class _Network(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        inputs, kept = ctx.saved_tensors[:6], ctx.saved_tensors[6:]
-        if torch.is_grad_enabled():
-            needed = [t for t in inputs if t.requires_grad]
-            y = _traced_network(*inputs)
-            found = iter(torch.autograd.grad(y, needed, grad, create_graph=True))
-            return tuple(next(found) if t.requires_grad else None for t in inputs)
+        saved = ctx.saved_tensors  # once: saved-tensor hooks may answer a single time
+        inputs, kept = saved[:6], saved[6:]
+        if torch.is_grad_enabled() or is_transformed():
+            return _Network.traced_backward(inputs, grad, torch.is_grad_enabled())
         x, _, w1, w2, b2, w3 = inputs
         by_w1, by_w2, by_b2, by_w3 = (torch.zeros_like(w) for w in (w1, w2, b2, w3))
         by_rows = x.new_empty(*x.shape[:3], 9 * x.shape[3])
@@ -135,6 +134,17 @@ class _Network(torch.autograd.Function):
             by_w1.addmm_(d1.T, chunk)
             torch.mm(d1, w1[:, :-ENDS], out=row_chunks[index])
         return scatter(by_rows), None, by_w1, by_w2, by_b2, by_w3
+
+    @staticmethod
+    def traced_backward(
+        inputs: tuple[Tensor, ...], grad: Tensor, create_graph: bool
+    ) -> tuple[Tensor | None, ...]:
+        """The gradients by differentiating `_traced_network`, of which PyTorch knows all."""
+        needed = [t for t in inputs if t.requires_grad]
+        with torch.enable_grad():
+            y = _traced_network(*inputs)
+        gradients = iter(torch.autograd.grad(y, needed, grad, create_graph=create_graph))
+        return tuple(next(gradients) if t.requires_grad else None for t in inputs)
 
 
 def _chunks(
@@ -153,20 +163,12 @@ def row_ends(
     height: int, width: int, dtype: torch.dtype, device: torch.device
 ) -> Float[Tensor, "1 height width 10"]:
     """How each pixel's gathered row ends: which of the 9 pixels lie outside the image, then 1."""
-    if torch.compiler.is_compiling():  # torch.compile does not look into a cache
-        return _row_ends(height, width, dtype, device)
-    return _kept_row_ends(height, width, dtype, device)
-
-
-@torch.inference_mode(False)
-def _row_ends(
-    height: int, width: int, dtype: torch.dtype, device: torch.device
-) -> Float[Tensor, "1 height width 10"]:
-    inside = gather(torch.ones(1, height, width, 1, dtype=dtype, device=device))
-    return torch.cat((1.0 - inside, torch.ones_like(inside[..., :1])), dim=-1)
-
-
-_kept_row_ends = lru_cache(maxsize=64)(_row_ends)
+    ends = torch.zeros(1, height, width, ENDS, dtype=dtype, device=device)
+    outside = ends[..., :9].view(1, height, width, 3, 3)
+    outside[:, 0, :, 0] = outside[:, -1, :, 2] = 1.0
+    outside[:, :, 0, :, 0] = outside[:, :, -1, :, 2] = 1.0
+    ends[..., 9] = 1.0
+    return ends
 
 
 def to_rows(

@@ -1,0 +1,54 @@
+"""Whether a module does what its class says, and PyTorch runs it as it is.
+
+What is faster than calling modules one by one reads their weights instead. It may do so only where
+nobody has changed what a call does: by a subclass, a hook, or another `forward`.
+"""
+
+import torch
+from torch import nn
+from torch.autograd import forward_ad
+from torch.nn.modules import module as torch_module
+from torch.nn.utils.parametrize import is_parametrized
+
+
+def is_exactly(module: nn.Module, *kinds: type[nn.Module]) -> bool:
+    """Whether it is of one of these classes, no subclass, and untouched.
+
+    Parametrised weights are followed by whoever reads them as attributes, so they are allowed.
+    """
+    return kind_of(module) in kinds and is_untouched(module)
+
+
+def is_untouched(module: nn.Module) -> bool:
+    """Whether a call of the module is its class's `forward`, without hooks."""
+    own = module.__dict__
+    return not has_hooks(module) and "forward" not in own and "inverse" not in own
+
+
+def kind_of(module: nn.Module) -> type[nn.Module]:
+    """The module's class, without what `register_parametrization` made of it."""
+    kind = type(module)
+    return kind.__bases__[0] if is_parametrized(module) else kind
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether a call of the module runs anything beside its `forward`."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or torch_module._global_forward_hooks
+        or torch_module._global_forward_pre_hooks
+        or torch_module._global_backward_hooks
+        or torch_module._global_backward_pre_hooks
+    )
+
+
+def is_transformed() -> bool:
+    """Whether PyTorch compiles, or transforms functions: `torch.func`, forward-mode derivatives."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+    )
