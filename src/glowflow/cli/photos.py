@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data.config import DataConfig
-from ..data.images import read_image
+from ..data.images import read_image, read_photo
 from ..errors import CheckpointError, InputError
 from ..models.flow import ImageFlow
 from ..models.pretrained import locate
-from ..photos import Crop, box, centre, cut, find_face, paste, read_photo
+from ..photos.crops import Crop, box, centre, cut, paste
+from ..photos.faces import find_face
 from ..training.config import CONFIG_FILE, read_run_config
 
 

@@ -35,6 +35,20 @@ def read_image(
         raise InputError(f"Cannot read the image {path}: {error}.") from error
 
 
+def read_photo(path: Path, channels: int) -> NDArray[np.uint8]:
+    """A photograph in its own size, as uint8 (C, H, W).
+
+    Raises:
+        InputError: it is missing or broken.
+    """
+    if not path.is_file():
+        raise InputError(f"There is no image {path}: give an image file.")
+    try:
+        return to_array(open_image(path, channels))
+    except UnreadableImageError as error:
+        raise InputError(f"Cannot read the image {path}: {error}.") from error
+
+
 def decode(
     file: Path | BinaryIO,
     shape: tuple[int, int, int],

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from glowflow import InputError
-from glowflow import photos as alignment
-from glowflow.photos import LEFT_EYE, Crop, box, by_eyes, centre, cut, find_face, paste, read_photo
+from glowflow.data.images import read_photo
+from glowflow.photos import faces
+from glowflow.photos.crops import BLEND, Crop, box, centre, cut, paste
+from glowflow.photos.faces import LEFT_EYE, by_eyes, find_face
 
 EYES = [
     ((60.0, 80.0), (100.0, 80.0)),
@@ -75,7 +77,7 @@ def test_paste_adds_the_change_and_nothing_else(crop):
     rows, columns = np.mgrid[: photo.shape[1], : photo.shape[2]] + 0.5
     places = crop.locate(np.stack([columns, rows], axis=-1))
     depth = np.minimum(places, 1 - places).min(axis=-1)
-    assert (difference[:, depth > alignment.BLEND + 0.01] == 20).all()
+    assert (difference[:, depth > BLEND + 0.01] == 20).all()
     assert (difference[:, depth < 0] == 0).all()
     edge = difference[:, (depth > 0.03) & (depth < 0.07)]
     assert ((edge > 0) & (edge < 20)).all()
@@ -85,7 +87,7 @@ def test_missing_opencv_is_one_sentence(monkeypatch):
     def missing(name):
         raise ImportError(name)
 
-    monkeypatch.setattr(alignment, "import_module", missing)
+    monkeypatch.setattr(faces, "import_module", missing)
     with pytest.raises(InputError, match=r"pip install 'glowflow\[align\]'"):
         find_face(noise(), "a.png")
 
@@ -94,7 +96,7 @@ def test_no_face_and_several(monkeypatch, tmp_path):
     pytest.importorskip("cv2")
     with pytest.raises(InputError, match=r"No face with two eyes is found in a\.png: .*--crop"):
         find_face(np.full((3, 120, 120), 128, dtype=np.uint8), "a.png")
-    monkeypatch.setattr(alignment, "_faces", lambda photo: EYES[:2])
+    monkeypatch.setattr(faces, "_faces", lambda photo: EYES[:2])
     with pytest.raises(InputError, match=r"2 faces are found in a\.png: choose one .*2,6,155; "):
         find_face(noise(), "a.png")
     with pytest.raises(InputError, match="There is no image"):

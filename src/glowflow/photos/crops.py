@@ -1,0 +1,131 @@
+"""Parts of photographs: cut out in the size of a model, and put back after an edit."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import grid_sample
+
+BLEND = 0.1
+"""Width of the blended edge of a pasted crop, as a share of its shorter side."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A rectangle of a photograph, turned, moved and scaled.
+
+    (x, y) = origin + u·right + v·down, for (u, v) from (0, 0) at the top left to (1, 1) at the
+    bottom right of the crop, in pixels of the photograph whose first pixel is from 0 to 1.
+    """
+
+    origin: tuple[float, float]
+    right: tuple[float, float]
+    down: tuple[float, float]
+
+    def place(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(…, 2) positions u, v of the crop as x, y of the photograph."""
+        return np.asarray(self.origin) + points @ np.array([self.right, self.down])
+
+    def locate(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The inverse of `place`."""
+        return (points - np.asarray(self.origin)) @ np.linalg.inv([self.right, self.down])
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height in pixels of the photograph."""
+        return math.hypot(*self.right), math.hypot(*self.down)
+
+
+def box(left: float, top: float, width: float, height: float) -> Crop:
+    """An upright crop."""
+    return Crop((left, top), (width, 0.0), (0.0, height))
+
+
+def centre(photo: NDArray[np.uint8], shape: tuple[int, int, int]) -> Crop:
+    """The largest crop in the middle with the aspect ratio of `shape` (C, H, W)."""
+    (_, have_height, have_width), (_, height, width) = photo.shape, shape
+    scale = min(have_width / width, have_height / height)
+    wide, high = width * scale, height * scale
+    return box((have_width - wide) / 2, (have_height - high) / 2, wide, high)
+
+
+def cut(photo: NDArray[np.uint8], crop: Crop, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """The crop as uint8 of `shape` (C, H, W): bilinear at enough points of each pixel, averaged.
+
+    Outside of the photograph its edge goes on.
+    """
+    _, height, width = shape
+    times = max(1, math.ceil(max(crop.size[0] / width, crop.size[1] / height)))
+    points = crop.place(_lattice(height * times, width * times))
+    top, bottom, left, right = _bounds(photo, crop)
+    values = _sample(photo[:, top:bottom, left:right], points - (left, top))
+    pooled = values.reshape(len(values), height, times, width, times).mean(axis=(2, 4))
+    return np.round(pooled).clip(0, 255).astype(np.uint8)
+
+
+def paste(
+    photo: NDArray[np.uint8],
+    crop: Crop,
+    before: NDArray[np.uint8],
+    after: NDArray[np.uint8],
+) -> NDArray[np.uint8]:
+    """Add what an edit has changed in a crop to the photograph it is from.
+
+    photo + m·(after − before), enlarged to the photograph's pixels, with m falling from 1 to 0
+    over the outer `BLEND` of the crop. The photograph's own detail stays, and a crop that is not
+    changed changes nothing.
+
+    Args:
+        photo: (C, H, W).
+        crop: where `before` is from.
+        before: the crop as the model sees it (C, h, w).
+        after: the same, edited.
+    """
+    top, bottom, left, right = _bounds(photo, crop)
+    rows, columns = bottom - top, right - left
+    places = crop.locate(_lattice(rows, columns) * (columns, rows) + (left, top))
+    difference = _sample(
+        after.astype(np.float64) - before, places * (before.shape[2], before.shape[1])
+    )
+    width, height = crop.size
+    inside = np.minimum(places, 1 - places) * (width, height)
+    ramp = (inside.min(axis=-1) / (BLEND * min(width, height))).clip(0, 1)
+    blend = ramp * ramp * (3 - 2 * ramp)
+    whole = photo.copy()
+    part = whole[:, top:bottom, left:right]
+    part[:] = np.round(part + blend * difference).clip(0, 255).astype(np.uint8)
+    return whole
+
+
+def _lattice(height: int, width: int) -> NDArray[np.float64]:
+    """(height, width, 2): u, v of the middle of each pixel, as shares of width and height."""
+    u = (np.arange(width) + 0.5) / width
+    v = (np.arange(height) + 0.5) / height
+    return np.stack(np.meshgrid(u, v), axis=-1)
+
+
+def _sample(values: NDArray[Any], points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Bilinear values (C, …) of (C, H, W) at x, y in pixels; outside, the edge goes on."""
+    _, height, width = values.shape
+    grid = torch.from_numpy(2 * points / (width, height) - 1)
+    image = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64))
+    sampled = grid_sample(image[None], grid[None], padding_mode="border", align_corners=False)
+    return sampled[0].numpy()
+
+
+def _bounds(photo: NDArray[np.uint8], crop: Crop) -> tuple[int, int, int, int]:
+    """Top, bottom, left and right of the part of the photograph that a crop needs, not empty."""
+    corners = crop.place(np.array([(0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0)]))
+    (left, top), (right, bottom) = corners.min(0) - 2, corners.max(0) + 2
+    _, height, width = photo.shape
+    first_row, first_column = (
+        int(min(max(a, 0), n - 1)) for a, n in ((top, height), (left, width))
+    )
+    last_row, last_column = (
+        int(max(min(math.ceil(b), n), a + 1))
+        for a, b, n in ((first_row, bottom, height), (first_column, right, width))
+    )
+    return first_row, last_row, first_column, last_column
