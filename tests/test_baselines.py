@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from glowflow.errors import InputError
-from glowflow.evaluation.baselines import gaussian, independent_pixels
+from glowflow.evaluation.baselines import independent_pixels
 from glowflow.evaluation.codecs import png, webp
 from glowflow.evaluation.estimate import mean_and_error
+from glowflow.evaluation.gaussian import gaussian
 
 
 def uniform(n: int, *, high: int = 256, shape: tuple[int, int, int] = (1, 4, 4), seed: int = 0):

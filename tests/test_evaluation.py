@@ -9,13 +9,14 @@ import torch
 
 from glowflow import Glow, GlowConfig, InputError
 from glowflow.data.types import ImageData
-from glowflow.evaluation.baselines import gaussian, independent_pixels
+from glowflow.evaluation.baselines import independent_pixels
 from glowflow.evaluation.codecs import png, webp
 from glowflow.evaluation.estimate import mean_and_error
 from glowflow.evaluation.evaluate import evaluate
+from glowflow.evaluation.gaussian import gaussian
 from glowflow.evaluation.nearest import nearest
 from glowflow.evaluation.published import published
-from glowflow.evaluation.table import figure, ranked, round_trip_sentence, table
+from glowflow.evaluation.table import ranked, round_trip_sentence, table
 from glowflow.reports.pictures import CELL, grid, rows, save_png, to_pil
 from glowflow.reports.plots import loss_curve
 from tests.conftest import perturb
@@ -113,11 +114,12 @@ class TestClasses:
         model = Glow(config).eval()
         with torch.no_grad():
             # p(x | y) = N(±0.2, 0.1²): log p(x | 1) − log p(x | 0) = 40·Σx.
-            model.top.classes_map.weight[:4] = torch.tensor([-0.2, 0.2])
-            model.top.classes_map.b[4:] = math.log(0.1)
+            top = model.levels[-1].split
+            top.prior.classes_map.weight[:4] = torch.tensor([-0.2, 0.2])
+            top.prior.classes_map.b[4:] = math.log(0.1)
             # The classifier says 1 where Σx is above 0.02.
-            model.classifier.weight[1] = 1.0
-            model.classifier.b[0] = 0.02
+            top.classifier.weight[1] = 1.0
+            top.classifier.b[0] = 0.02
         return model
 
     def test_log_prob_of_every_class_by_hand(self, known):
@@ -316,5 +318,5 @@ class TestPictures:
 def test_one_image_has_a_figure_without_an_error(model):
     found = scored(model, ImageData(noise(1, seed=2)))
     assert found.standard_error is None
-    assert figure(found) == f"{found.mean:.3f}"
+    assert str(found.bits_per_dim) == f"{found.mean:.3f}"
     assert table(found).row_count == 5

@@ -15,8 +15,9 @@ from glowflow.latents.codes import flatten, unflatten
 from glowflow.latents.directions import load_directions, save_directions
 from glowflow.latents.edits import edit, interpolate, resample_level
 from glowflow.latents.estimation import FULL_AMOUNT, estimate_directions
-from glowflow.latents.levels import along_axis, best_threshold, latent_pca
+from glowflow.latents.levels import along_axis, latent_pca
 from glowflow.latents.matching import held_attributes, match
+from glowflow.latents.readouts import best_threshold
 from glowflow.latents.statistics import RunningPCA, WeightedSums, discriminant
 from glowflow.models.companions import identity
 from tests.conftest import perturb

@@ -10,7 +10,7 @@ from ..checks import require_at_least
 from ..data.inputs import require_shape
 from ..data.open import open_splits
 from ..evaluation.evaluate import evaluate
-from ..evaluation.table import figure, round_trip_sentence, table
+from ..evaluation.table import round_trip_sentence, table
 from ..models.registry import load_model
 from ..processes import local_main_process_first, on_main_process, process_index
 from .options import CommonOptions, Outcome, check_device
@@ -80,7 +80,7 @@ def _run(options: Options, device: str) -> Outcome:
     if progress:
         Console(stderr=True).print(table(evaluation))
     return Outcome(
-        f"{figure(evaluation)} bits/dim; round trip: {round_trip_sentence(evaluation)}.",
+        f"{evaluation.bits_per_dim} bits/dim; round trip: {round_trip_sentence(evaluation)}.",
         facts,
         code=1 if evaluation.bytes_changed else 0,
     )

@@ -14,7 +14,7 @@ from rich.console import Console
 from ..data.types import Splits
 from ..evaluation.evaluate import Evaluation, evaluate
 from ..evaluation.nearest import nearest
-from ..evaluation.table import figure, table
+from ..evaluation.table import table
 from ..files import replacing, require_new, require_writable, write_text
 from ..models.flow import ImageFlow
 from ..processes import on_main_process
@@ -91,7 +91,7 @@ def _show(trained: Trained, splits: Splits, config: TrainConfig, evaluation: Eva
         "evaluation": evaluation.to_dict(),
     }
     return Outcome(
-        f"{figure(evaluation)} bits/dim on "
+        f"{evaluation.bits_per_dim} bits/dim on "
         f"{evaluation.images} test images after {trained.images:,} training images in "
         f"{trained.seconds / 60:.1f} min; report: {run / 'report.html'}",
         facts,

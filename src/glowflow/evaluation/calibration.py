@@ -1,24 +1,21 @@
 """Scores of images that are not strange, made once and kept."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from torch import Tensor
 
 from ..data.types import ImageData
 from ..errors import InputError
-from ..files import replacing
-from ..models.companions import identity
+from ..models.companions import CompanionKind, identity, load_companion, save_companion
 from ..models.flow import ImageFlow
 from .scoring import LEAST, score
 
-FORMAT = "1"
+KIND = CompanionKind("calibration", command="glow score")
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ def calibrate(
     Raises:
         InputError: as `score`, or log p of an image overflows.
     """
-    found = score(
+    scores = score(
         model,
         data,
         draws=draws,
@@ -72,12 +69,12 @@ def calibrate(
         title="calibrating",
         progress=progress,
     )
-    if (overflowed := int((found.log_prob < LEAST / (2 * draws)).sum())) > 0:
+    if (overflowed := int((scores.log_prob < LEAST / (2 * draws)).sum())) > 0:
         raise InputError(
-            f"log p of {overflowed} of {len(found)} calibration images is not finite: give images "
+            f"log p of {overflowed} of {len(scores)} calibration images is not finite: give images "
             "like those the model was trained on, or another model."
         )
-    return Calibration(found.log_prob, found.complexity, draws, identity(model), source)
+    return Calibration(scores.log_prob, scores.complexity, draws, identity(model), source)
 
 
 def save_calibration(path: Path, calibration: Calibration) -> None:
@@ -86,20 +83,10 @@ def save_calibration(path: Path, calibration: Calibration) -> None:
     Raises:
         InputError: the folder cannot be written.
     """
-    arrays = {"log_prob": calibration.log_prob}
-    if calibration.complexity is not None:
-        arrays["complexity"] = calibration.complexity
-    metadata = {
-        "kind": "glowflow calibration",
-        "format": FORMAT,
-        "model": calibration.model,
-        "draws": json.dumps(calibration.draws),
-        "source": calibration.source,
-    }
-    with replacing(path) as temporary:
-        save_file(
-            {name: np.ascontiguousarray(a) for name, a in arrays.items()}, temporary, metadata
-        )
+    scores = {"log_prob": calibration.log_prob, "complexity": calibration.complexity}
+    tensors = {name: torch.tensor(each) for name, each in scores.items() if each is not None}
+    facts = {"draws": str(calibration.draws), "source": calibration.source}
+    save_companion(path, KIND, calibration.model, tensors, facts)
 
 
 def load_calibration(path: Path, model: ImageFlow) -> Calibration:
@@ -109,41 +96,20 @@ def load_calibration(path: Path, model: ImageFlow) -> Calibration:
         InputError: there is no such file, it is damaged or another kind of file, or it is another
             model's.
     """
-    if not path.is_file():
-        raise InputError(f"There is no file {path}: leave --calibration out, glow score makes one.")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("kind") != "glowflow calibration" or metadata.get("format") != FORMAT:
-                raise InputError(
-                    f"{path} does not hold a calibration of format {FORMAT}: make it with glow "
-                    "score."
-                )
-            if metadata["model"] != identity(model):
-                raise InputError(
-                    f"The calibration in {path} is of another model: make one for this model with "
-                    "glow score."
-                )
-            names = file.keys()
-            found = Calibration(
-                log_prob=file.get_tensor("log_prob"),
-                complexity=file.get_tensor("complexity") if "complexity" in names else None,
-                draws=int(metadata["draws"]),
-                model=metadata["model"],
-                source=metadata["source"],
-            )
-        _require_usable([a for a in (found.log_prob, found.complexity) if a is not None])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise InputError(
-            f"Cannot read {path}: it is damaged or not safetensors ({error}); "
-            "make it again with glow score."
-        ) from error
-    return found
+    return load_companion(path, KIND, model, _parse)
 
 
-def _require_usable(arrays: Sequence[NDArray[Any]]) -> None:
-    for array in arrays:
-        if array.dtype != np.float64 or array.shape != (len(arrays[0]),) or not len(array):
-            raise ValueError(f"scores are {array.dtype} {array.shape}")
-        if not np.isfinite(array).all():
+def _parse(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> Calibration:
+    log_prob, complexity = tensors["log_prob"], tensors.get("complexity")
+    for scores in (log_prob,) if complexity is None else (log_prob, complexity):
+        if scores.dtype != torch.float64 or scores.shape != (len(log_prob),) or not len(scores):
+            raise ValueError(f"scores are {scores.dtype} {tuple(scores.shape)}")
+        if not scores.isfinite().all():
             raise ValueError("a score is not finite")
+    return Calibration(
+        log_prob=log_prob.numpy(),
+        complexity=None if complexity is None else complexity.numpy(),
+        draws=int(facts["draws"]),
+        model=facts["model"],
+        source=facts["source"],
+    )

@@ -12,7 +12,14 @@ from ..data.images import from_array
 from .baselines import Baseline
 from .estimate import mean_and_error
 
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+PNG: dict[str, Any] = {"format": "PNG", "optimize": True}
+WEBP: dict[str, Any] = {
+    "format": "WEBP", "lossless": True, "quality": 100, "method": 6, "exact": True,
+}  # fmt: skip
+CHANNELS = (1, 3, 4)
+"""Grey, RGB and RGBA."""
+LARGEST = 16383
+"""Pixels of a side: WebP's limit."""
 
 
 def png(images: NDArray[Any], bits: int | None = 8) -> Baseline:
@@ -22,7 +29,7 @@ def png(images: NDArray[Any], bits: int | None = 8) -> Baseline:
         images: uint8 of shape (N, C, H, W), with C one of 1, 3, 4.
         bits: bits per value; below 8 the quantised image, scaled back to 0..255, is compressed.
     """
-    return _codec("PNG", images, bits, "", format="PNG", optimize=True)
+    return _baseline("PNG", images, bits, PNG, "")
 
 
 def webp(images: NDArray[Any], bits: int | None = 8) -> Baseline:
@@ -35,32 +42,7 @@ def webp(images: NDArray[Any], bits: int | None = 8) -> Baseline:
         bits: bits per value; below 8 the quantised image, scaled back to 0..255, is compressed.
     """
     note = "; grey is stored as RGB" if images.shape[1] == 1 else ""
-    options: dict[str, Any] = {"lossless": True, "quality": 100, "method": 6, "exact": True}
-    return _codec("WebP lossless", images, bits, note, format="WEBP", **options)
-
-
-def _codec(
-    name: str, images: NDArray[Any], bits: int | None, note: str, **options: Any
-) -> Baseline:
-    channels = images.shape[1]
-    if bits is None or images.dtype != np.uint8:
-        return Baseline(name, None, None, "float data is not an image file")
-    if channels not in _MODES:
-        return Baseline(name, None, None, f"images of {channels} channels cannot be stored")
-    if max(images.shape[2:]) > 16383:
-        return Baseline(name, None, None, "images above 16,383 pixels cannot be stored")
-    dims = math.prod(images.shape[1:])
-
-    def size(image: NDArray[np.uint8]) -> int:
-        scaled = (image >> (8 - bits)) << (8 - bits)
-        file = io.BytesIO()
-        from_array(scaled).save(file, **options)
-        return file.tell()
-
-    with ThreadPoolExecutor() as pool:  # the codecs release the interpreter lock
-        sizes = list(pool.map(size, images))
-    figures = 8.0 * np.asarray(sizes, dtype=np.float64) / dims
-    return Baseline(name, *mean_and_error(figures), f"one file an image, headers included{note}")
+    return _baseline("WebP lossless", images, bits, WEBP, note)
 
 
 def code_lengths(images: NDArray[Any], bits: int | None = 8) -> NDArray[np.float64] | None:
@@ -73,11 +55,46 @@ def code_lengths(images: NDArray[Any], bits: int | None = 8) -> NDArray[np.float
     Returns:
         (N,), or None for float data and for images that no codec takes.
     """
+    if bits is None or _refusal(images):
+        return None
+    shortest = np.minimum(*(_bits_per_dim(images, bits, codec) for codec in (PNG, WEBP)))
+    lengths: NDArray[np.float64] = shortest * math.prod(images.shape[1:])
+    return lengths
 
-    def shortest(image: NDArray[np.uint8]) -> float:
-        found = (codec(image[None], bits).mean for codec in (png, webp))
-        return min((mean * image.size for mean in found if mean is not None), default=math.nan)
+
+def _baseline(
+    name: str, images: NDArray[Any], bits: int | None, codec: dict[str, Any], note: str
+) -> Baseline:
+    refusal = "float data is not an image file" if bits is None else _refusal(images)
+    if bits is None or refusal:
+        return Baseline(name, None, None, refusal)
+    figures = _bits_per_dim(images, bits, codec)
+    return Baseline(name, *mean_and_error(figures), f"one file an image, headers included{note}")
+
+
+def _refusal(images: NDArray[Any]) -> str:
+    """Why a codec does not take the images; empty if it does."""
+    channels, *sides = images.shape[1:]
+    if images.dtype != np.uint8:
+        return "float data is not an image file"
+    if channels not in CHANNELS:
+        return f"images of {channels} channels cannot be stored"
+    if max(sides) > LARGEST:
+        return f"images above {LARGEST:,} pixels cannot be stored"
+    return ""
+
+
+def _bits_per_dim(
+    images: NDArray[np.uint8], bits: int, codec: dict[str, Any]
+) -> NDArray[np.float64]:
+    """(N,)."""
+
+    def size(image: NDArray[np.uint8]) -> int:
+        scaled = (image >> (8 - bits)) << (8 - bits)
+        file = io.BytesIO()
+        from_array(scaled).save(file, **codec)
+        return file.tell()
 
     with ThreadPoolExecutor() as pool:  # the codecs release the interpreter lock
-        lengths = np.array(list(pool.map(shortest, images)))
-    return None if np.isnan(lengths).any() else lengths
+        sizes = list(pool.map(size, images))
+    return 8.0 * np.asarray(sizes, dtype=np.float64) / math.prod(images.shape[1:])

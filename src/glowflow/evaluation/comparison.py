@@ -131,22 +131,22 @@ def columns(
     scores: Scores, comparison: Comparison, batches: Batches | None = None
 ) -> dict[str, NDArray[Any]]:
     """Every score and p-value by name, (N,) each: the columns of scores.csv."""
-    found: dict[str, NDArray[Any]] = {
+    by_name: dict[str, NDArray[Any]] = {
         "log_prob": scores.log_prob,
         "bits_per_dim": scores.bits_per_dim,
         "typicality": comparison.typicality,
     }
     if scores.complexity is not None:
-        found["complexity"] = scores.complexity
+        by_name["complexity"] = scores.complexity
     for level, part in enumerate(scores.by_level.T, 1):
-        found[f"log_prob_level_{level}"] = part
-    found["p_log_prob"] = comparison.p_log_prob
-    found["p_typicality"] = comparison.p_typicality
+        by_name[f"log_prob_level_{level}"] = part
+    by_name["p_log_prob"] = comparison.p_log_prob
+    by_name["p_typicality"] = comparison.p_typicality
     if comparison.p_complexity is not None:
-        found["p_complexity"] = comparison.p_complexity
+        by_name["p_complexity"] = comparison.p_complexity
     if batches is not None:
         batch = np.arange(len(scores)) // batches.size
-        found["batch"] = batch
-        found["batch_typicality"] = batches.typicality[batch]
-        found["p_batch_typicality"] = batches.p_value[batch]
-    return found
+        by_name["batch"] = batch
+        by_name["batch_typicality"] = batches.typicality[batch]
+        by_name["p_batch_typicality"] = batches.p_value[batch]
+    return by_name

@@ -1,32 +1,29 @@
 """How good a model is: bits/dim beside baselines, accuracies and the round trip."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import track
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data.inputs import evenly, labels_of, require_kind, with_noise
+from ..data.inputs import evenly, labels_of, require_kind
 from ..data.types import ImageData
 from ..errors import InputError
 from ..models.flow import ImageFlow
 from ..models.likelihood import bits_per_dim, quantize
-from ..processes import (
-    gather_in_order,
-    max_over_processes,
-    on_main_process,
-    process_index,
-    shard,
-    sum_over_processes,
-)
+from ..processes import gather_in_order, on_main_process, process_index, shard
+from ..progress import in_batches
 from ..training.health import round_trip
-from .baselines import Baseline, gaussian, independent_pixels
+from .baselines import Baseline, independent_pixels
 from .codecs import png, webp
-from .estimate import mean_and_error
+from .estimate import Estimate, mean_and_error
+from .gaussian import gaussian
+from .noise import noise_draws
 from .published import published
 
 
@@ -60,6 +57,11 @@ class Evaluation:
     images_unchanged: int
     largest_error: float
     """Largest |decode(encode(x)) − x|, in units of x (images: 1 is the range of the bytes)."""
+
+    @property
+    def bits_per_dim(self) -> Estimate:
+        """The mean with its error, which prints as 1.891 ± 0.017."""
+        return Estimate(self.mean, self.standard_error)
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON can hold them."""
@@ -106,84 +108,112 @@ def evaluate(
     """
     if draws < 1 or (limit is not None and limit < 1):
         raise InputError(f"draws is {draws} and limit {limit}: give at least 1 of each.")
-    bits = model.config.bits
     require_kind(model, data)
-    chosen = evenly(len(data), limit)
-    count = len(chosen)
-    draws = draws if bits is not None else 1
-    prior = _class_prior(model, train)
-    figures = [torch.zeros(0, dtype=torch.float64)]
-    changed = [torch.zeros(0, dtype=torch.int64)]
-    worst = 0.0
-    right = torch.zeros(2, dtype=torch.int64)
-    mine = shard(chosen)
-    hidden = not progress or process_index() > 0
-    for start in track(
-        range(0, len(mine), batch_size), "evaluating", disable=hidden, console=Console(stderr=True)
-    ):
-        indices = mine[start : start + batch_size]
-        images, labels = torch.from_numpy(data.images[indices]), labels_of(model, data, indices)
-        scores = []
-        for draw in range(draws):
-            x = images if bits is None else with_noise(images, bits, (seed, draw), indices)
-            scores.append(_scores(model, x.to(model.device, model.dtype), labels))
-        log_prob, by_class = (torch.stack(part).mean(0) for part in zip(*scores, strict=True))
-        figures.append(bits_per_dim(log_prob, math.prod(model.config.image_shape), bits))
-        if labels is not None:
-            by_class[0] += prior
-            right += (by_class.argmax(2) == labels.cpu()).sum(1)
-        x, decoded = round_trip(model, images, labels)
-        worst = max(worst, float((decoded - x).abs().max()))
-        if bits is not None:
-            seen = quantize(x, bits)
-            changed.append((quantize(decoded, bits) != seen).flatten(1).sum(1).cpu())
-    per_image = gather_in_order(torch.cat(changed), count if bits is not None else 0)
-    mean, standard_error = mean_and_error(gather_in_order(torch.cat(figures), count).numpy())
-    (worst,) = max_over_processes(worst)
-    scored = data.images[chosen]
-    accuracies = (
-        (sum_over_processes(right) / count).tolist() if model.config.classes else (None, None)
-    )
-    baselines = on_main_process(
-        lambda: (
-            independent_pixels(train.images, scored, bits),
-            gaussian(train.images, scored, bits, seed=seed),
-            png(scored, bits),
-            webp(scored, bits),
-        )
-    )
+    bits, classes = model.config.bits, model.config.classes
+    indices = evenly(len(data), limit)
+    measured = _measure(model, data, indices, _class_prior(model, train), draws=draws, seed=seed,
+                        batch_size=batch_size, progress=progress)  # fmt: skip
+    mean, standard_error = mean_and_error(measured.bits_per_dim.numpy())
+    accuracies = (measured.right.sum(0) / len(indices)).tolist() if classes else (None, None)
+    images = data.images[indices]
     return Evaluation(
         mean=mean,
         standard_error=standard_error,
-        images=count,
+        images=len(indices),
         draws=draws if bits is not None else 0,
         bits=bits,
         dataset=dataset,
-        baselines=baselines,
-        published=published(dataset, bits, model.config.classes),
+        baselines=on_main_process(lambda: _baselines(train.images, images, bits, seed)),
+        published=published(dataset, bits, classes),
         bayes_accuracy=accuracies[0],
         classifier_accuracy=accuracies[1],
-        bytes_compared=scored.size if bits is not None else 0,
-        bytes_changed=int(per_image.sum()),
-        images_unchanged=int((per_image == 0).sum()),
-        largest_error=worst,
+        bytes_compared=images.size if bits is not None else 0,
+        bytes_changed=int(measured.bytes_changed.sum()),
+        images_unchanged=int((measured.bytes_changed == 0).sum()) if bits is not None else 0,
+        largest_error=float(measured.error.max()),
     )
 
 
-def _class_prior(model: ImageFlow, train: ImageData) -> Tensor:
-    """log p(y) (classes,): the shares of the training images; empty without classes."""
+class _PerImage(NamedTuple):
+    """What is measured on each image, on the CPU."""
+
+    bits_per_dim: Float[Tensor, " N"]
+    """float64."""
+    right: Int[Tensor, "N 2"]
+    """Whether its label is the one by Bayes' rule, and the classifier's; 0 without classes."""
+    bytes_changed: Int[Tensor, " N"]
+    """By encoding and decoding; 0 for float data."""
+    error: Float[Tensor, " N"]
+    """Largest |decode(encode(x)) − x|."""
+
+
+def _measure(
+    model: ImageFlow,
+    data: ImageData,
+    indices: NDArray[np.int64],
+    class_prior: Float[Tensor, " classes"],
+    *,
+    draws: int,
+    seed: int,
+    batch_size: int,
+    progress: bool,
+) -> _PerImage:
+    """Measure the images batch by batch, each process its share; all return the same."""
+    none = torch.zeros(0, dtype=torch.int64)
+    batches = [_PerImage(none.double(), none.view(0, 2), none, none.float())]
+    visible = progress and process_index() == 0
+    with model.frozen():
+        for some in in_batches(shard(indices), batch_size, "evaluating", visible=visible):
+            images, labels = torch.from_numpy(data.images[some]), labels_of(model, data, some)
+            noisy = noise_draws(model, images, some, draws=draws, seed=seed)
+            bits, right = _likelihoods(model, noisy, labels, class_prior)
+            batches.append(_PerImage(bits, right.long(), *_round_trip(model, images, labels)))
+    columns = (torch.cat(column) for column in zip(*batches, strict=True))
+    return _PerImage(*(gather_in_order(column, len(indices)) for column in columns))
+
+
+def _class_prior(model: ImageFlow, train: ImageData) -> Float[Tensor, " classes"]:
+    """log p(y): the shares of the training images; empty without classes."""
     labels = labels_of(model, train, np.arange(len(train)))
     if labels is None:
         return torch.zeros(0)
     return (torch.bincount(labels.cpu(), minlength=model.config.classes) / len(labels)).log()
 
 
-def _scores(model: ImageFlow, x: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
-    """log p(x) or log p(x | label) (batch,), and what says the class (2, batch, classes).
-
-    The latter is log p(x | y) and the classifier's logits. Both are float64 on the CPU.
-    """
+def _likelihoods(
+    model: ImageFlow, draws: Iterable[Tensor], labels: Tensor | None, class_prior: Tensor
+) -> tuple[Float[Tensor, " batch"], Bool[Tensor, "batch 2"]]:
+    """Bits/dim, given the label for a model with classes, and whether the label is right."""
+    dims, bits = math.prod(model.config.image_shape), model.config.bits
     if labels is None:
-        return model.log_prob(x).cpu().double(), torch.zeros(2, len(x), 0)
-    both = torch.stack(model.class_scores(x)).cpu().double()
-    return both[0].gather(1, labels.cpu()[:, None])[:, 0], both
+        log_prob = torch.stack([model.log_prob(x).cpu().double() for x in draws]).mean(0)
+        return bits_per_dim(log_prob, dims, bits), torch.zeros(len(log_prob), 2, dtype=torch.bool)
+    labels = labels.cpu()[:, None]
+    scores = [torch.stack(model.class_scores(x)).cpu().double() for x in draws]
+    by_class, logits = torch.stack(scores).mean(0)
+    right = torch.stack([by_class + class_prior, logits], dim=1).argmax(2) == labels
+    return bits_per_dim(by_class.gather(1, labels)[:, 0], dims, bits), right
+
+
+def _round_trip(
+    model: ImageFlow, images: Tensor, labels: Tensor | None
+) -> tuple[Int[Tensor, " batch"], Float[Tensor, " batch"]]:
+    """Bytes that change, and the largest error, of each image encoded and decoded."""
+    bits = model.config.bits
+    x, decoded = round_trip(model, images, labels)
+    error = (decoded - x).abs().flatten(1).amax(1).cpu()
+    if bits is None:
+        return torch.zeros(len(x), dtype=torch.int64), error
+    different = quantize(decoded, bits) != quantize(x, bits)
+    return different.flatten(1).sum(1).cpu(), error
+
+
+def _baselines(
+    train: NDArray[Any], images: NDArray[Any], bits: int | None, seed: int
+) -> tuple[Baseline, ...]:
+    return (
+        independent_pixels(train, images, bits),
+        gaussian(train, images, bits, seed=seed),
+        png(images, bits),
+        webp(images, bits),
+    )

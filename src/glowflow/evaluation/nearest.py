@@ -1,12 +1,15 @@
-"""Nearest images: whether a model that draws has only memorised."""
+"""Nearest images: whether a model draws what it has seen."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
+AT_ONCE = 1024
+"""Images that are compared at once."""
 
 
 def nearest(
@@ -17,18 +20,17 @@ def nearest(
     Returns:
         Indices (N,) into `among`, and the distances (N,), in units of the values.
     """
-    flat = torch.from_numpy(images.reshape(len(images), -1).astype(np.float32))
-    best = torch.full((len(images),), math.inf)
-    index = torch.zeros(len(images), dtype=torch.int64)
-    for start, chunk in _chunks(among):
-        other = torch.from_numpy(chunk.reshape(len(chunk), -1).astype(np.float32))
-        closest = torch.cdist(flat, other).min(dim=1)
+    rows = _as_rows(images)
+    best = torch.full((len(rows),), math.inf)
+    index = torch.zeros(len(rows), dtype=torch.int64)
+    for start in range(0, len(among), AT_ONCE):
+        others = _as_rows(among[start : start + AT_ONCE])
+        closest = torch.cdist(rows, others).min(dim=1)
         better = closest.values < best
         best = torch.where(better, closest.values, best)
         index = torch.where(better, closest.indices + start, index)
-    return index.numpy(), best.double().numpy() / flat.shape[1] ** 0.5
+    return index.numpy(), best.double().numpy() / rows.shape[1] ** 0.5
 
 
-def _chunks(images: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
-    for start in range(0, len(images), 1024):
-        yield start, images[start : start + 1024]
+def _as_rows(images: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(images.reshape(len(images), -1).astype(np.float32))

@@ -8,20 +8,22 @@ calibrated on images of the data to p-values.
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
+from torch import Tensor
 
-from ..data.inputs import evenly, require_kind, require_shape, with_noise
+from ..data.inputs import evenly, require_kind, require_shape
 from ..data.types import ImageData
 from ..errors import InputError
 from ..models.flow import ImageFlow
 from ..models.likelihood import bits_per_dim
+from ..progress import in_batches
 from .codecs import code_lengths
+from .noise import noise_draws
 
 Score = Literal["log_prob", "typicality", "complexity"]
 LEAST = float(torch.finfo(torch.float32).min)
@@ -83,29 +85,21 @@ def score(
     for name, value in (("draws", draws), ("batch_size", batch_size)):
         if value < 1:
             raise InputError(f"{name} is {value}: give at least 1.")
-    bits = model.config.bits
     require_kind(model, data)
     require_shape(model, data)
     if not len(data):
         raise InputError("There are no images to score: give at least one.")
     indices = evenly(len(data), limit)
     levels, lengths = [], []
-    starts = range(0, len(indices), batch_size)
-    for start in track(starts, title, disable=not progress, console=Console(stderr=True)):
-        some = indices[start : start + batch_size]
-        images = np.array(data.images[some])
-        parts = []
-        for draw in range(draws if bits is not None else 1):
-            x = torch.from_numpy(images)
-            x = x if bits is None else with_noise(x, bits, (seed, draw), some)
-            found = model.log_prob_by_level(x.to(model.device, model.dtype)).double().cpu()
-            parts.append(torch.nan_to_num(found, nan=LEAST, posinf=LEAST, neginf=LEAST))
-        levels.append(torch.stack(parts).mean(0))
-        lengths.append(code_lengths(images, bits))
+    with model.frozen():
+        for some in in_batches(indices, batch_size, title, visible=progress):
+            images = np.array(data.images[some])
+            levels.append(_log_prob_by_level(model, images, some, draws, seed))
+            lengths.append(code_lengths(images, model.config.bits))
     by_level = torch.cat(levels)
     log_prob = by_level.sum(1)
     dims = math.prod(model.config.image_shape)
-    figures = bits_per_dim(log_prob, dims, bits).numpy()
+    figures = bits_per_dim(log_prob, dims, model.config.bits).numpy()
     known = [length for length in lengths if length is not None]
     return Scores(
         indices=indices,
@@ -114,3 +108,14 @@ def score(
         bits_per_dim=figures,
         complexity=dims * figures - np.concatenate(known) if known else None,
     )
+
+
+def _log_prob_by_level(
+    model: ImageFlow, images: NDArray[Any], indices: NDArray[np.int64], draws: int, seed: int
+) -> Float[Tensor, "batch levels"]:
+    """The mean over noise draws, float64 on the CPU; `LEAST` for what float32 cannot hold."""
+    parts = [
+        model.log_prob_by_level(x).double().cpu()
+        for x in noise_draws(model, torch.from_numpy(images), indices, draws=draws, seed=seed)
+    ]
+    return torch.stack(parts).nan_to_num(nan=LEAST, posinf=LEAST, neginf=LEAST).mean(0)

@@ -41,30 +41,24 @@ def ranked(evaluation: Evaluation) -> list[Baseline]:
 
 
 def remarks(evaluation: Evaluation) -> list[str]:
-    """In words: what the data were read as, and how many classes are found."""
-    said = []
+    """In words: what the data were read as, and how many classes are right."""
+    sentences = []
     if evaluation.dataset:
         given = "" if evaluation.bayes_accuracy is None else " given the class"
-        found = (
+        figures = (
             "published figures for the same are"
             if evaluation.published
             else "no published figure is"
         )
-        said.append(
-            f"Read as {evaluation.dataset}, {evaluation.bits} bits{given}: {found} set beside it."
+        sentences.append(
+            f"Read as {evaluation.dataset}, {evaluation.bits} bits{given}: {figures} set beside it."
         )
     if evaluation.bayes_accuracy is not None and evaluation.classifier_accuracy is not None:
-        said.append(
+        sentences.append(
             f"Right class: {evaluation.bayes_accuracy:.1%} by Bayes' rule on the likelihoods, "
             f"{evaluation.classifier_accuracy:.1%} by the classifier."
         )
-    return said
-
-
-def figure(evaluation: Evaluation) -> str:
-    """The model's bits/dim with its standard error, where there is one."""
-    error = evaluation.standard_error
-    return f"{evaluation.mean:.3f}" + ("" if error is None else f" ± {error:.3f}")
+    return sentences
 
 
 def round_trip_sentence(evaluation: Evaluation) -> str:

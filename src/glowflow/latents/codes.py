@@ -7,13 +7,12 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from ..data.inputs import labels_of, require_fit
 from ..data.types import ImageData
 from ..models.flow import ImageFlow, Latents
+from ..progress import in_batches
 
 Sizes = Sequence[tuple[int, ...]]
 
@@ -48,8 +47,6 @@ def encoded(
         InputError: the images do not fit the model, or it has classes and they have no labels.
     """
     require_fit(model, data)
-    starts = range(0, len(indices), batch_size)
-    for start in track(starts, title, disable=not progress, console=Console(stderr=True)):
-        some = indices[start : start + batch_size]
+    for some in in_batches(indices, batch_size, title, visible=progress):
         x = model.to_float(torch.from_numpy(data.images[some]), noise="center").to(model.device)
         yield some, flatten(model.encode(x, labels_of(model, data, some))).double().cpu()

@@ -4,18 +4,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from torch import Tensor
 
-from ..errors import InputError
-from ..files import replacing
-from ..models.companions import identity
+from ..models.companions import CompanionKind, load_companion, save_companion
 from ..models.flow import ImageFlow, Latents
 
-FORMAT = "1"
 Estimator = Literal["mean", "matched", "linear"]
+
+KIND = CompanionKind("directions", command="glow directions", plural=True)
 
 
 @dataclass(frozen=True)
@@ -46,14 +44,11 @@ def save_directions(path: Path, directions: Directions) -> None:
         InputError: the folder cannot be written.
     """
     tensors = {
-        f"{name}.{level}": eps.contiguous()
+        f"{name}.{level}": eps
         for name, latents in directions.latents.items()
         for level, eps in enumerate(latents, start=1)
     }
-    metadata = {
-        "format": FORMAT,
-        "kind": "glowflow directions",
-        "model": directions.model,
+    facts = {
         "estimator": directions.estimator,
         "source": directions.source,
         "attributes": json.dumps(list(directions.latents)),
@@ -62,8 +57,7 @@ def save_directions(path: Path, directions: Directions) -> None:
         "held": json.dumps(dict(directions.held)),
         "imbalance": json.dumps(dict(directions.imbalance)),
     }
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata)
+    save_companion(path, KIND, directions.model, tensors, facts)
 
 
 def load_directions(path: Path, model: ImageFlow) -> Directions:
@@ -73,38 +67,21 @@ def load_directions(path: Path, model: ImageFlow) -> Directions:
         InputError: there is no such file, it is damaged or another kind of file, or its directions
             are another model's.
     """
-    if not path.is_file():
-        raise InputError(f"There is no file {path}: make one with glow directions.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("kind") != "glowflow directions" or metadata.get("format") != FORMAT:
-                raise InputError(
-                    f"{path} does not hold directions of format {FORMAT}: "
-                    "make it with glow directions."
-                )
-            if metadata["model"] != identity(model):
-                raise InputError(
-                    f"The directions in {path} are of another model: make them for this one with "
-                    "glow directions."
-                )
-            levels = range(1, len(model.latent_shapes) + 1)
-            latents = {
-                name: tuple(file.get_tensor(f"{name}.{level}") for level in levels)
-                for name in json.loads(metadata["attributes"])
-            }
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise InputError(
-            f"Cannot read {path}: it is damaged or not safetensors ({error}); "
-            "make it again with glow directions."
-        ) from error
-    return Directions(
-        latents=latents,
-        estimator=metadata["estimator"],
-        model=metadata["model"],
-        counts={name: (a, b) for name, (a, b) in json.loads(metadata["counts"]).items()},
-        refused=json.loads(metadata["refused"]),
-        held={name: tuple(others) for name, others in json.loads(metadata["held"]).items()},
-        imbalance=json.loads(metadata["imbalance"]),
-        source=metadata["source"],
-    )
+    levels = range(1, len(model.latent_shapes) + 1)
+
+    def parse(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> Directions:
+        return Directions(
+            latents={
+                name: tuple(tensors[f"{name}.{level}"] for level in levels)
+                for name in json.loads(facts["attributes"])
+            },
+            estimator=cast(Estimator, facts["estimator"]),
+            model=facts["model"],
+            counts={name: (a, b) for name, (a, b) in json.loads(facts["counts"]).items()},
+            refused=json.loads(facts["refused"]),
+            held={name: tuple(others) for name, others in json.loads(facts["held"]).items()},
+            imbalance=json.loads(facts["imbalance"]),
+            source=facts["source"],
+        )
+
+    return load_companion(path, KIND, model, parse)

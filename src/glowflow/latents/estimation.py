@@ -1,7 +1,9 @@
 """Directions of attributes in latent space, by three estimators, in one pass over the images."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -15,15 +17,13 @@ from ..data.types import ImageData
 from ..errors import InputError
 from ..models.companions import identity
 from ..models.flow import ImageFlow
-from ..processes import (
-    process_index,
-    shard,
-    sum_over_processes,
-)
+from ..processes import process_index, shard, sum_over_processes
 from .codes import encoded, unflatten
 from .directions import Directions, Estimator
-from .matching import Pairs, held_attributes, match
+from .matching import held_attributes, match
 from .statistics import RunningPCA, WeightedSums, discriminant
+
+Value = TypeVar("Value")
 
 FULL_AMOUNT = 1.6
 """An amount of 1 moves the code by so many differences of the means (official code)."""
@@ -78,7 +78,7 @@ def estimate_directions(
         InputError: the images have no attributes, a name is unknown or has too few images on a
             side, or no attribute has enough.
     """
-    found = estimate_by_each(
+    directions = estimate_by_each(
         model,
         data,
         (estimator,),
@@ -89,7 +89,7 @@ def estimate_directions(
         source=source,
         progress=progress,
     )
-    return found[estimator]
+    return directions[estimator]
 
 
 def estimate_by_each(
@@ -116,16 +116,107 @@ def estimate_by_each(
     """
     for estimator in estimators:
         require_choice("estimator", estimator, Estimator)
-    all_attributes = require_attributes(data, names or ())
+    require_attributes(data, names or ())
     if minimum < 1:
         raise InputError(f"minimum is {minimum}: a side needs at least 1 image.")
     indices = evenly(len(data), limit)
-    attributes = np.asarray(all_attributes[indices])
-    count = len(attributes)
-    positive = attributes.sum(0)
-    usable, too_few = [], {}
-    for column, name in enumerate(data.attribute_names):
-        with_it = int(positive[column])
+    attributes = _usable_attributes(data, indices, minimum, names or ())
+    contrasts = {estimator: _contrast(estimator, attributes) for estimator in estimators}
+    sums, pca = _sum_codes(
+        model, data, indices, contrasts, batch_size=batch_size, progress=progress
+    )
+    own = identity(model)
+    each: dict[Estimator, Directions] = {}
+    for estimator, contrast in contrasts.items():
+        differences, vanished = _differences(estimator, sums[estimator], attributes, pca)
+        usable = attributes.without(vanished)
+        deltas = unflatten((FULL_AMOUNT * differences).float(), model.latent_shapes)
+        each[estimator] = Directions(
+            latents=usable.named(
+                tuple(eps.float() for eps in d) for d in zip(*deltas, strict=True)
+            ),
+            estimator=estimator,
+            model=own,
+            counts=usable.named(usable.counts),
+            refused=usable.refused,
+            held=usable.named(usable.held_names(estimator)),
+            imbalance=usable.named(contrast.imbalance) if estimator == "matched" else {},
+            source=source,
+        )
+    return each
+
+
+@dataclass(frozen=True)
+class _Attributes:
+    """Those with enough images on both sides, of the images that are used."""
+
+    names: tuple[str, ...]
+    values: NDArray[np.bool_]
+    """(N, A)."""
+    held: tuple[list[int], ...]
+    """Of each attribute, the columns of the others that are kept equal."""
+    refused: Mapping[str, str]
+    """Why the others cannot be used."""
+    requested: Sequence[str]
+    """Those to find; all of them if it is empty."""
+
+    @property
+    def counts(self) -> list[tuple[int, int]]:
+        """Images with and without each."""
+        positive = self.values.sum(0).tolist()
+        return [(n, len(self.values) - n) for n in positive]
+
+    def held_names(self, estimator: Estimator) -> list[tuple[str, ...]]:
+        """Names of the held, of which the estimator `mean` has none."""
+        held = [[]] * len(self.names) if estimator == "mean" else self.held
+        return [tuple(self.names[column] for column in columns) for columns in held]
+
+    @property
+    def centred(self) -> NDArray[np.float64]:
+        """(N, A), the values less their means."""
+        centred: NDArray[np.float64] = self.values - self.values.mean(0)
+        return centred
+
+    def without(self, columns: Sequence[int]) -> "_Attributes":
+        """Refuse those of which a linear direction has nothing left.
+
+        Raises:
+            InputError: one of them is requested, or no other is left.
+        """
+        refused = dict(self.refused)
+        for column in columns:
+            name = self.names[column]
+            reason = f"{name} cannot be told from the attributes that are held"
+            if name in self.requested:
+                raise InputError(f"{reason}: use the estimator mean or matched.")
+            refused[name] = reason
+        usable = replace(self, refused=refused)
+        if not usable.named(self.names):
+            raise InputError(f"No attribute can be used: {next(iter(refused.values()))}.")
+        return usable
+
+    def named(self, values: Iterable[Value]) -> dict[str, Value]:
+        """One value an attribute, of those that are requested and not refused."""
+        return {
+            name: value
+            for name, value in zip(self.names, values, strict=True)
+            if name not in self.refused and (not self.requested or name in self.requested)
+        }
+
+
+def _usable_attributes(
+    data: ImageData, indices: NDArray[np.int64], minimum: int, requested: Sequence[str]
+) -> _Attributes:
+    """Those that at least `minimum` of these images have, and as many have not.
+
+    Raises:
+        InputError: the images have no attributes, a requested one is unknown or has too few images
+            on a side, or no attribute has enough.
+    """
+    attributes = np.asarray(require_attributes(data, requested)[indices])
+    count, positive = len(attributes), attributes.sum(0).tolist()
+    usable, refused = [], {}
+    for column, (name, with_it) in enumerate(zip(data.attribute_names, positive, strict=True)):
         if min(with_it, count - with_it) >= minimum:
             usable.append(column)
             continue
@@ -133,112 +224,118 @@ def estimate_by_each(
             f"{name} is true of {with_it:,} and false of {count - with_it:,} images: "
             f"at least {minimum} of each are needed"
         )
-        if name in (names or ()):
+        if name in requested:
             raise InputError(f"{reason}.")
-        too_few[name] = reason
+        refused[name] = reason
     if not usable:
-        raise InputError(f"No attribute can be used: {next(iter(too_few.values()))}.")
-    held = held_attributes(attributes, usable, minimum)
-    pairs: list[Pairs] = []
-    if "matched" in estimators:
-        pairs = [match(attributes[:, a], attributes[:, held[a]]) for a in usable]
-    centred = attributes[:, usable] - attributes[:, usable].mean(0)
-    weights = {
-        estimator: np.stack([of_one.weights for of_one in pairs], axis=1)
-        if estimator == "matched"
-        else centred
-        for estimator in estimators
-    }
+        raise InputError(f"No attribute can be used: {next(iter(refused.values()))}.")
+    values = attributes[:, usable]
+    return _Attributes(
+        names=tuple(data.attribute_names[column] for column in usable),
+        values=values,
+        held=tuple(held_attributes(values, range(len(usable)), minimum).values()),
+        refused=refused,
+        requested=requested,
+    )
+
+
+class _Contrast(NamedTuple):
+    """What each code is multiplied by, so that the sum is a difference of two sides."""
+
+    weights: NDArray[np.float64]
+    """(N, A)."""
+    imbalance: tuple[float, ...] = ()
+    """Of each attribute, where the sides are matched: `Pairs.imbalance`."""
+
+
+def _contrast(estimator: Estimator, attributes: _Attributes) -> _Contrast:
+    if estimator != "matched":
+        return _Contrast(attributes.centred)
+    pairs = [
+        match(attributes.values[:, a], attributes.values[:, others])
+        for a, others in enumerate(attributes.held)
+    ]
+    weights = np.stack([of_one.weights for of_one in pairs], axis=1)
+    return _Contrast(weights, tuple(of_one.imbalance for of_one in pairs))
+
+
+def _sum_codes(
+    model: ImageFlow,
+    data: ImageData,
+    indices: NDArray[np.int64],
+    contrasts: Mapping[Estimator, _Contrast],
+    *,
+    batch_size: int,
+    progress: bool,
+) -> tuple[dict[Estimator, Float[Tensor, "A D"]], RunningPCA]:
+    """Each contrast of the codes, and for `linear` their principal axes, over all processes."""
     size = sum(map(math.prod, model.latent_shapes))
-    sums = {estimator: WeightedSums(len(usable), size) for estimator in estimators}
+    sums = {
+        estimator: WeightedSums(contrast.weights.shape[1], size)
+        for estimator, contrast in contrasts.items()
+    }
     pca = RunningPCA(COMPONENTS)
-    at = {int(index): row for row, index in enumerate(indices)}
     visible = progress and process_index() == 0
-    batches = encoded(model, data, shard(indices), batch_size=batch_size, progress=visible)
-    for some, rows in batches:
-        of_batch = [at[int(i)] for i in some]
-        for estimator, total in sums.items():
-            total.update(torch.from_numpy(weights[estimator][of_batch]), rows)
-        if "linear" in estimators:
-            pca.update(rows)
+    with model.frozen():
+        for some, rows in encoded(
+            model, data, shard(indices), batch_size=batch_size, progress=visible
+        ):
+            of_batch = np.searchsorted(indices, some)
+            for estimator, total in sums.items():
+                weights = contrasts[estimator].weights[of_batch]
+                total.update(torch.from_numpy(weights), rows)
+            if "linear" in sums:
+                pca.update(rows)
     pca.add_up()
-    own = identity(model)
-    every: dict[Estimator, Directions] = {}
-    for estimator, total in sums.items():
-        found, refused = sum_over_processes(total.sums), dict(too_few)
-        if estimator == "mean":
-            found = found / torch.from_numpy(centred).square().sum(0)[:, None]
-        if estimator == "linear":
-            found, vanished = _normals(found, centred, usable, held, pca)
-            for row in vanished:
-                name = data.attribute_names[usable[row]]
-                reason = f"{name} cannot be told from the attributes that are held"
-                if name in (names or ()):
-                    raise InputError(f"{reason}: use the estimator mean or matched.")
-                refused[name] = reason
-        kept = {
-            name: row
-            for row, name in enumerate(data.attribute_names[column] for column in usable)
-            if name not in refused and (names is None or name in names)
-        }
-        if not kept:
-            raise InputError(f"No attribute can be used: {next(iter(refused.values()))}.")
-        every[estimator] = Directions(
-            latents={
-                name: tuple(
-                    eps[0].float()
-                    for eps in unflatten(FULL_AMOUNT * found[row : row + 1], model.latent_shapes)
-                )
-                for name, row in kept.items()
-            },
-            estimator=estimator,
-            model=own,
-            counts={
-                name: (int(positive[usable[row]]), count - int(positive[usable[row]]))
-                for name, row in kept.items()
-            },
-            refused=refused,
-            held={
-                name: ()
-                if estimator == "mean"
-                else tuple(data.attribute_names[b] for b in held[usable[row]])
-                for name, row in kept.items()
-            },
-            imbalance={name: pairs[row].imbalance for name, row in kept.items()}
-            if estimator == "matched"
-            else {},
-            source=source,
-        )
-    return every
+    return {estimator: sum_over_processes(total.sums) for estimator, total in sums.items()}, pca
+
+
+def _differences(
+    estimator: Estimator,
+    sums: Float[Tensor, "A D"],
+    attributes: _Attributes,
+    pca: RunningPCA,
+) -> tuple[Float[Tensor, "A D"], list[int]]:
+    """What a full amount is `FULL_AMOUNT` times of, and the attributes that have nothing of it."""
+    if estimator == "mean":
+        squares = torch.from_numpy(attributes.centred).square().sum(0)
+        return sums / squares[:, None], []
+    if estimator == "linear":
+        return _normals(sums, attributes, pca)
+    return sums, []
 
 
 def _normals(
-    sums: Float[Tensor, "A D"],
-    weights: NDArray[np.float64],
-    usable: Sequence[int],
-    held: Mapping[int, Sequence[int]],
-    pca: RunningPCA,
+    sums: Float[Tensor, "A D"], attributes: _Attributes, pca: RunningPCA
 ) -> tuple[Float[Tensor, "A D"], list[int]]:
     """Normals less what the held attributes do, and the rows of which nothing is left."""
+    weights = attributes.centred
     covariance = torch.from_numpy(weights.T @ weights)
     differences = sums / covariance.diagonal()[:, None]
     normals = discriminant(differences, pca)
     vanished = []
-    for row, column in enumerate(usable):
-        normal, difference = normals[row].clone(), differences[row]
-        score = normal @ difference
-        others = [usable.index(b) for b in held[column]]
+    for row, others in enumerate(attributes.held):
+        normal = normals[row]
+        rest = normal
         if others:
-            both = [row, *others]
-            inverse = torch.linalg.pinv(covariance[both][:, both], rtol=1e-8, hermitian=True)
-            effects = (inverse @ sums[both])[1:]
-            gram = effects @ effects.T
-            along = torch.linalg.pinv(gram, rtol=1e-8, hermitian=True) @ (effects @ normal)
-            rest = normal - along @ effects
-        else:
-            rest = normal
+            rest = normal - _within(normal, _effects(sums, covariance, row, others))
         moved = normal @ rest
         if moved <= VANISHED * normal.square().sum():
             vanished.append(row)
-        normals[row] = rest * (score / moved.clamp_min(1e-300))
+        normals[row] = rest * (normal @ differences[row] / moved.clamp_min(1e-300))
     return normals, vanished
+
+
+def _effects(
+    sums: Float[Tensor, "A D"], covariance: Float[Tensor, "A A"], row: int, others: Sequence[int]
+) -> Float[Tensor, "B D"]:
+    """What the others do to ε: their coefficients in its fit by the attribute and the others."""
+    both = [row, *others]
+    inverse = torch.linalg.pinv(covariance[both][:, both], rtol=1e-8, hermitian=True)
+    return (inverse @ sums[both])[1:]
+
+
+def _within(normal: Float[Tensor, " D"], effects: Float[Tensor, "B D"]) -> Float[Tensor, " D"]:
+    """The part of a normal that is in the span of the effects."""
+    gram = torch.linalg.pinv(effects @ effects.T, rtol=1e-8, hermitian=True)
+    return gram @ (effects @ normal) @ effects

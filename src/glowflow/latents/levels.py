@@ -1,19 +1,23 @@
 """What the latents of each level look like: principal axes, and what can be read off linearly."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data.inputs import evenly
 from ..data.types import ImageData, Splits
 from ..errors import InputError
-from ..models.flow import ImageFlow, Latents
+from ..models.flow import ImageFlow
 from .codes import encoded, unflatten
+from .readouts import Readout, read_out
 from .statistics import RunningPCA, WeightedSums, discriminant
 
 MOST_CLASSES = 40
@@ -31,17 +35,6 @@ class LevelAxes:
     """Of ε along each axis; 1 on average where the model fits."""
     shares: Float[Tensor, " k"]
     """Explained variance, as a share of the level's."""
-
-
-@dataclass(frozen=True)
-class Readout:
-    """How well an attribute can be read linearly off the latents of images not fitted to."""
-
-    name: str
-    majority: float
-    """Share of the held-out images that are on the larger side."""
-    accuracy: tuple[float, ...]
-    """Of each level, first level first, then of all levels together."""
 
 
 @dataclass(frozen=True)
@@ -94,114 +87,115 @@ def latent_pca(
     """
     train, valid, test = map(_with_classes, (splits.train, splits.valid, splits.test))
     indices = evenly(len(train), limit)
-    sizes = [int(np.prod(shape)) for shape in model.latent_shapes]
+    if len(indices) < 2:
+        raise InputError(f"There is {len(indices)} training image: give at least 2.")
     truth = _attributes(train, indices)
     positive = truth.sum(0)
     enough = np.minimum(positive, len(indices) - positive) >= minimum
-    usable = np.flatnonzero(enough).tolist()
-    centred = torch.from_numpy(truth[:, usable] - truth[:, usable].mean(0))
+    encode = partial(encoded, model, batch_size=batch_size, progress=progress)
+    with model.frozen():
+        codes = encode(train, indices, title="fitting")
+        fit = _fit(codes, truth[:, enough], model.latent_shapes, components)
+        chosen = evenly(len(valid), limit)
+        _, choosing = _project(encode(valid, chosen, title="choosing thresholds"), fit)
+        held_out = evenly(len(test), limit)
+        coordinates, scores = _project(encode(test, held_out, title="held-out images"), fit)
+    choosing_truth, held_out_truth = _attributes(valid, chosen), _attributes(test, held_out)
+    names = train.attribute_names
+    return LatentPCA(
+        levels=fit.levels,
+        readouts=tuple(
+            read_out(names[a], choosing[i], choosing_truth[:, a], scores[i], held_out_truth[:, a])
+            for i, a in enumerate(np.flatnonzero(enough).tolist())
+        ),
+        refused=tuple(name for name, there in zip(names, enough, strict=True) if not there),
+        fitted=len(indices),
+        chosen_on=len(chosen),
+        coordinates=tuple(coordinates),
+        data=test,
+        indices=held_out,
+    )
+
+
+class _Fit(NamedTuple):
+    """Axes of each level, and the normal of each attribute in it."""
+
+    levels: tuple[LevelAxes, ...]
+    normals: tuple[Float[Tensor, "A D"], ...]
+
+    def split(self, rows: Float[Tensor, "batch D"]) -> tuple[Float[Tensor, "batch d"], ...]:
+        """The part of each level."""
+        return torch.split(rows, [math.prod(level.shape) for level in self.levels], dim=1)
+
+
+Codes = Iterable[tuple[NDArray[np.int64], Float[Tensor, "batch D"]]]
+
+
+def _fit(
+    codes: Codes,
+    truth: Bool[NDArray[np.bool_], "N A"],
+    shapes: Sequence[tuple[int, int, int]],
+    components: int,
+) -> _Fit:
+    """Axes and normals of each level, in one pass."""
+    sizes = [math.prod(shape) for shape in shapes]
     pcas = [RunningPCA(components) for _ in sizes]
-    sums = [WeightedSums(len(usable), size) for size in sizes]
+    sums = [WeightedSums(truth.shape[1], size) for size in sizes]
+    centred = torch.from_numpy(truth - truth.mean(0))
     seen = 0
-    for some, rows in encoded(
-        model, train, indices, batch_size=batch_size, title="fitting", progress=progress
-    ):
+    for some, rows in codes:
         weights = centred[seen : seen + len(some)]
         seen += len(some)
         for pca, total, part in zip(pcas, sums, torch.split(rows, sizes, dim=1), strict=True):
             pca.update(part)
             total.update(weights, part)
-    if len(indices) < 2:
-        raise InputError(f"There is {len(indices)} training image: give at least 2.")
     scale = centred.square().sum(0).clamp_min(1e-12)[:, None]
-    normals = [discriminant(s.sums / scale, pca) for s, pca in zip(sums, pcas, strict=True)]
-    levels = tuple(
-        LevelAxes(shape, pca.mean, pca.components, pca.variances, pca.shares)
-        for shape, pca in zip(model.latent_shapes, pcas, strict=True)
-    )
-
-    def project(
-        data: ImageData, title: str
-    ) -> tuple[NDArray[np.int64], list[NDArray[np.float64]], NDArray[np.float64]]:
-        """Indices, coordinates (M, k) by level, and scores (levels + 1, M, A)."""
-        chosen = evenly(len(data), limit)
-        coordinates: list[list[Tensor]] = [[] for _ in sizes]
-        scores: list[Tensor] = []
-        for _, rows in encoded(
-            model, data, chosen, batch_size=batch_size, title=title, progress=progress
-        ):
-            parts = torch.split(rows, sizes, dim=1)
-            for found, part, level in zip(coordinates, parts, levels, strict=True):
-                found.append((part - level.mean) @ level.axes.T)
-            by_level = [part @ w.T for part, w in zip(parts, normals, strict=True)]
-            scores.append(torch.stack([*by_level, torch.stack(by_level).sum(0)]))
-        joined = [torch.cat(found).numpy() for found in coordinates]
-        return chosen, joined, torch.cat(scores, dim=1).numpy()
-
-    chosen_valid, _, valid_scores = project(valid, "choosing thresholds")
-    chosen, coordinates, scores = project(test, "held-out images")
-    valid_truth, held_out = _attributes(valid, chosen_valid), _attributes(test, chosen)
-    readouts = tuple(
-        Readout(
-            train.attribute_names[a],
-            float(max(held_out[:, a].mean(), 1 - held_out[:, a].mean())),
-            tuple(
-                float(
-                    (
-                        (s[:, i] > best_threshold(v[:, i], valid_truth[:, a])) == held_out[:, a]
-                    ).mean()
-                )
-                for s, v in zip(scores, valid_scores, strict=True)
-            ),
-        )
-        for i, a in enumerate(usable)
-    )
-    return LatentPCA(
-        levels=levels,
-        readouts=readouts,
-        refused=tuple(
-            n for n, there in zip(train.attribute_names, enough, strict=True) if not there
+    return _Fit(
+        levels=tuple(
+            LevelAxes(shape, pca.mean, pca.components, pca.variances, pca.shares)
+            for shape, pca in zip(shapes, pcas, strict=True)
         ),
-        fitted=len(indices),
-        chosen_on=len(chosen_valid),
-        coordinates=tuple(coordinates),
-        data=test,
-        indices=chosen,
+        normals=tuple(discriminant(s.sums / scale, pca) for s, pca in zip(sums, pcas, strict=True)),
     )
 
 
-def best_threshold(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
-    """The threshold above which to say yes with the fewest errors, in the middle of a gap."""
-    order = np.argsort(scores, kind="stable")
-    sorted_scores, sorted_truth = scores[order], truth[order]
-    missed = np.concatenate([[0], np.cumsum(sorted_truth)])
-    wrongly = np.concatenate([np.cumsum(~sorted_truth[::-1])[::-1], [0]])
-    edges = np.concatenate([[-np.inf], sorted_scores, [np.inf]])
-    possible = np.concatenate([[True], sorted_scores[1:] > sorted_scores[:-1], [True]])
-    best = int(np.argmin(np.where(possible, missed + wrongly, len(scores) + 1)))
-    return float((edges[best] + edges[best + 1]) / 2)
+def _project(
+    codes: Codes, fit: _Fit
+) -> tuple[list[Float[NDArray[np.float64], "M k"]], Float[NDArray[np.float64], "A levels M"]]:
+    """Coordinates along the axes of each level; scores by each level, and by all together."""
+    coordinates: list[list[Tensor]] = [[] for _ in fit.levels]
+    scores: list[Tensor] = []
+    for _, rows in codes:
+        parts = fit.split(rows)
+        for of_level, part, level in zip(coordinates, parts, fit.levels, strict=True):
+            of_level.append((part - level.mean) @ level.axes.T)
+        by_level = [part @ w.T for part, w in zip(parts, fit.normals, strict=True)]
+        scores.append(torch.stack([*by_level, torch.stack(by_level).sum(0)]))
+    along = [torch.cat(of_level).numpy() for of_level in coordinates]
+    return along, torch.cat(scores, dim=1).permute(2, 0, 1).numpy()
 
 
 def along_axis(
     model: ImageFlow,
-    found: LatentPCA,
+    pca: LatentPCA,
     level: int,
     axis: int,
     steps: Sequence[float],
     label: Tensor | None = None,
 ) -> NDArray[np.uint8]:
     """Images (N, C, H, W) along an axis, in standard deviations from the mean code."""
-    own = found.levels[level]
+    own = pca.levels[level]
     distance = torch.tensor(steps, dtype=torch.float64)[:, None] * own.variances[axis].sqrt()
     rows = [
         each.mean + (distance * own.axes[axis] if each is own else torch.zeros_like(distance))
-        for each in found.levels
+        for each in pca.levels
     ]
-    codes: Latents = unflatten(torch.cat(rows, dim=1), model.latent_shapes)
+    codes = unflatten(torch.cat(rows, dim=1), model.latent_shapes)
     images = []
-    for i in range(len(steps)):
-        code = tuple(eps[i : i + 1].to(model.device, model.dtype) for eps in codes)
-        images.append(model.to_images(model.decode(code, label)).cpu())
+    with model.frozen():
+        for i in range(len(steps)):
+            code = tuple(eps[i : i + 1].to(model.device, model.dtype) for eps in codes)
+            images.append(model.to_images(model.decode(code, label)).cpu())
     return torch.cat(images).numpy()
 
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+AT_ONCE = 1024
+"""Patterns of attributes that are compared with all others at once."""
+
 
 def held_attributes(
     attributes: NDArray[np.bool_], usable: Sequence[int], minimum: int
@@ -46,8 +49,8 @@ def match(side: NDArray[np.bool_], others: NDArray[np.bool_]) -> Pairs:
     share = np.zeros(len(patterns))
     differing = 0.0
     values = patterns.astype(np.float32)
-    for start in range(0, len(wanted), 1024):
-        some = wanted[start : start + 1024]
+    for start in range(0, len(wanted), AT_ONCE):
+        some = wanted[start : start + AT_ONCE]
         a, b = values[some], values[there]
         distance = a.sum(1)[:, None] + b.sum(1)[None] - 2 * a @ b.T
         nearest = distance.min(1, keepdims=True)

@@ -50,7 +50,7 @@ class RunningPCA:
     def __init__(self, components: int) -> None:
         if components < 1:
             raise InputError(f"components is {components}: ask for at least 1.")
-        self.wanted = components
+        self.requested = components
         self.count = 0
         self.mean = torch.zeros(0, dtype=torch.float64)
         self.total_scatter = 0.0
@@ -67,7 +67,7 @@ class RunningPCA:
         if process_count() == 1:
             return
         size = int(max_over_processes(self._scaled.shape[1])[0])
-        mine = torch.zeros(self._most + 1, size, dtype=torch.float64)
+        mine = torch.zeros(self._capacity + 1, size, dtype=torch.float64)
         if self.count:
             mine[: len(self._scaled)], mine[-1] = self._scaled, self.mean
         facts = torch.tensor([[self.count, self.total_scatter]], dtype=torch.float64)
@@ -93,26 +93,27 @@ class RunningPCA:
         self.total_scatter += scatter
         stacked = torch.cat(parts)
         _, vectors = torch.linalg.eigh(stacked @ stacked.T)
-        self._scaled = vectors.flip(1)[:, : self._most].T @ stacked
+        self._scaled = vectors.flip(1)[:, : self._capacity].T @ stacked
 
     @property
-    def _most(self) -> int:
+    def _capacity(self) -> int:
         """Rows that are kept."""
-        return 2 * self.wanted + 16
+        return 2 * self.requested + 16
 
     @property
     def scatters(self) -> Float[Tensor, " k"]:
         """Σ of the squares along each axis, largest first."""
-        return self._scaled.square().sum(1)[: self._found]
+        return self._scaled.square().sum(1)[: self._rank]
 
     @property
-    def _found(self) -> int:
-        return max(0, min(self.wanted, self.count - 1, len(self._scaled)))
+    def _rank(self) -> int:
+        """Axes that there are."""
+        return max(0, min(self.requested, self.count - 1, len(self._scaled)))
 
     @property
     def components(self) -> Float[Tensor, "k D"]:
         """Orthonormal axes, largest variance first; the largest entry of each is positive."""
-        scaled = self._scaled[: self._found]
+        scaled = self._scaled[: self._rank]
         axes = scaled / scaled.norm(dim=1, keepdim=True).clamp_min(1e-300)
         largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
         return axes * torch.sign(largest)

@@ -6,9 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-SCALES = ("smallest_scale_by_level", "largest_scale_by_level")
+LARGEST_SCALE = "largest_scale_by_level"
+HEALTH = {
+    "bits/dim by level": ("bits_by_level",),
+    "largest cond(W) by level": ("condition_by_level",),
+    "coupling scales by level": ("smallest_scale_by_level", LARGEST_SCALE),
+    "round-trip error": ("round_trip_error",),
+    "gradient norm": ("grad_norm",),
+}
+"""The titles of the plots, and the names in metrics.jsonl of what is in each."""
 
 
 def path_curve(positions: Sequence[float], bits: Mapping[str, Sequence[float]]) -> bytes:
@@ -46,28 +55,35 @@ def loss_curve(
             axes.plot([x for x, _ in points], [y for _, y in points], label=label, **style)
             values += [value for _, value in points]
     for name, value in (baselines or {}).items():
-        axes.axhline(value, linestyle="--", linewidth=0.8, color="#555555")
-        axes.annotate(
-            f"{name} {value:.2f}",
-            (1.0, value),
-            xycoords=("axes fraction", "data"),
-            ha="right",
-            va="bottom",
-            fontsize=7,
-        )
-    shown = values[len(values) // 50 :]  # the first lines are far above the rest
-    if shown:
-        others = (baselines or {}).values()
-        low = min(*shown, *others, math.inf)
-        # A spike may leave the plot.
-        high = max(float(np.quantile(shown, 0.98)), *others, -math.inf)
-        axes.set_ylim(low - 0.05 * (high - low) - 0.01, high + 0.05 * (high - low) + 0.01)
+        _draw_baseline(axes, name, value)
+    _cut_spikes(axes, values, tuple((baselines or {}).values()))
     axes.set_xlabel("training images")
     axes.set_ylabel("bits/dim")
     axes.grid(alpha=0.25)
     if axes.has_data():
         axes.legend(frameon=False)
     return plot_png(figure)
+
+
+def _draw_baseline(axes: Axes, name: str, value: float) -> None:
+    axes.axhline(value, linestyle="--", linewidth=0.8, color="#555555")
+    axes.annotate(
+        f"{name} {value:.2f}",
+        (1.0, value),
+        xycoords=("axes fraction", "data"),
+        ha="right",
+        va="bottom",
+        fontsize=7,
+    )
+
+
+def _cut_spikes(axes: Axes, values: Sequence[float], others: Sequence[float]) -> None:
+    """Let the first lines, which are far above the rest, and a spike leave the plot."""
+    shown = values[len(values) // 50 :]
+    if shown:
+        low = min(*shown, *others, math.inf)
+        high = max(float(np.quantile(shown, 0.98)), *others, -math.inf)
+        axes.set_ylim(low - 0.05 * (high - low) - 0.01, high + 0.05 * (high - low) + 0.01)
 
 
 def health_curves(metrics: Sequence[Mapping[str, Any]]) -> bytes:
@@ -77,44 +93,44 @@ def health_curves(metrics: Sequence[Mapping[str, Any]]) -> bytes:
         metrics: the lines of metrics.jsonl.
     """
     plots = [
-        (title, found)
-        for title, names in (
-            ("bits/dim by level", ("bits_by_level",)),
-            ("largest cond(W) by level", ("condition_by_level",)),
-            ("coupling scales by level", SCALES),
-            ("round-trip error", ("round_trip_error",)),
-            ("gradient norm", ("grad_norm",)),
-        )
-        if (found := [name for name in names if any(name in m for m in metrics)])
+        (title, [name for name in names if any(name in m for m in metrics)])
+        for title, names in HEALTH.items()
     ]
-    figure = Figure(figsize=(8, 2.2 * -(-len(plots) // 2)), dpi=110, layout="constrained")
-    panels = figure.subplots(-(-len(plots) // 2), 2, squeeze=False).flat
+    plots = [(title, names) for title, names in plots if names]
+    lines = -(-len(plots) // 2)
+    figure = Figure(figsize=(8, 2.2 * lines), dpi=110, layout="constrained")
+    panels = figure.subplots(lines, 2, squeeze=False).flat
     for (title, names), axes in zip(plots, panels, strict=False):
-        low, high = math.inf, 0.0
-        for name in names:
-            lines = [m for m in metrics if name in m]
-            values = np.array([m[name] for m in lines], dtype=np.float64).reshape(len(lines), -1)
-            low, high = min(low, float(values.min())), max(high, float(values.max()))
-            for level, curve in enumerate(values.T):
-                label = f"level {level + 1}" if name.endswith("by_level") else None
-                axes.plot(
-                    [m["images"] for m in lines],
-                    curve,
-                    marker="." if len(lines) < 50 else None,
-                    color=f"C{level}",
-                    linewidth=1.0,
-                    linestyle="--" if name == SCALES[1] else "-",
-                    label=None if name == SCALES[1] else label,
-                )
+        _draw_health(axes, names, metrics)
         axes.set_title(title, fontsize=9)
-        axes.set_yscale("log" if 0 < 10 * low < high < math.inf else "linear")
-        axes.tick_params(labelsize=7)
-        axes.grid(alpha=0.25)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False, fontsize=7)
     for axes in panels:  # one is left over by an odd number
         axes.set_axis_off()
     return plot_png(figure)
+
+
+def _draw_health(axes: Axes, names: Sequence[str], metrics: Sequence[Mapping[str, Any]]) -> None:
+    """A curve for each level of each figure, on a logarithmic axis where they differ much."""
+    low, high = math.inf, 0.0
+    for name in names:
+        lines = [m for m in metrics if name in m]
+        values = np.array([m[name] for m in lines], dtype=np.float64).reshape(len(lines), -1)
+        low, high = min(low, float(values.min())), max(high, float(values.max()))
+        for level, curve in enumerate(values.T):
+            labelled = name.endswith("by_level") and name != LARGEST_SCALE
+            axes.plot(
+                [m["images"] for m in lines],
+                curve,
+                marker="." if len(lines) < 50 else None,
+                color=f"C{level}",
+                linewidth=1.0,
+                linestyle="--" if name == LARGEST_SCALE else "-",
+                label=f"level {level + 1}" if labelled else None,
+            )
+    axes.set_yscale("log" if 0 < 10 * low < high < math.inf else "linear")
+    axes.tick_params(labelsize=7)
+    axes.grid(alpha=0.25)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize=7)
 
 
 def plot_png(figure: Figure) -> bytes:

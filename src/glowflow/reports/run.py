@@ -1,7 +1,6 @@
 """One self-contained HTML page about a run."""
 
-import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -9,11 +8,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from ..evaluation.baselines import Baseline
 from ..evaluation.evaluate import Evaluation
-from ..evaluation.table import MODEL, figure, ranked, remarks, round_trip_sentence
+from ..evaluation.table import MODEL, ranked, remarks, round_trip_sentence
 from ..files import write_text
 from ..training.health import concerns
-from .page import html_page
+from .page import bar_cell, html_page, picture, table
 from .pictures import png_bytes, rows
 from .plots import health_curves, loss_curve
 
@@ -51,71 +51,23 @@ def write_report(path: Path, report: Report) -> None:
 
 
 def _page(report: Report) -> str:
+    sections = (
+        _head,
+        _samples,
+        _training,
+        _health,
+        _bits_per_dim,
+        _reconstruction,
+        _neighbours,
+        _data,
+        _settings,
+    )
+    return html_page(report.title, (section(report) for section in sections))
+
+
+def _head(report: Report) -> str:
     evaluation = report.evaluation
-    originals, decoded = report.reconstructions
-    drawn, closest, distances = report.neighbours
-    shown = {b.name: b.mean for b in evaluation.baselines if b.mean is not None}
-    typical = ", ".join(f"{d:.1f}" for d in distances)
-    temperatures = ", ".join(f"T = {temperature:g}" for temperature, _ in report.samples)
-    sheet = rows([(f"T = {temperature:g}", images) for temperature, images in report.samples])
-    body = [
-        f"<h1>{escape(report.title)}</h1>",
-        f"<p>{escape(report.summary)}</p>",
-        _headline(evaluation),
-        "<h2>Samples by temperature</h2>",
-        "<p class=quiet>Each column is one latent code, multiplied by the temperature at every "
-        f"level and decoded; from the top, {temperatures}.</p>",
-        _picture(png_bytes(sheet), f"samples at {temperatures}"),
-        "<h2>Training</h2>",
-        _picture(loss_curve(report.metrics, shown), "bits per dimension against training images"),
-        *_health(report),
-        "<h2>Bits per dimension</h2>",
-        _figures(evaluation),
-        "<h2>Reconstruction</h2>",
-        f"<p>Encoded and decoded: {escape(round_trip_sentence(evaluation))}.</p>",
-        _picture(
-            png_bytes(rows([("image", originals), ("decoded", decoded)])),
-            "test images above their reconstructions",
-        ),
-        "<h2>Nearest training images</h2>",
-        "<p>Below each sample, the training image that is nearest to it by root mean square over "
-        "the values. A model that memorises draws the same picture twice; here the distances are "
-        f"{typical} (bytes run from 0 to 255).</p>",
-        _picture(
-            png_bytes(rows([("sample", drawn), ("nearest", closest)])),
-            "samples above the nearest training images",
-        ),
-        "<h2>Data</h2>",
-        f"<p>{escape(report.source)}<br><span class=quiet>SHA-256 of the array: "
-        f"{escape(report.checksum)}</span></p>",
-        _skipped(report.skipped),
-        "<h2>Configuration and environment</h2>",
-        f"<details><summary>Configuration</summary>{_table(_flat(report.config))}</details>",
-        "<details open><summary>Environment</summary>"
-        f"{_table(_flat(report.environment))}</details>",
-    ]
-    return html_page(report.title, body)
-
-
-def _health(report: Report) -> list[str]:
-    """Nothing for a run of a version that did not look."""
-    figures = {name: value for line in report.metrics for name, value in line.items()}
-    if "round_trip_error" not in figures:
-        return []
-    said = concerns(figures, bits=report.evaluation.bits, clip=report.config["train"]["clip"])
-    return [
-        "<h2>Health</h2>",
-        "<p class=quiet>At each validation, of the averaged weights. The levels' bits/dim (the "
-        "first level is nearest the image) add up to the model's, less the bits of a byte. "
-        "Coupling scales: the smallest as a line, the largest dashed.</p>",
-        *(f"<p><b>Warning:</b> {escape(line)}</p>" for line in said),
-        "" if said else "<p>At the end every figure is in its healthy range.</p>",
-        _picture(health_curves(report.metrics), "figures by level against training images"),
-    ]
-
-
-def _headline(evaluation: Evaluation) -> str:
-    boxes = [(figure(evaluation), f"bits/dim, {evaluation.images} test images")]
+    boxes = [(str(evaluation.bits_per_dim), f"bits/dim, {evaluation.images} test images")]
     webp = next(b for b in evaluation.baselines if b.name.startswith("WebP"))
     if webp.mean is not None:
         word = "below" if evaluation.mean < webp.mean else "above"
@@ -124,26 +76,102 @@ def _headline(evaluation: Evaluation) -> str:
         share = evaluation.images_unchanged / evaluation.images
         boxes.append((f"{share:.0%}", "of the images come back with every byte unchanged"))
     inner = "".join(f"<div><b>{escape(a)}</b>{escape(b)}</div>" for a, b in boxes)
-    return f"<div class=headline>{inner}</div>"
+    return (
+        f"<h1>{escape(report.title)}</h1><p>{escape(report.summary)}</p>"
+        f"<div class=headline>{inner}</div>"
+    )
 
 
-def _figures(evaluation: Evaluation) -> str:
-    figures = ranked(evaluation)
-    largest = max((abs(b.mean) for b in figures if b.mean is not None), default=1.0)
-    lines = []
-    for row in figures:
-        value = "–" if row.mean is None else f"{row.mean:.3f}"
-        error = "" if row.standard_error is None else f"± {row.standard_error:.3f}"
-        width = 0.0 if row.mean is None else 100 * max(row.mean, 0.0) / largest
-        mark = " class=model" if row.name == MODEL else ""
-        lines.append(
-            f"<tr{mark}><td>{escape(row.name)}</td><td class=figure>{value}</td>"
-            f"<td class=figure>{error}</td>"
-            f'<td class=barcell><div class=bar style="width:{width:.1f}%"></div></td>'
-            f"<td class=quiet>{escape(row.note)}</td></tr>"
-        )
-    said = "".join(f"<p>{escape(remark)}</p>" for remark in remarks(evaluation))
-    return f"<div class=wide><table>{''.join(lines)}</table></div>{said}"
+def _samples(report: Report) -> str:
+    labelled = [(f"T = {temperature:g}", images) for temperature, images in report.samples]
+    temperatures = ", ".join(label for label, _ in labelled)
+    sheet = picture(png_bytes(rows(labelled)), f"samples at {temperatures}")
+    return (
+        "<h2>Samples by temperature</h2>"
+        "<p class=quiet>Each column is one latent code, multiplied by the temperature at every "
+        f"level and decoded; from the top, {temperatures}.</p>{sheet}"
+    )
+
+
+def _training(report: Report) -> str:
+    baselines = {b.name: b.mean for b in report.evaluation.baselines if b.mean is not None}
+    curve = loss_curve(report.metrics, baselines)
+    return f"<h2>Training</h2>{picture(curve, 'bits per dimension against training images')}"
+
+
+def _health(report: Report) -> str:
+    """Nothing for a run of a version that did not look."""
+    figures = {name: value for line in report.metrics for name, value in line.items()}
+    if "round_trip_error" not in figures:
+        return ""
+    warnings = concerns(figures, bits=report.evaluation.bits, clip=report.config["train"]["clip"])
+    verdict = "".join(f"<p><b>Warning:</b> {escape(line)}</p>" for line in warnings)
+    return (
+        "<h2>Health</h2>"
+        "<p class=quiet>At each validation, of the averaged weights. The levels' bits/dim (the "
+        "first level is nearest the image) add up to the model's, less the bits of a byte. "
+        "Coupling scales: the smallest as a line, the largest dashed.</p>"
+        f"{verdict or '<p>At the end every figure is in its healthy range.</p>'}"
+        f"{picture(health_curves(report.metrics), 'figures by level against training images')}"
+    )
+
+
+def _bits_per_dim(report: Report) -> str:
+    baselines = ranked(report.evaluation)
+    largest = max((abs(b.mean) for b in baselines if b.mean is not None), default=1.0)
+    lines = "".join(_baseline(baseline, largest) for baseline in baselines)
+    words = "".join(f"<p>{escape(remark)}</p>" for remark in remarks(report.evaluation))
+    return f"<h2>Bits per dimension</h2><div class=wide><table>{lines}</table></div>{words}"
+
+
+def _baseline(baseline: Baseline, largest: float) -> str:
+    """A row of the table of figures, with a bar beside the largest."""
+    mean = "–" if baseline.mean is None else f"{baseline.mean:.3f}"
+    error = "" if baseline.standard_error is None else f"± {baseline.standard_error:.3f}"
+    mark = " class=model" if baseline.name == MODEL else ""
+    return (
+        f"<tr{mark}><td>{escape(baseline.name)}</td><td class=figure>{mean}</td>"
+        f"<td class=figure>{error}</td>{bar_cell(max(baseline.mean or 0.0, 0.0) / largest)}"
+        f"<td class=quiet>{escape(baseline.note)}</td></tr>"
+    )
+
+
+def _reconstruction(report: Report) -> str:
+    originals, decoded = report.reconstructions
+    sheet = png_bytes(rows([("image", originals), ("decoded", decoded)]))
+    return (
+        "<h2>Reconstruction</h2>"
+        f"<p>Encoded and decoded: {escape(round_trip_sentence(report.evaluation))}.</p>"
+        f"{picture(sheet, 'test images above their reconstructions')}"
+    )
+
+
+def _neighbours(report: Report) -> str:
+    drawn, closest, distances = report.neighbours
+    sheet = png_bytes(rows([("sample", drawn), ("nearest", closest)]))
+    return (
+        "<h2>Nearest training images</h2>"
+        "<p>Below each sample, the training image that is nearest to it by root mean square over "
+        "the values. A model that memorises draws the same picture twice; here the distances are "
+        f"{', '.join(f'{distance:.1f}' for distance in distances)} (bytes run from 0 to 255).</p>"
+        f"{picture(sheet, 'samples above the nearest training images')}"
+    )
+
+
+def _data(report: Report) -> str:
+    return (
+        f"<h2>Data</h2><p>{escape(report.source)}<br><span class=quiet>SHA-256 of the array: "
+        f"{escape(report.checksum)}</span></p>{_skipped(report.skipped)}"
+    )
+
+
+def _settings(report: Report) -> str:
+    config, environment = table(_dotted(report.config)), table(_dotted(report.environment))
+    return (
+        "<h2>Configuration and environment</h2>"
+        f"<details><summary>Configuration</summary>{config}</details>"
+        f"<details open><summary>Environment</summary>{environment}</details>"
+    )
 
 
 def _skipped(skipped: Sequence[str]) -> str:
@@ -153,21 +181,10 @@ def _skipped(skipped: Sequence[str]) -> str:
     return f"<p>{len(skipped)} files could not be read:</p><ul>{items}</ul>"
 
 
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    lines: list[tuple[str, str]] = []
+def _dotted(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """`model.levels` and its value, of a field in a field."""
     for name, value in nested.items():
         if isinstance(value, Mapping):
-            lines += _flat(value, f"{prefix}{name}.")
+            yield from _dotted(value, f"{prefix}{name}.")
         else:
-            lines.append((f"{prefix}{name}", str(value)))
-    return lines
-
-
-def _table(lines: Sequence[tuple[str, str]]) -> str:
-    cells = "".join(f"<tr><td>{escape(a)}</td><td>{escape(b)}</td></tr>" for a, b in lines)
-    return f"<table>{cells}</table>"
-
-
-def _picture(png: bytes, alternative: str) -> str:
-    data = base64.b64encode(png).decode()
-    return f'<img alt="{escape(alternative)}" src="data:image/png;base64,{data}">'
+            yield f"{prefix}{name}", str(value)
