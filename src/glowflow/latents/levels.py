@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +18,8 @@ from ..models.flow import ImageFlow
 from .codes import encoded, unflatten
 from .readouts import Readout, read_out
 from .statistics import RunningPCA, WeightedSums, discriminant
+
+Codes = Iterable[tuple[NDArray[np.int64], Float[Tensor, "batch D"]]]
 
 MOST_CLASSES = 40
 """Classes that are taken for attributes, where there are none."""
@@ -85,36 +86,60 @@ def latent_pca(
     Raises:
         InputError: the images do not fit the model, or components or limit is below 1.
     """
-    train, valid, test = map(_with_classes, (splits.train, splits.valid, splits.test))
-    indices = evenly(len(train), limit)
-    if len(indices) < 2:
-        raise InputError(f"There is {len(indices)} training image: give at least 2.")
-    truth = _attributes(train, indices)
-    positive = truth.sum(0)
-    enough = np.minimum(positive, len(indices) - positive) >= minimum
-    encode = partial(encoded, model, batch_size=batch_size, progress=progress)
+    train, valid, test = (_part(d, limit) for d in (splits.train, splits.valid, splits.test))
+    if len(train.indices) < 2:
+        raise InputError(f"There is {len(train.indices)} training image: give at least 2.")
+    names, enough = train.data.attribute_names, train.with_enough(minimum)
+
+    def encode(part: _Part, title: str) -> Codes:
+        return encoded(model, part.data, part.indices, batch_size=batch_size, title=title,
+                       progress=progress)  # fmt: skip
+
     with model.frozen():
-        codes = encode(train, indices, title="fitting")
-        fit = _fit(codes, truth[:, enough], model.latent_shapes, components)
-        chosen = evenly(len(valid), limit)
-        _, choosing = _project(encode(valid, chosen, title="choosing thresholds"), fit)
-        held_out = evenly(len(test), limit)
-        coordinates, scores = _project(encode(test, held_out, title="held-out images"), fit)
-    choosing_truth, held_out_truth = _attributes(valid, chosen), _attributes(test, held_out)
-    names = train.attribute_names
+        codes = encode(train, "fitting")
+        fit = _fit(codes, train.truth[:, enough], model.latent_shapes, components)
+        _, choosing = _project(encode(valid, "choosing thresholds"), fit)
+        coordinates, scores = _project(encode(test, "held-out images"), fit)
+    readouts = (
+        read_out(names[a], choosing[i], valid.truth[:, a], scores[i], test.truth[:, a])
+        for i, a in enumerate(enough)
+    )
     return LatentPCA(
         levels=fit.levels,
-        readouts=tuple(
-            read_out(names[a], choosing[i], choosing_truth[:, a], scores[i], held_out_truth[:, a])
-            for i, a in enumerate(np.flatnonzero(enough).tolist())
-        ),
-        refused=tuple(name for name, there in zip(names, enough, strict=True) if not there),
-        fitted=len(indices),
-        chosen_on=len(chosen),
+        readouts=tuple(readouts),
+        refused=tuple(name for a, name in enumerate(names) if a not in enough),
+        fitted=len(train.indices),
+        chosen_on=len(valid.indices),
         coordinates=tuple(coordinates),
-        data=test,
-        indices=held_out,
+        data=test.data,
+        indices=test.indices,
     )
+
+
+class _Part(NamedTuple):
+    """Images that are used, and which attributes they have."""
+
+    data: ImageData
+    indices: NDArray[np.int64]
+    truth: Bool[NDArray[np.bool_], "N A"]
+
+    def with_enough(self, minimum: int) -> list[int]:
+        """Attributes that at least `minimum` of the images have, and as many have not."""
+        positive = self.truth.sum(0)
+        fewer = np.minimum(positive, len(self.truth) - positive)
+        return np.flatnonzero(fewer >= minimum).tolist()
+
+
+def _part(data: ImageData, limit: int | None) -> _Part:
+    """`limit` images at most; classes stand in for attributes where there are none."""
+    classes = len(data.class_names)
+    if data.attributes is None and data.labels is not None and 2 <= classes <= MOST_CLASSES:
+        truth = data.labels[:, None] == np.arange(classes)
+        data = replace(data, attributes=truth, attribute_names=data.class_names)
+    indices = evenly(len(data), limit)
+    if data.attributes is None:
+        return _Part(data, indices, np.zeros((len(indices), 0), dtype=bool))
+    return _Part(data, indices, np.asarray(data.attributes[indices]))
 
 
 class _Fit(NamedTuple):
@@ -126,9 +151,6 @@ class _Fit(NamedTuple):
     def split(self, rows: Float[Tensor, "batch D"]) -> tuple[Float[Tensor, "batch d"], ...]:
         """The part of each level."""
         return torch.split(rows, [math.prod(level.shape) for level in self.levels], dim=1)
-
-
-Codes = Iterable[tuple[NDArray[np.int64], Float[Tensor, "batch D"]]]
 
 
 def _fit(
@@ -197,17 +219,3 @@ def along_axis(
             code = tuple(eps[i : i + 1].to(model.device, model.dtype) for eps in codes)
             images.append(model.to_images(model.decode(code, label)).cpu())
     return torch.cat(images).numpy()
-
-
-def _with_classes(data: ImageData) -> ImageData:
-    classes = len(data.class_names)
-    if data.attributes is not None or data.labels is None or not 2 <= classes <= MOST_CLASSES:
-        return data
-    truth = data.labels[:, None] == np.arange(classes)
-    return replace(data, attributes=truth, attribute_names=data.class_names)
-
-
-def _attributes(data: ImageData, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
-    if data.attributes is None:
-        return np.zeros((len(indices), 0), dtype=bool)
-    return np.asarray(data.attributes[indices])
