@@ -1,5 +1,7 @@
-"""The `glow` command, as a person calls it."""
+"""The `glow` command, as a person calls it: most in this process, some in one of their own."""
 
+import contextlib
+import io
 import json
 import os
 import pickle
@@ -29,7 +31,9 @@ def environment(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def glow(environment):
+def process(environment):
+    """`python -m glowflow` in a process of its own."""
+
     def call(*arguments, cwd):
         return subprocess.run(
             [sys.executable, "-m", "glowflow", *map(str, arguments)],
@@ -39,6 +43,29 @@ def glow(environment):
             text=True,
             timeout=300,
         )
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def glow(environment):
+    """The command in this process, with the answer that a process of its own gives."""
+
+    def call(*arguments, cwd):
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            patch.chdir(cwd)
+            for name in ("GLOWFLOW_CACHE", "COLUMNS"):
+                patch.setenv(name, environment[name])
+            try:
+                code = main([*map(str, arguments)])
+            except SystemExit as stopped:
+                code = stopped.code
+        return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
     return call
 
@@ -65,8 +92,8 @@ def trained(glow, photos, tmp_path_factory):
     return folder / "run", json.loads(done.stdout)
 
 
-def test_help_lists_every_command_with_a_line(glow, tmp_path):
-    done = glow("--help", cwd=tmp_path)
+def test_help_lists_every_command_with_a_line(glow, process, tmp_path):
+    done = process("--help", cwd=tmp_path)
     assert done.returncode == 0
     lines = done.stdout.splitlines()
     for command in ("train", "evaluate", "sample", "reconstruct", "demo"):
@@ -115,10 +142,10 @@ def test_report_is_self_contained(trained):
     assert "every figure is in its healthy range" in page
 
 
-def test_same_seed_gives_the_same_bytes(glow, trained, tmp_path):
+def test_same_seed_gives_the_same_bytes(glow, process, trained, tmp_path):
     run, _ = trained
-    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        done = glow("sample", "--model", run, "--count", 3, "--seed", seed, "--out", name,
+    for call, name, seed in ((process, "a", 3), (glow, "b", 3), (glow, "c", 4)):
+        done = call("sample", "--model", run, "--count", 3, "--seed", seed, "--out", name,
                     "--temperature", 0.5, cwd=tmp_path)  # fmt: skip
         assert done.returncode == 0, done.stderr
     files = sorted(p.name for p in (tmp_path / "a").iterdir())
@@ -150,17 +177,13 @@ def test_evaluate_other_data(glow, trained, photos, tmp_path):
 
 
 @pytest.fixture
-def called(monkeypatch, environment, tmp_path, capsys):
-    """A command in this process: what it printed, and its facts."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("GLOWFLOW_CACHE", "COLUMNS"):
-        monkeypatch.setenv(name, environment[name])
+def called(glow, tmp_path):
+    """What a command printed, and its facts."""
 
     def call(*arguments):
-        code = main([*map(str, arguments)])
-        shown = capsys.readouterr()
-        assert code == 0, shown.err
-        return shown.err, json.loads(shown.out) if "--json" in arguments else shown.out
+        done = glow(*arguments, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return done.stderr, json.loads(done.stdout) if "--json" in arguments else done.stdout
 
     return call
 
@@ -262,8 +285,8 @@ def test_nan_in_training_exits_with_the_cause(glow, photos, tmp_path):
     Glow.from_pretrained(tmp_path / "run")
 
 
-def test_demo_runs_from_any_folder(glow, tmp_path):
-    done = glow("demo", "--minutes", 0.05, "--faces", 60, "--out", "demo", cwd=tmp_path)
+def test_demo_runs_from_any_folder(process, tmp_path):
+    done = process("demo", "--minutes", 0.01, "--faces", 60, "--out", "demo", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("report: demo/report.html")
     assert (tmp_path / "demo" / "report.html").is_file()
@@ -307,11 +330,20 @@ BAD_TRAINING = {
 
 @pytest.mark.parametrize("name", BAD_TRAINING)
 def test_bad_input_to_train(glow, photos, tmp_path, name):
+    refuses_to_train(glow, photos, tmp_path, name)
+
+
+@pytest.mark.parametrize("name", ["missing folder", "unwritable output"])
+def test_bad_input_to_train_in_a_process_of_its_own(process, photos, tmp_path, name):
+    refuses_to_train(process, photos, tmp_path, name)
+
+
+def refuses_to_train(call, photos, tmp_path, name):
     arguments, message = BAD_TRAINING[name]
     arrays(tmp_path)
     before = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*"))
     arguments = [a.format(photos=photos) for a in arguments]
-    done = glow("train", *arguments, "--levels", "2", cwd=tmp_path)
+    done = call("train", *arguments, "--levels", "2", cwd=tmp_path)
     refused(done, message)
     assert sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*")) == before
 
