@@ -1,4 +1,4 @@
-"""Figures that can be trusted: baselines against known values, one model on any batch size."""
+"""Figures that can be trusted: one model on any batch size, every byte counted."""
 
 import json
 import math
@@ -9,21 +9,11 @@ import torch
 
 from glowflow import Glow, GlowConfig, InputError
 from glowflow.data.types import ImageData
-from glowflow.evaluation.baselines import independent_pixels
-from glowflow.evaluation.codecs import png, webp
-from glowflow.evaluation.estimate import mean_and_error
 from glowflow.evaluation.evaluate import evaluate
-from glowflow.evaluation.gaussian import gaussian
-from glowflow.evaluation.nearest import nearest
 from glowflow.evaluation.published import published
 from glowflow.evaluation.table import ranked, round_trip_sentence, table
-from glowflow.reports.pictures import CELL, grid, rows, save_png, to_pil
-from glowflow.reports.plots import loss_curve
 from tests.conftest import perturb
-
-
-def noise(count, shape=(3, 8, 8), seed=0, high=256):
-    return np.random.default_rng(seed).integers(0, high, (count, *shape), dtype=np.uint8)
+from tests.evaluation.images import noise
 
 
 @pytest.fixture(scope="module")
@@ -218,101 +208,6 @@ def test_float_data():
 def test_bad_arguments(model):
     with pytest.raises(InputError, match="draws is 0"):
         scored(model, ImageData(noise(3)), draws=0)
-
-
-def test_mean_and_error():
-    mean, error = mean_and_error(np.array([1.0, 2.0, 3.0, 4.0]))
-    assert mean == 2.5
-    assert error == pytest.approx(math.sqrt(5 / 3 / 4))
-    assert mean_and_error(np.array([1.0]))[1] is None
-
-
-class TestBaselines:
-    @pytest.mark.parametrize("bits", [1, 4, 8])
-    def test_independent_pixels_of_uniform_noise_are_all_the_bits(self, bits):
-        train, test = noise(8000, (1, 2, 2)), noise(500, (1, 2, 2), seed=1)
-        assert independent_pixels(train, test, bits).mean == pytest.approx(bits, abs=0.06)
-
-    def test_independent_pixels_by_hand(self):
-        train = np.array([0, 0, 128], dtype=np.uint8).reshape(3, 1, 1, 1)
-        test = np.array([0, 255], dtype=np.uint8).reshape(2, 1, 1, 1)
-        expected = -(math.log2(3 / 5) + math.log2(2 / 5)) / 2
-        assert independent_pixels(train, test, 1).mean == pytest.approx(expected)
-
-    def test_gaussian_of_gaussian_floats_is_its_entropy(self):
-        random = np.random.default_rng(0)
-        mix = random.normal(size=(4, 4))
-        x = (random.normal(size=(40_000, 4)) @ mix.T).astype(np.float32).reshape(-1, 1, 2, 2)
-        entropy = 0.5 * np.linalg.slogdet(2 * math.pi * math.e * mix @ mix.T)[1]
-        found = gaussian(x[:30_000], x[30_000:], None)
-        assert found.mean == pytest.approx(entropy / 4 / math.log(2), abs=0.02)
-
-    def test_gaussian_of_correlated_bytes_beats_independent_pixels(self):
-        random = np.random.default_rng(0)
-        base = random.normal(128, 40, (3000, 1, 1, 1))
-        x = (base + random.normal(0, 3, (3000, 1, 3, 3))).clip(0, 255).astype(np.uint8)
-        assert gaussian(x[:2500], x[2500:]).mean < independent_pixels(x[:2500], x[2500:]).mean - 1
-
-    def test_gaussian_is_not_fitted_above_its_limit(self):
-        found = gaussian(noise(20), noise(5), max_dims=10)
-        assert found.mean is None
-        assert "192" in found.note
-
-    @pytest.mark.parametrize("codec", [png, webp])
-    def test_codecs(self, codec):
-        flat = np.zeros((4, 3, 64, 64), dtype=np.uint8)
-        assert codec(flat).mean < 0.2
-        assert codec(noise(4, (3, 64, 64))).mean > 8.0
-        assert codec(noise(4, (3, 64, 64)), bits=2).mean < 3.5
-        assert codec(noise(4, (7, 8, 8))).mean is None
-
-    def test_shapes_must_agree(self):
-        with pytest.raises(InputError, match="same channels"):
-            independent_pixels(noise(3), noise(3, (1, 8, 8)))
-
-
-def test_nearest_is_exact():
-    among = noise(3000, seed=4)
-    images = among[[7, 2999, 1500]].copy()
-    images[0, 0, 0, 0] ^= 1
-    index, distance = nearest(images, among)
-    assert index.tolist() == [7, 2999, 1500]
-    assert distance[0] == pytest.approx(1 / math.sqrt(192), rel=1e-3)
-    assert distance[1] < 1e-2
-
-
-class TestPictures:
-    @pytest.mark.parametrize("channels", [1, 3, 4, 2, 7])
-    def test_small_images_are_enlarged_by_whole_pixels(self, channels):
-        images = noise(6, (channels, 8, 8))
-        sheet = grid(images, columns=3)
-        assert sheet.width >= 3 * CELL
-        assert sheet.height >= 2 * CELL
-
-    def test_pixels_are_the_values(self):
-        image = noise(1, (3, 8, 8))[0]
-        assert np.array_equal(np.asarray(to_pil(image)).transpose(2, 0, 1), image)
-        sheet = np.asarray(grid(image[None]))
-        assert (sheet[2:10, 2:10] == image[:, 0, 0]).all()
-
-    def test_floats_are_scaled_from_their_range(self):
-        image = np.linspace(-3, 7, 16, dtype=np.float32).reshape(1, 4, 4)
-        values = np.asarray(to_pil(image))
-        assert (values.min(), values.max()) == (0, 255)
-
-    def test_rows_have_room_for_labels(self):
-        images = noise(4)
-        assert rows([("a", images)]).width > grid(images, columns=4).width
-
-    def test_png_replaces_atomically(self, tmp_path):
-        save_png(tmp_path / "deep" / "a.png", grid(noise(1)))
-        assert [p.name for p in (tmp_path / "deep").iterdir()] == ["a.png"]
-
-    def test_loss_curve_is_a_png(self):
-        metrics = [{"images": i, "bits_per_dim": 8.0 - i / 10} for i in range(20)]
-        metrics.append({"images": 20, "valid_bits_per_dim": 6.0})
-        assert loss_curve(metrics, {"WebP": 5.0}).startswith(b"\x89PNG")
-        assert loss_curve([]).startswith(b"\x89PNG")
 
 
 def test_one_image_has_a_figure_without_an_error(model):

@@ -1,3 +1,5 @@
+"""Baselines against known values."""
+
 import math
 
 import numpy as np
@@ -6,17 +8,12 @@ import pytest
 from glowflow.errors import InputError
 from glowflow.evaluation.baselines import independent_pixels
 from glowflow.evaluation.codecs import png, webp
-from glowflow.evaluation.estimate import mean_and_error
 from glowflow.evaluation.gaussian import gaussian
+from tests.evaluation.images import noise
 
 
 def uniform(n: int, *, high: int = 256, shape: tuple[int, int, int] = (1, 4, 4), seed: int = 0):
     return np.random.default_rng(seed).integers(0, high, (n, *shape), dtype=np.uint8)
-
-
-def test_mean_and_error_by_hand():
-    assert mean_and_error(np.array([1.0, 3.0])) == pytest.approx((2.0, 1.0))
-    assert mean_and_error(np.array([5.0])) == (5.0, None)
 
 
 def test_independent_pixels_by_hand():
@@ -125,3 +122,47 @@ def test_shapes_that_differ_are_refused():
         independent_pixels(uniform(5), uniform(5, shape=(3, 4, 4)))
     with pytest.raises(InputError, match="no images"):
         gaussian(uniform(0), uniform(5))
+
+
+class TestBaselines:
+    @pytest.mark.parametrize("bits", [1, 4, 8])
+    def test_independent_pixels_of_uniform_noise_are_all_the_bits(self, bits):
+        train, test = noise(8000, (1, 2, 2)), noise(500, (1, 2, 2), seed=1)
+        assert independent_pixels(train, test, bits).mean == pytest.approx(bits, abs=0.06)
+
+    def test_independent_pixels_by_hand(self):
+        train = np.array([0, 0, 128], dtype=np.uint8).reshape(3, 1, 1, 1)
+        test = np.array([0, 255], dtype=np.uint8).reshape(2, 1, 1, 1)
+        expected = -(math.log2(3 / 5) + math.log2(2 / 5)) / 2
+        assert independent_pixels(train, test, 1).mean == pytest.approx(expected)
+
+    def test_gaussian_of_gaussian_floats_is_its_entropy(self):
+        random = np.random.default_rng(0)
+        mix = random.normal(size=(4, 4))
+        x = (random.normal(size=(40_000, 4)) @ mix.T).astype(np.float32).reshape(-1, 1, 2, 2)
+        entropy = 0.5 * np.linalg.slogdet(2 * math.pi * math.e * mix @ mix.T)[1]
+        found = gaussian(x[:30_000], x[30_000:], None)
+        assert found.mean == pytest.approx(entropy / 4 / math.log(2), abs=0.02)
+
+    def test_gaussian_of_correlated_bytes_beats_independent_pixels(self):
+        random = np.random.default_rng(0)
+        base = random.normal(128, 40, (3000, 1, 1, 1))
+        x = (base + random.normal(0, 3, (3000, 1, 3, 3))).clip(0, 255).astype(np.uint8)
+        assert gaussian(x[:2500], x[2500:]).mean < independent_pixels(x[:2500], x[2500:]).mean - 1
+
+    def test_gaussian_is_not_fitted_above_its_limit(self):
+        found = gaussian(noise(20), noise(5), max_dims=10)
+        assert found.mean is None
+        assert "192" in found.note
+
+    @pytest.mark.parametrize("codec", [png, webp])
+    def test_codecs(self, codec):
+        flat = np.zeros((4, 3, 64, 64), dtype=np.uint8)
+        assert codec(flat).mean < 0.2
+        assert codec(noise(4, (3, 64, 64))).mean > 8.0
+        assert codec(noise(4, (3, 64, 64)), bits=2).mean < 3.5
+        assert codec(noise(4, (7, 8, 8))).mean is None
+
+    def test_shapes_must_agree(self):
+        with pytest.raises(InputError, match="same channels"):
+            independent_pixels(noise(3), noise(3, (1, 8, 8)))

@@ -1,0 +1,20 @@
+"""A mean and its error."""
+
+import math
+
+import numpy as np
+import pytest
+
+from glowflow.evaluation.estimate import mean_and_error
+
+
+def test_mean_and_error():
+    mean, error = mean_and_error(np.array([1.0, 2.0, 3.0, 4.0]))
+    assert mean == 2.5
+    assert error == pytest.approx(math.sqrt(5 / 3 / 4))
+    assert mean_and_error(np.array([1.0]))[1] is None
+
+
+def test_mean_and_error_by_hand():
+    assert mean_and_error(np.array([1.0, 3.0])) == pytest.approx((2.0, 1.0))
+    assert mean_and_error(np.array([5.0])) == (5.0, None)
