@@ -124,8 +124,8 @@ class Glow(ImageFlow):
             return super().loss_terms(x, labels)
         log_prob, logits = self.log_prob_and_logits(x, labels)
         bits = self._mean_bits(log_prob)
-        by_classes = F.cross_entropy(logits, labels) / math.log(2)
-        return LossTerms(bits + self.config.weight_classes * by_classes, bits)
+        weighted = self.config.weight_classes * F.cross_entropy(logits, labels)
+        return LossTerms(bits + weighted / math.log(2), bits)
 
     @without_autocast
     def class_scores(self, x: Float[Tensor, "batch channels height width"]) -> ClassScores:
