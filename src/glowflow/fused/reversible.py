@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch._C._functorch import is_legacy_batchedtensor
 from torch.func import functional_call
 from torch.nn.utils.parametrize import is_parametrized
 
@@ -187,6 +188,11 @@ class _Step(torch.autograd.Function):
             raise InputError(
                 "memory='reversible' has no second derivatives: call model.use(memory='stored') "
                 "before the forward pass."
+            )
+        if is_legacy_batchedtensor(grad_y):
+            raise InputError(
+                "memory='reversible' goes back with one gradient at a time: call "
+                "model.use(memory='stored') before the forward pass."
             )
         A, c, *saved = ctx.saved_tensors  # once: saved-tensor hooks may answer a single time
         weights, ends = saved[: len(ctx.names)], saved[len(ctx.names) :]

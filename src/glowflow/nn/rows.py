@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch._C._functorch import is_legacy_batchedtensor
 
 from ..bijections.exact import is_transformed
 
@@ -118,7 +119,7 @@ class _Network(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors  # once: saved-tensor hooks may answer a single time
         inputs, kept = saved[:6], saved[6:]
-        if torch.is_grad_enabled() or is_transformed():
+        if torch.is_grad_enabled() or is_transformed() or is_legacy_batchedtensor(grad):
             return _Network.traced_backward(inputs, grad, torch.is_grad_enabled())
         x, _, w1, w2, b2, w3 = inputs
         by_w1, by_w2, by_b2, by_w3 = (torch.zeros_like(w) for w in (w1, w2, b2, w3))
