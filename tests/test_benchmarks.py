@@ -253,23 +253,20 @@ def test_a_failed_process_is_named():
         peak_memory_in_a_process("glowflow float16 stored", TINY, 1, CPU)
 
 
-def run_quick(out, *arguments):
-    command = [sys.executable, "-m", "benchmarks", "--quick", "--device", "cpu", "--out", str(out)]
-    return subprocess.Popen(
-        [*command, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "COLUMNS": "200"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def quick(out, *arguments):
+    return ["--quick", "--device", "cpu", "--out", str(out), *arguments]
 
 
-def test_the_command_writes_figures_a_table_and_a_plot(tmp_path):
+def test_the_command_writes_figures_a_table_and_a_plot(tmp_path, capsys, monkeypatch):
+    def once_a_contender(name, setting, k, device):  # a process takes seconds to start
+        return peak_memory_in_a_process(name, setting, k, device) if k == 1 else 2**20
+
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("benchmarks.__main__.peak_memory_in_a_process", once_a_contender)
     modes = ("float32-stored", "float32-reversible")
-    process = run_quick(tmp_path, "--modes", *modes, "--hidden", "4")
-    out, error = process.communicate(timeout=300)
-    assert process.returncode == 0, error
+    code = main(quick(tmp_path, "--modes", *modes, "--hidden", "4"))
+    out, error = capsys.readouterr()
+    assert code == 0, error
     data, page, picture = (next(tmp_path.glob(f"benchmark-*.{e}")) for e in ("json", "md", "png"))
     assert len(list(tmp_path.iterdir())) == 3
 
@@ -297,19 +294,27 @@ def test_the_command_writes_figures_a_table_and_a_plot(tmp_path):
     assert f"K=2 peak memory, {STORED}" in error
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent otherwise there")
 def interrupt(process):
     """Ctrl-C until it ends: Python drops one that arrives while it frees an object."""
-    for _ in range(5):
+    for _ in range(15):
         process.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.communicate(timeout=30)
+            return process.communicate(timeout=10)
     process.kill()
     return process.communicate()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent otherwise there")
 def test_ctrl_c_ends_with_one_line_and_leaves_nothing(tmp_path):
-    process = run_quick(tmp_path, "--repeats", "100000", "--modes", "float32-stored")
+    arguments = quick(tmp_path, "--repeats", "100000", "--modes", "float32-stored")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     first = process.stderr.readline()
     out, error = interrupt(process)
     assert "K=1 warm-up" in first or "Not measured" in first
