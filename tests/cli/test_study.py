@@ -48,8 +48,9 @@ def test_attributes(glow, work):
                           "--minimum", 5, "--judge-images", 128, "--json")  # fmt: skip
     assert code == 0, err
     facts = json.loads(out)
-    written = json.loads((work / "edits" / "attributes.json").read_text(encoding="utf-8"))
-    assert facts == {"out": "edits", **written}
+    written = json.loads((work / "edits" / "summary.json").read_text(encoding="utf-8"))
+    details = json.loads((work / "edits" / "details.json").read_text(encoding="utf-8"))
+    assert facts == {"out": "edits", **written, **details}
     assert facts["model_identity"] == identity(Glow.from_pretrained(work / "run"))
     assert {row["attribute"] for row in facts["rows"]} == {"Smiling", "Long_Hair"}
     assert {row["test"]["images"] for row in facts["rows"]} == {3}
@@ -58,8 +59,8 @@ def test_attributes(glow, work):
     assert set(facts["seconds"]) == {"judge", "directions", "editing"}
     assert {"device", "processor", "torch", "seed"} <= set(facts["environment"])
     assert {path.name for path in (work / "edits").iterdir()} == {
-        "attributes.json", "attributes.md", "flips.png", "index.html", "strip-Smiling.png",
-        "strip-Long_Hair.png",
+        "summary.json", "details.json", "attributes.md", "flips.png", "index.html",
+        "strip-Smiling.png", "strip-Long_Hair.png",
     }  # fmt: skip
     width, height = Image.open(work / "edits" / "strip-Smiling.png").size
     assert width > 7 * 64 and height > 3 * 64
@@ -75,7 +76,7 @@ def test_interpolation_says_the_same_twice(glow, work):
         lines.append(out.removesuffix(f"{name}\n"))
     assert lines[0] == lines[1]
     assert {path.name for path in (work / "paths").iterdir()} == {
-        "interpolation.json", "interpolation.md", "interpolation.png", "strip.png"
+        "summary.json", "interpolation.md", "interpolation.png", "strip.png", "index.html"
     }  # fmt: skip
 
 

@@ -51,10 +51,15 @@ def test_a_study_leaves_its_figures_and_goes_on_where_it_stopped(name, glow, wor
     code, out, err = glow(name, *TINY, *given, "--out", name, "--json")
     assert code == 0, err
     facts = json.loads(out)
-    written = json.loads((work / name / f"{name}.json").read_text(encoding="utf-8"))
-    assert facts == {"out": name, **written}
+    summary, details = (
+        json.loads((work / name / file).read_text(encoding="utf-8"))
+        for file in ("summary.json", "details.json")
+    )
+    assert facts == {"out": name, **summary, **details}
+    assert len(details["curves"]) == count and "curves" not in summary
     assert {path.name for path in (work / name).iterdir()} == {
-        "settings.yaml", "trials", "index.html", f"{name}.md", f"{name}.json", *plots,
+        "settings.yaml", "trials", "index.html", f"{name}.md", "summary.json", "details.json",
+        *plots,
     }  # fmt: skip
     assert names <= set(facts["summary"]) and len(facts["trials"]) == count
     page = (work / name / "index.html").read_text(encoding="utf-8")

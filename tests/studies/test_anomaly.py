@@ -13,23 +13,16 @@ from glowflow import Glow, GlowConfig, InputError
 from glowflow.cli import main
 from glowflow.data.config import DataConfig
 from glowflow.data.open import open_splits
-from glowflow.studies import Figure
-from glowflow.studies.measured.anomaly import (
-    MADE,
-    AnomalySettings,
-    auroc,
-    auroc_figure,
-    check,
-    failures,
-    findings,
-    study_anomaly,
-)
+from glowflow.evaluation.estimate import Estimate
+from glowflow.studies.measured.anomaly import Anomaly, failures, findings
+from glowflow.studies.measured.detection import auroc, auroc_estimate, measure_detection
+from glowflow.studies.measured.other_images import MADE
 from glowflow.training.as_yaml import to_yaml
 from glowflow.training.config import TrainConfig
 from tests.conftest import perturb
 
 DATA = DataConfig(data="digits", limit=60, held_out=0.3)
-SETTINGS = AnomalySettings(images=12, calibration_images=18)
+STUDY = Anomaly(images=12, calibration_images=18)
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +69,9 @@ def fashion(tmp_path_factory):
 def study(model, splits, fashion, cache):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GLOWFLOW_CACHE", str(cache))
-        settings = dataclasses.replace(SETTINGS, fashion=str(fashion))
-        return study_anomaly(model, splits, settings, progress=False)
+        return measure_detection(
+            model, splits, limit=12, calibration_images=18, fashion=str(fashion), progress=False
+        )
 
 
 def test_every_kind_is_scored_by_every_score(study):
@@ -86,14 +80,14 @@ def test_every_kind_is_scored_by_every_score(study):
     for other in study.others:
         assert list(other.auroc) == ["−log p", "typicality", "complexity", "level 1", "level 2"]
         assert other.images == 12
-        for figure in other.auroc.values():
-            assert 0 <= figure.mean <= 1
+        for estimate in other.auroc.values():
+            assert 0 <= estimate.mean <= 1
     noise = next(other for other in study.others if other.name == "noise")
     assert noise.auroc["−log p"].mean == noise.auroc["typicality"].mean == 1
     assert noise.bits_per_dim > study.bits_per_dim
     for part in ("valid", "train"):
-        for found in study.uniformity[part].values():
-            assert 1 / 24 <= found.ks <= 1
+        for uniformity in study.uniformity[part].values():
+            assert 1 / 24 <= uniformity.ks <= 1
 
 
 def test_auroc_is_the_chance_of_a_larger_score():
@@ -105,22 +99,22 @@ def test_auroc_is_the_chance_of_a_larger_score():
     strange = np.repeat([False, True], [50, 70])
     expected = roc_auc_score(strange, np.concatenate([own, theirs]))
     assert auroc(own, theirs) == pytest.approx(expected)
-    same = auroc_figure(random.normal(size=400), random.normal(size=400), seed=0)
+    same = auroc_estimate(random.normal(size=400), random.normal(size=400), seed=0)
     assert same.mean == pytest.approx(0.5, abs=3 * same.standard_error)
     assert same.standard_error == pytest.approx((801 / 12 / 400**2) ** 0.5, rel=0.3)
 
 
 def test_a_score_that_fails_is_shown_failing(study):
     (first, *rest) = study.others
-    auroc = {**first.auroc, "−log p": Figure(0.123, 0.01)}
-    told = dataclasses.replace(study, others=(dataclasses.replace(first, auroc=auroc), *rest))
-    assert first.name in failures(told)["−log p"]
-    found = findings(told)
-    page = found.files["anomaly.md"].decode()
+    auroc = {**first.auroc, "−log p": Estimate(0.123, 0.01)}
+    failing = dataclasses.replace(study, others=(dataclasses.replace(first, auroc=auroc), *rest))
+    assert first.name in failures(failing)["−log p"]
+    said = findings(failing)
+    page = said.files("anomaly")["anomaly.md"].decode()
     assert "0.123 ± 0.010 ✗" in page
     assert "- −log p fails on faces" in page
-    assert "−log p is worse than a guess on faces" in found.sentence
-    assert json.loads(json.dumps(found.facts))["fails"]["−log p"][0] == "faces"
+    assert "−log p is worse than a guess on faces" in said.sentence
+    assert json.loads(json.dumps(said.facts))["fails"]["−log p"][0] == "faces"
 
 
 def test_what_is_made_of_test_images():
@@ -140,15 +134,15 @@ def test_what_is_made_of_test_images():
 def test_what_does_not_fit_is_refused(model, splits):
     for name in ("images", "calibration_images", "draws", "batch_size"):
         with pytest.raises(InputError, match=f"{name} is 0"):
-            check(model, splits, dataclasses.replace(SETTINGS, **{name: 0}))
+            dataclasses.replace(STUDY, **{name: 0}).check(model, splits)
     other = Glow(GlowConfig(image_shape=(1, 8, 8), levels=1, steps=1, hidden_channels=2))
     with pytest.raises(InputError, match="give other data"):
-        check(other, splits, SETTINGS)
+        STUDY.check(other, splits)
     floats = Glow(
         GlowConfig(image_shape=(1, 16, 16), levels=1, steps=1, hidden_channels=2, bits=None)
     )
     with pytest.raises(InputError, match="float data"):
-        check(floats, splits, SETTINGS)
+        STUDY.check(floats, splits)
 
 
 def test_the_command(model, tmp_path, monkeypatch, capsys):
@@ -163,5 +157,5 @@ def test_the_command(model, tmp_path, monkeypatch, capsys):
     assert "no folder or file nowhere" in facts["left_out"]["Fashion-MNIST"]
     page = (tmp_path / "found" / "anomaly.md").read_text()
     assert page.startswith("# Anomaly scores\n\nMean AUROC over 6 kinds")
-    saved = json.loads((tmp_path / "found" / "anomaly.json").read_text())
+    saved = json.loads((tmp_path / "found" / "summary.json").read_text())
     assert facts == {"out": "found", **saved}

@@ -9,28 +9,18 @@ import torch
 
 from glowflow import Glow, GlowConfig, InputError
 from glowflow.data.types import ImageData, Splits
+from glowflow.evaluation.estimate import Estimate
 from glowflow.latents.codes import unflatten
 from glowflow.latents.estimation import estimate_directions
-from glowflow.studies import Figure
-from glowflow.studies.measured.attributes import (
-    AMOUNTS,
-    AttributeSettings,
-    Change,
-    Edited,
-    before,
-    check,
-    choose,
-    measure,
-    own_changes,
-    own_pixels,
-    study_attributes,
-)
-from glowflow.studies.measured.attributes_report import average, findings
+from glowflow.studies.measured.attributes import Attributes
+from glowflow.studies.measured.belonging import Change, own_changes, own_pixels
+from glowflow.studies.measured.edits import AMOUNTS, Edited, Editor, choose, measure_edits
+from glowflow.studies.measured.edits_report import average, findings
 from glowflow.studies.measured.judge import examine, train_judge
 from tests.studies.worlds import BLOCKS, NAMES, SHAPE, Pixels, blocks, world
 
 A, B, C, D = range(4)
-SETTINGS = AttributeSettings(images=80, validation_images=40, judge_images=8_000, limit=None)
+STUDY = Attributes(images=80, validation_images=40, judge_images=8_000, limit=None)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +35,7 @@ def judge(splits):
 
 @pytest.fixture(scope="module")
 def study(splits):
-    return study_attributes(Pixels().eval(), splits, SETTINGS, progress=False)
+    return measure_edits(Pixels().eval(), splits, progress=False, **dataclasses.asdict(STUDY))
 
 
 def change(splits, column):
@@ -83,9 +73,9 @@ def test_own_pixels_are_the_block(splits):
 
 @pytest.mark.parametrize("column", range(4))
 def test_an_amount_of_0_changes_nothing(splits, judge, column):
-    model = Pixels().eval()
-    unedited = before(model, judge, splits.test, column, 50, SETTINGS)
-    edited = measure(model, judge, unedited, direction(A=40.0), 0.0, change(splits, column))
+    editor = Editor(Pixels().eval(), judge)
+    unedited = editor.before(splits.test, column, 50)
+    edited = editor.measure(unedited, direction(A=40.0), 0.0, change(splits, column))
     assert (edited.leakage.mean, edited.leakage_of_all.mean, edited.identity.mean) == (0, 0, 1)
     assert edited.flip.mean == unedited.verdicts[:, column].mean()
     false_positives = 1 - examine(judge, splits.test)[NAMES[column]].accuracy
@@ -93,18 +83,18 @@ def test_an_amount_of_0_changes_nothing(splits, judge, column):
 
 
 def test_images_lack_the_attribute_and_come_back(splits, judge):
-    unedited = before(Pixels().eval(), judge, splits.test, A, 50, SETTINGS)
+    unedited = Editor(Pixels().eval(), judge).before(splits.test, A, 50)
     lacking = {image.tobytes() for image in splits.test.images[~splits.test.attributes[:, A]]}
     assert len(unedited.images) == 50
     assert {image.tobytes() for image in unedited.images} <= lacking
 
 
 def test_flip_and_leakage_are_what_the_direction_does(splits, judge):
-    model = Pixels().eval()
-    unedited = before(model, judge, splits.test, A, 80, SETTINGS)
-    clean = measure(model, judge, unedited, direction(A=80.0), 1.0, change(splits, A))
+    editor = Editor(Pixels().eval(), judge)
+    unedited = editor.before(splits.test, A, 80)
+    clean = editor.measure(unedited, direction(A=80.0), 1.0, change(splits, A))
     assert clean.flip.mean > 0.95 and clean.leakage.mean < 0.02 and clean.identity.mean == 1
-    leaky = measure(model, judge, unedited, direction(A=80.0, B=80.0), 1.0, change(splits, A))
+    leaky = editor.measure(unedited, direction(A=80.0, B=80.0), 1.0, change(splits, A))
     without_b = (~unedited.verdicts[:, B]).mean()
     assert leaky.flip.mean > 0.95
     assert leaky.leakage.mean == pytest.approx(without_b / 3, abs=0.02)
@@ -113,8 +103,8 @@ def test_flip_and_leakage_are_what_the_direction_does(splits, judge):
 
 
 def test_what_must_change_does_not_count_and_its_opposite_does(splits, judge):
-    model = Pixels().eval()
-    unedited = before(model, judge, splits.test, D, 80, SETTINGS)
+    editor = Editor(Pixels().eval(), judge)
+    unedited = editor.before(splits.test, D, 80)
     has_c = unedited.verdicts[:, C]
     some = dataclasses.replace(
         unedited,
@@ -123,7 +113,7 @@ def test_what_must_change_does_not_count_and_its_opposite_does(splits, judge):
         verdicts=unedited.verdicts[has_c],
     )
     removes_c = direction(D=80.0, C=-80.0)
-    edited = measure(model, judge, some, removes_c, 1.0, change(splits, D))
+    edited = editor.measure(some, removes_c, 1.0, change(splits, D))
     assert edited.leakage.mean < 0.02
     assert edited.leakage_of_all.mean == pytest.approx(1 / 3, abs=0.02)
     others = dataclasses.replace(
@@ -132,14 +122,14 @@ def test_what_must_change_does_not_count_and_its_opposite_does(splits, judge):
         images=unedited.images[~has_c],
         verdicts=unedited.verdicts[~has_c],
     )
-    adds_c = measure(model, judge, others, direction(D=80.0, C=80.0), 1.0, change(splits, D))
+    adds_c = editor.measure(others, direction(D=80.0, C=80.0), 1.0, change(splits, D))
     assert adds_c.leakage.mean == pytest.approx(1 / 3, abs=0.02)
 
 
 def test_identity_is_the_change_outside_against_another_image(splits, judge):
-    model = Pixels().eval()
-    unedited = before(model, judge, splits.test, A, 60, SETTINGS)
-    edited = measure(model, judge, unedited, direction(A=9.0, C=6.0), 1.0, change(splits, A))
+    editor = Editor(Pixels().eval(), judge)
+    unedited = editor.before(splits.test, A, 60)
+    edited = editor.measure(unedited, direction(A=9.0, C=6.0), 1.0, change(splits, A))
     outside = np.ones(SHAPE[1:], dtype=bool)
     outside[BLOCKS["A"]] = False
     values = unedited.images[:, 0][:, outside].astype(float)
@@ -148,7 +138,7 @@ def test_identity_is_the_change_outside_against_another_image(splits, judge):
 
 
 def tried(amount, flip, leakage):
-    figures = [Figure(v, None) for v in (flip, leakage, leakage, 1.0)]
+    figures = [Estimate(v, None) for v in (flip, leakage, leakage, 1.0)]
     return Edited(amount, *figures, images=10)
 
 
@@ -162,11 +152,14 @@ def test_the_amount_flips_most_within_the_leakage():
 def test_estimators_differ_where_attributes_go_together(splits, judge):
     confounded = Splits(blocks(1500, agree=0.93), splits.valid, splits.test, "", "")
     model = Pixels().eval()
-    unedited = before(model, judge, splits.test, A, 80, SETTINGS)
+    editor = Editor(model, judge)
+    unedited = editor.before(splits.test, A, 80)
     leakage = {}
     for estimator in ("mean", "matched"):
-        found = estimate_directions(model, confounded.train, estimator=estimator, progress=False)
-        edited = measure(model, judge, unedited, found.latents["A"], 1.0, change(splits, A))
+        directions = estimate_directions(
+            model, confounded.train, estimator=estimator, progress=False
+        )
+        edited = editor.measure(unedited, directions.latents["A"], 1.0, change(splits, A))
         assert edited.flip.mean > 0.9
         leakage[estimator] = edited.leakage.mean
     assert leakage["mean"] > leakage["matched"] + 0.1
@@ -191,19 +184,20 @@ def test_the_study_meets_its_target_where_codes_are_simple(study, splits):
 
 
 def test_its_files_have_the_figures(study):
-    found = findings(study)
-    assert set(found.files) == {
+    said = findings(study)
+    files = said.files("attributes")
+    assert set(files) == {
         "attributes.md", "flips.png", "index.html", *(f"strip-{name}.png" for name in NAMES)
     }  # fmt: skip
-    facts = json.loads(json.dumps(found.facts))
+    facts = json.loads(json.dumps(said.facts))
     rows = {(r["attribute"], r["estimator"]): r["test"] for r in facts["rows"]}
     by_hand = np.mean([rows[name, "linear"]["flip"]["mean"] for name in NAMES])
     assert facts["average"]["linear"]["flip"] == pytest.approx(by_hand)
-    text, page = (found.files[name].decode() for name in ("attributes.md", "index.html"))
+    text, page = (files[name].decode() for name in ("attributes.md", "index.html"))
     for row in study.rows:
         assert str(row.test.flip) in text and str(row.test.flip) in page
     assert "| linear |" in text and page.count("data:image/png") == 1 + len(NAMES)
-    assert all(found.files[n].startswith(b"\x89PNG") for n in found.files if n.endswith("png"))
+    assert all(files[n].startswith(b"\x89PNG") for n in files if n.endswith("png"))
 
 
 def test_the_headline_is_of_the_estimator_that_validation_images_prefer(study):
@@ -222,9 +216,9 @@ def test_untrusted_attributes_do_not_count(study):
     trust = {**study.trust, "A": dataclasses.replace(study.trust["A"], accuracy=0.8)}
     assert dataclasses.replace(study, trust=trust).counted == ("B", "C", "D")
     nothing = {n: dataclasses.replace(t, accuracy=0.5) for n, t in study.trust.items()}
-    found = findings(dataclasses.replace(study, trust=nothing))
-    assert "nothing can be said" in found.sentence
-    assert found.facts["average"]["mean"] == {}
+    said = findings(dataclasses.replace(study, trust=nothing))
+    assert "nothing can be said" in said.sentence
+    assert said.facts["average"]["mean"] == {}
 
 
 BAD = {
@@ -240,21 +234,21 @@ BAD = {
 def test_bad_settings(splits, name):
     given, message = BAD[name]
     with pytest.raises(InputError, match=message):
-        check(Pixels(), splits, dataclasses.replace(SETTINGS, **given))
+        dataclasses.replace(STUDY, **given).check(Pixels(), splits)
 
 
 def test_data_that_do_not_fit(splits):
     floats = Glow(GlowConfig(image_shape=SHAPE, levels=1, steps=1, hidden_channels=2, bits=None))
     with pytest.raises(InputError, match="for float data"):
-        check(floats, splits, SETTINGS)
+        STUDY.check(floats, splits)
     plain = Splits(
         *(ImageData(p.images) for p in (splits.train, splits.valid, splits.test)), "", ""
     )
     with pytest.raises(InputError, match="have no attributes"):
-        check(Pixels(), plain, SETTINGS)
+        STUDY.check(Pixels(), plain)
     size = {"levels": 1, "steps": 1, "hidden_channels": 2}
     with pytest.raises(InputError, match="give labelled data"):
-        check(Glow(GlowConfig(image_shape=SHAPE, classes=2, **size)), splits, SETTINGS)
+        STUDY.check(Glow(GlowConfig(image_shape=SHAPE, classes=2, **size)), splits)
     large = Glow(GlowConfig(image_shape=(1, 16, 16), levels=1, steps=1, hidden_channels=2))
     with pytest.raises(InputError, match=r"\(1, 8, 8\) and the model takes \(1, 16, 16\)"):
-        check(large, splits, SETTINGS)
+        STUDY.check(large, splits)

@@ -16,7 +16,8 @@ from glowflow.cli import main
 from glowflow.data.types import ImageData, Splits
 from glowflow.evaluation.evaluate import evaluate
 from glowflow.models.likelihood import importance_weighted
-from glowflow.studies.measured.bits import BitsSettings, check, findings, study_bits, weightings
+from glowflow.studies.measured.bits import Bits, findings
+from glowflow.studies.measured.bounds import measure_bounds, weightings
 from tests.conftest import perturb
 
 SHAPE = (1, 2, 2)
@@ -66,21 +67,21 @@ def model():
     return perturb(Glow(GlowConfig(image_shape=SHAPE, **SIZE)), 0.1).eval()
 
 
-def measured(model, splits, **given):
-    return study_bits(model, splits, BitsSettings(**given), progress=False)
+def measured(model, splits, images=100, draws=100, **given):
+    return measure_bounds(model, splits, limit=images, draws=draws, progress=False, **given)
 
 
 def test_the_bounds_close_in_on_the_probability_from_above(splits):
     exact = bytes_of_bell(splits.test.images).mean()
     studies = [measured(Bell().eval(), splits, draws=100, seed=seed) for seed in range(8)]
     for count in (1, 10, 100):
-        means = [study.bounds[count].mean for study in studies]
+        means = [study.weighted[count].mean for study in studies]
         noise = np.std(means, ddof=1) / math.sqrt(len(means))
         above = np.mean(means) - exact
         assert above > -3 * noise
         assert {1: above > 0.1, 10: 0.01 < above < 0.1, 100: above < 0.02}[count], above
     uniform = np.array([study.uniform.mean for study in studies])
-    single = np.array([study.bounds[1].mean for study in studies])
+    single = np.array([study.weighted[1].mean for study in studies])
     assert np.mean(uniform) == pytest.approx(single.mean(), abs=4 * single.std() / math.sqrt(8))
     assert uniform.std() < single.std() / 5
 
@@ -103,8 +104,8 @@ def test_the_expected_bound_falls_with_each_draw(values, offset):
 
 def test_where_noise_does_not_matter_nothing_is_gained(splits):
     study = measured(Flat().eval(), splits, images=5, draws=10)
-    assert study.uniform.mean == study.bounds[1].mean == 8
-    assert study.bounds[10].mean == pytest.approx(8)
+    assert study.uniform.mean == study.weighted[1].mean == 8
+    assert study.weighted[10].mean == pytest.approx(8)
     assert study.effective.mean == pytest.approx(10)
 
 
@@ -113,17 +114,17 @@ def test_it_is_the_figure_of_evaluate(model, splits):
     same = {"train": splits.train, "limit": 9, "progress": False}
     one = evaluate(model, splits.test, draws=1, **same)
     three = evaluate(model, splits.test, draws=3, **same)
-    assert study.bounds[1].mean == pytest.approx(one.mean, abs=1e-6)
+    assert study.weighted[1].mean == pytest.approx(one.mean, abs=1e-6)
     assert study.uniform.mean == pytest.approx(three.mean, abs=1e-6)
     assert study.uniform.standard_error == pytest.approx(three.standard_error, abs=1e-6)
     assert (study.images, study.test_images) == (9, 40)
-    assert tuple(study.bounds) == (1, 3)
+    assert tuple(study.weighted) == (1, 3)
 
 
 def test_batches_do_not_change_the_figures(model, splits):
     whole, parts = (measured(model, splits, draws=10, batch_size=n) for n in (50, 7))
-    for count, bound in whole.bounds.items():
-        assert parts.bounds[count].mean == pytest.approx(bound.mean, abs=1e-6)
+    for count, bound in whole.weighted.items():
+        assert parts.weighted[count].mean == pytest.approx(bound.mean, abs=1e-6)
     assert parts.effective.mean == pytest.approx(whole.effective.mean, rel=1e-4)
 
 
@@ -136,28 +137,31 @@ def test_which_weightings_are_reported():
 
 def test_its_files_have_the_figures(model, splits):
     study = measured(model, splits, draws=10)
-    found = findings(study)
-    facts = json.loads(json.dumps(found.facts))
-    assert facts["importance_weighted"]["10"]["mean"] == study.bounds[10].mean
-    text = found.files["bits.md"].decode()
-    assert all(str(figure) in text for figure in (study.uniform, *study.bounds.values()))
+    said = Bits(draws=10).run(model, splits, progress=False)
+    assert {**said.facts, **findings(study).facts} == said.facts
+    facts = json.loads(json.dumps(said.facts))
+    assert facts["importance_weighted"]["10"]["mean"] == study.weighted[10].mean
+    files = said.files("bits")
+    text = files["bits.md"].decode()
+    assert all(str(figure) in text for figure in (study.uniform, *study.weighted.values()))
     assert splits.checksum in text and "PNG" in text
-    assert found.files["bits.png"].startswith(b"\x89PNG")
+    assert files["bits.png"].startswith(b"\x89PNG")
 
 
 def test_published_figures_stand_beside_the_same_data_only(model, splits):
     known = dataclasses.replace(splits, dataset="cifar10")
-    named = findings(measured(model, known, images=3, draws=2))
+    study = Bits(images=3, draws=2)
+    named = study.run(model, known, progress=False)
     assert "Glow, published 3.35" in named.sentence
-    assert "The published data set cifar10" in named.files["bits.md"].decode()
-    assert "published" not in findings(measured(model, splits, images=3, draws=2)).sentence
+    assert "The published data set cifar10" in named.files("bits")["bits.md"].decode()
+    assert "published" not in study.run(model, splits, progress=False).sentence
 
 
 def test_a_class_conditional_model_is_given_the_labels(splits):
     config = GlowConfig(image_shape=SHAPE, classes=2, **SIZE)
     model = perturb(Glow(config), 0.5).eval()
     with pytest.raises(InputError, match="give labelled data"):
-        check(model, splits, BitsSettings())
+        Bits().check(model, splits)
     figures = []
     for label in (0, 1):
         labels = np.full(len(splits.test), label)
@@ -170,14 +174,14 @@ def test_a_class_conditional_model_is_given_the_labels(splits):
 @pytest.mark.parametrize("name", ["images", "draws", "batch_size"])
 def test_bad_settings(model, splits, name):
     with pytest.raises(InputError, match=f"{name} is 0: give at least 1"):
-        check(model, splits, dataclasses.replace(BitsSettings(), **{name: 0}))
+        dataclasses.replace(Bits(), **{name: 0}).check(model, splits)
 
 
 def test_data_that_do_not_fit(splits):
     with pytest.raises(InputError, match="for float data"):
-        check(Glow(GlowConfig(image_shape=SHAPE, bits=None, **SIZE)), splits, BitsSettings())
+        Bits().check(Glow(GlowConfig(image_shape=SHAPE, bits=None, **SIZE)), splits)
     with pytest.raises(InputError, match="give other data"):
-        check(Glow(GlowConfig(image_shape=(1, 4, 4), **SIZE)), splits, BitsSettings())
+        Bits().check(Glow(GlowConfig(image_shape=(1, 4, 4), **SIZE)), splits)
 
 
 def test_a_log_p_that_is_not_finite_is_said(splits):
@@ -198,4 +202,4 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert set(facts["importance_weighted"]) == {"1", "10"}
     assert facts["settings"]["draws"] == 10
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"bits.json", "bits.md", "bits.png"}
+    assert names == {"summary.json", "bits.md", "bits.png", "index.html"}

@@ -10,16 +10,10 @@ from glowflow import InputError
 from glowflow.cli import main
 from glowflow.data.types import ImageData
 from glowflow.latents.levels import latent_pca
-from glowflow.studies.measured.components import (
-    ComponentSettings,
-    check,
-    mean_variance,
-    report,
-    share_of_noise,
-)
+from glowflow.studies.measured.components import Components, mean_variance, share_of_noise
 from tests.studies.worlds import NAMES, Pixels, world
 
-SETTINGS = ComponentSettings(components=5, images=150)
+STUDY = Components(components=5, images=150)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +27,7 @@ def found(splits):
 
 
 def test_its_figures_are_those_of_the_pca(splits, found):
-    study = report(Pixels().eval(), splits, SETTINGS, progress=False)
+    study = STUDY.run(Pixels().eval(), splits, progress=False)
     facts = json.loads(json.dumps(study.facts))
     for level, line in zip(found.levels, facts["levels"], strict=True):
         assert line["explained_variance"] == pytest.approx(level.shares.tolist())
@@ -42,19 +36,20 @@ def test_its_figures_are_those_of_the_pca(splits, found):
         readout.accuracy[-1] for readout in found.readouts
     ]
     assert facts["checksum"] == splits.checksum
-    text = study.files["pca.md"].decode()
+    files = study.files("pca")
+    text = files["pca.md"].decode()
     for readout in found.readouts:
         cells = " | ".join(f"{v:.1%}" for v in (readout.majority, *readout.accuracy))
         assert f"| {readout.name} | {cells} |" in text
-    assert study.files["pca.png"].startswith(b"\x89PNG")
+    assert files["pca.png"].startswith(b"\x89PNG")
     assert "4 attributes" in study.sentence
 
 
 def test_images_without_attributes_are_explained_all_the_same(splits):
     parts = {name: ImageData(getattr(splits, name).images) for name in ("train", "valid", "test")}
-    study = report(Pixels().eval(), dataclasses.replace(splits, **parts), SETTINGS, progress=False)
+    study = STUDY.run(Pixels().eval(), dataclasses.replace(splits, **parts), progress=False)
     assert "no attributes to read off" in study.sentence
-    assert "Explained variance" in study.files["pca.md"].decode()
+    assert "Explained variance" in study.files("pca")["pca.md"].decode()
 
 
 @pytest.mark.parametrize("images", [16, 64, 400])
@@ -72,7 +67,7 @@ def test_noise_has_the_axes_that_noise_has(splits, images):
 @pytest.mark.parametrize("name", ["components", "images", "minimum", "batch_size"])
 def test_bad_settings(splits, name):
     with pytest.raises(InputError, match=f"{name} is 0: give at least 1"):
-        check(Pixels(), splits, dataclasses.replace(SETTINGS, **{name: 0}))
+        dataclasses.replace(STUDY, **{name: 0}).check(Pixels(), splits)
 
 
 def test_the_command(tmp_path, monkeypatch, capsys):
@@ -85,5 +80,5 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert facts["settings"]["images"] == 40
     assert len(facts["readouts"]) == 10
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "pca.json", "pca.md", "pca.png"
+        "summary.json", "pca.md", "pca.png", "index.html"
     }  # fmt: skip

@@ -9,23 +9,17 @@ import torch
 
 from glowflow import Glow, GlowConfig, InputError
 from glowflow.data.types import ImageData, Splits
-from glowflow.studies.measured.interpolation import (
-    CROSS_FADE,
-    PATHS,
-    InterpolationSettings,
-    check,
-    findings,
-    study_interpolation,
-)
+from glowflow.studies.measured.interpolation import Interpolation, findings
+from glowflow.studies.measured.paths import CROSS_FADE, PATHS, measure_paths
 from tests.conftest import perturb
 from tests.studies.worlds import SHAPE, Pixels, world
 
-SETTINGS = InterpolationSettings(pairs=6, steps=5, draws=2)
+STUDY = Interpolation(pairs=6, steps=5, draws=2)
 
 
 def measured(model, splits, **given):
-    settings = dataclasses.replace(SETTINGS, **given)
-    return study_interpolation(model, splits, settings, progress=False)
+    given = {**dataclasses.asdict(STUDY), **given}
+    return measure_paths(model, splits.test, progress=False, **given)
 
 
 @pytest.fixture(scope="module")
@@ -81,11 +75,12 @@ def test_more_pairs_than_images_use_them_again_and_a_pair_is_two_images(model, s
 
 def test_its_files_have_the_figures(model, splits):
     study = measured(model, splits)
-    found = findings(study)
-    assert set(found.files) == {"interpolation.md", "interpolation.png", "strip.png"}
-    facts = json.loads(json.dumps(found.facts))
+    said = findings(study)
+    files = said.files("interpolation")
+    assert set(files) == {"interpolation.md", "interpolation.png", "strip.png", "index.html"}
+    facts = json.loads(json.dumps(said.facts))
     assert facts["between_the_ends"]["linear"]["mean"] == study.along["linear"].mean
-    text = found.files["interpolation.md"].decode()
+    text = files["interpolation.md"].decode()
     assert all(str(figure) in text for path in PATHS for figure in study.bits[path])
 
 
@@ -95,18 +90,18 @@ BAD = {"pairs": 0, "steps": 2, "draws": 0, "batch_size": 0}
 @pytest.mark.parametrize("name", BAD)
 def test_bad_settings(model, splits, name):
     with pytest.raises(InputError, match=f"{name} is {BAD[name]}"):
-        check(model, splits, dataclasses.replace(SETTINGS, **{name: BAD[name]}))
+        dataclasses.replace(STUDY, **{name: BAD[name]}).check(model, splits)
 
 
 def test_data_that_do_not_fit(model, splits):
     one = Splits(splits.train, splits.valid, ImageData(splits.test.images[:1]), "", "")
     with pytest.raises(InputError, match="a pair needs 2"):
-        check(model, one, SETTINGS)
+        STUDY.check(model, one)
     size = {"levels": 1, "steps": 1, "hidden_channels": 2}
     floats = Glow(GlowConfig(image_shape=SHAPE, bits=None, **size))
     with pytest.raises(InputError, match="for float data"):
-        check(floats, splits, SETTINGS)
+        STUDY.check(floats, splits)
     with pytest.raises(InputError, match="class-conditional"):
-        check(Glow(GlowConfig(image_shape=SHAPE, classes=2, **size)), splits, SETTINGS)
+        STUDY.check(Glow(GlowConfig(image_shape=SHAPE, classes=2, **size)), splits)
     with pytest.raises(InputError, match="give other data"):
-        check(Glow(GlowConfig(image_shape=(1, 16, 16), **size)), splits, SETTINGS)
+        STUDY.check(Glow(GlowConfig(image_shape=(1, 16, 16), **size)), splits)

@@ -11,12 +11,8 @@ from PIL import Image
 from glowflow import Glow, GlowConfig, InputError
 from glowflow.cli import main
 from glowflow.data.types import ImageData, Splits
-from glowflow.studies.measured.temperature import (
-    TemperatureSettings,
-    check,
-    findings,
-    study_temperature,
-)
+from glowflow.studies.measured.samples import measure_samples
+from glowflow.studies.measured.temperature import Temperature, findings
 from tests.conftest import perturb
 from tests.studies.worlds import SHAPE, Pixels
 
@@ -62,7 +58,8 @@ def model():
 
 
 def measured(model, splits, **given):
-    return study_temperature(model, splits, TemperatureSettings(**given), progress=False)
+    given = dataclasses.asdict(Temperature(**given))
+    return measure_samples(model, splits, progress=False, **given)
 
 
 def test_the_temperature_of_the_data_is_found(splits):
@@ -123,9 +120,9 @@ def test_without_any_finite_log_p_there_is_no_figure(splits):
     study = measured(model, splits, temperatures=(1.0,), count=10)
     assert study.looks[0].bits is None
     assert study.looks[0].broken == 1
-    found = findings(study)
-    assert json.loads(json.dumps(found.facts, allow_nan=False))["test_bits_per_dim"] is None
-    assert found.files["temperature.png"].startswith(b"\x89PNG")
+    said = findings(study)
+    assert json.loads(json.dumps(said.facts, allow_nan=False))["test_bits_per_dim"] is None
+    assert said.files("temperature")["temperature.png"].startswith(b"\x89PNG")
 
 
 def test_bits_below_eight_have_a_highest_value(splits):
@@ -143,7 +140,7 @@ def test_a_class_conditional_model_draws_its_classes(splits):
     config = GlowConfig(image_shape=SHAPE, classes=2, **SIZE)
     model = perturb(Glow(config), 0.1).eval()
     with pytest.raises(InputError, match="give labelled data"):
-        check(model, splits, TemperatureSettings())
+        Temperature().check(model, splits)
     labels = np.arange(120) % 2
     data = ImageData(splits.train.images, labels, class_names=("a", "b"))
     study = measured(model, Splits(data, data, data, "", ""), temperatures=(0.7,), count=6)
@@ -153,12 +150,13 @@ def test_a_class_conditional_model_draws_its_classes(splits):
 
 def test_its_files_have_the_figures(model, splits):
     study = measured(model, splits, temperatures=(0.0, 0.7), count=12)
-    found = findings(study)
-    assert set(found.files) == {"temperature.md", "temperature.png", "samples.png"}
-    facts = json.loads(json.dumps(found.facts, allow_nan=False))
+    said = findings(study)
+    files = said.files("temperature")
+    assert set(files) == {"temperature.md", "temperature.png", "samples.png", "index.html"}
+    facts = json.loads(json.dumps(said.facts, allow_nan=False))
     assert [line["temperature"] for line in facts["temperatures"]] == [0.0, 0.7]
     assert facts["best_temperature"] == study.best
-    text = found.files["temperature.md"].decode()
+    text = files["temperature.md"].decode()
     for look in (*study.looks, study.training):
         assert str(look.to_test) in text and str(look.bits) in text
     assert f"T = {study.best:g} ←" in text
@@ -176,21 +174,21 @@ BAD = {
 def test_bad_settings(model, splits, name):
     value, message = BAD[name]
     with pytest.raises(InputError, match=message):
-        check(model, splits, dataclasses.replace(TemperatureSettings(), **{name: value}))
+        dataclasses.replace(Temperature(), **{name: value}).check(model, splits)
 
 
 def test_data_that_do_not_fit(model, splits):
-    settings = TemperatureSettings()
+    study = Temperature()
     with pytest.raises(InputError, match="for float data"):
-        check(Glow(GlowConfig(image_shape=SHAPE, bits=None, **SIZE)), splits, settings)
+        study.check(Glow(GlowConfig(image_shape=SHAPE, bits=None, **SIZE)), splits)
     with pytest.raises(InputError, match="give other data"):
-        check(Glow(GlowConfig(image_shape=(1, 16, 16), **SIZE)), splits, settings)
+        study.check(Glow(GlowConfig(image_shape=(1, 16, 16), **SIZE)), splits)
     same = ImageData(np.repeat(splits.test.images[:1], 5, axis=0))
     with pytest.raises(InputError, match="All test images are the same"):
-        check(model, dataclasses.replace(splits, test=same), settings)
+        study.check(model, dataclasses.replace(splits, test=same))
     one = ImageData(splits.test.images[:1])
     with pytest.raises(InputError, match="1 training image"):
-        check(model, dataclasses.replace(splits, train=one), settings)
+        study.check(model, dataclasses.replace(splits, train=one))
 
 
 @pytest.fixture
@@ -215,7 +213,9 @@ def test_the_command(glow, tmp_path):
     assert facts["settings"]["temperatures"] == [0, 0.25, 0.5, 0.75, 1]
     assert len(facts["temperatures"]) == 5
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"temperature.json", "temperature.md", "temperature.png", "samples.png"}
+    assert names == {
+        "summary.json", "temperature.md", "temperature.png", "samples.png", "index.html"
+    }  # fmt: skip
     width, height = Image.open(tmp_path / "out" / "samples.png").size
     assert width > 8 * 64 and height > 6 * 64
 

@@ -12,29 +12,37 @@ from glowflow import Glow, GlowConfig, InputError
 from glowflow.data.config import DataConfig
 from glowflow.data.types import ImageData, Splits
 from glowflow.errors import CheckpointError
+from glowflow.evaluation.estimate import Estimate
 from glowflow.models.config import Architecture, RealNVPConfig
 from glowflow.models.realnvp import RealNVP
-from glowflow.studies import Figure
-from glowflow.studies.trained import depth, lu, permutations, realnvp, trials, trials_report
+from glowflow.studies.trained import permutations, trials
+from glowflow.studies.trained.comparison import Comparison, verdict
+from glowflow.studies.trained.curves import mean_curve
+from glowflow.studies.trained.depth import Depth, memory_of_step
+from glowflow.studies.trained.lu_agreement import agreement, decomposed, initialised
 from glowflow.studies.trained.lu_costs import Crossover, crossover
-from glowflow.studies.trained.trials import (
-    Trial,
-    TrialResult,
-    TrialSettings,
-    begin,
-    check_trials,
-    difference,
-    over_seeds,
-    run_trials,
-    train_config,
-)
+from glowflow.studies.trained.realnvp import BesideRealNVP
+from glowflow.studies.trained.realnvp_matching import match_parameters
+from glowflow.studies.trained.results import TrialResult, difference, of, over_seeds
+from glowflow.studies.trained.study import TrainedStudy, Trial
+from glowflow.studies.trained.trials import begin, run_trials
 from glowflow.training import tracking
 from tests.conftest import perturb
 
 SHAPE = (1, 8, 8)
-SETTINGS = TrialSettings(
-    images=48, seeds=2, hidden_channels=4, batch_size=8, test_images=8, draws=2
-)
+
+
+class Nothing(TrainedStudy):
+    """Has settings, and no trials of its own."""
+
+    def trials(self):
+        return []
+
+    def measure(self, splits, folder, *, device, progress=True):
+        raise NotImplementedError
+
+
+STUDY = Nothing(images=48, seeds=2, hidden_channels=4, batch_size=8, test_images=8, draws=2)
 SMALL = Architecture(levels=1, steps=1, hidden_channels=4, coupling_scale="bounded")
 
 
@@ -46,12 +54,12 @@ def splits():
 
 
 def trial(name="a", seed=0, **given):
-    config = train_config(SETTINGS, seed, SMALL)
+    config = STUDY.trial(name, seed, SMALL).config
     return Trial(name, dataclasses.replace(config, **given))
 
 
 def run(some, splits, folder):
-    return run_trials(some, splits, folder, SETTINGS, device="cpu", progress=False)
+    return run_trials(STUDY, some, splits, folder, device="cpu", progress=False)
 
 
 def ended(name, seed, bits, **given):
@@ -111,7 +119,7 @@ def test_a_trial_killed_before_its_first_checkpoint_starts_again(splits, tmp_pat
 
 def test_one_seed_has_one_order_and_one_noise(splits, tmp_path):
     same = run([trial("a"), trial("b")], splits, tmp_path)
-    assert difference(same, "b", "a") == Figure(0.0, None)
+    assert difference(same, "b", "a") == Estimate(0.0, None)
 
 
 def test_a_trial_that_cannot_go_on_is_a_result(splits, tmp_path):
@@ -120,12 +128,13 @@ def test_a_trial_that_cannot_go_on_is_a_result(splits, tmp_path):
     assert bad.stopped.startswith("Training stopped at step") and bad.test_bits_per_dim is None
     assert bad.parameters == good.parameters
     assert over_seeds([bad], "test_bits_per_dim") is None
-    assert over_seeds(results, "test_bits_per_dim") == Figure(good.test_bits_per_dim, None)
+    assert over_seeds(results, "test_bits_per_dim") == Estimate(good.test_bits_per_dim, None)
     assert difference(results, "bad", "good") is None
-    (section,) = trials_report.stopped_section(results)
-    assert section.table[1] == [["bad, seed 0", bad.stopped]]
-    heads, lines = trials_report.results_table(results, ["bad"], {"bad": "good"})
-    assert dict(zip(heads, lines[0], strict=True))["trials ended"] == "0 of 1"
+    comparison = Comparison(STUDY, splits, [trial()], results, {"bad": "good"})
+    table, stopped = comparison.findings("", "", comparison.section("")).sections
+    assert stopped.table.lines == [["bad, seed 0", bad.stopped]]
+    line = dict(zip(table.table.heads, table.table.lines[0], strict=True))
+    assert line["trials ended"] == "0 of 1"
 
 
 def test_a_damaged_result_is_named(splits, tmp_path):
@@ -140,29 +149,27 @@ def test_a_damaged_result_is_named(splits, tmp_path):
 
 
 def test_minutes_end_a_trial_instead_of_images(splits, tmp_path):
-    settings = dataclasses.replace(SETTINGS, minutes=0.02)
-    timed = Trial("a", train_config(settings, 0, SMALL))
+    timed = dataclasses.replace(STUDY, minutes=0.02).trial("a", 0, SMALL)
     (result,) = run([timed], splits, tmp_path)
-    assert result.seconds >= 1.2 and result.images != SETTINGS.images
+    assert result.seconds >= 1.2 and result.images != STUDY.images
 
 
 def test_averages_are_over_seeds_and_differences_are_paired():
     results = [ended("a", seed, bits) for seed, bits in enumerate((1.0, 2.0, 6.0))]
     results += [ended("b", seed, bits) for seed, bits in enumerate((1.1, 2.2, 6.3))]
     results += [ended("b", 3, 100.0)]
-    found = over_seeds(trials.of(results, "a"), "test_bits_per_dim")
-    assert found.mean == pytest.approx(3.0)
-    assert found.standard_error == pytest.approx(np.std([1, 2, 6], ddof=1) / np.sqrt(3))
+    mean = over_seeds(of(results, "a"), "test_bits_per_dim")
+    assert mean.mean == pytest.approx(3.0)
+    assert mean.standard_error == pytest.approx(np.std([1, 2, 6], ddof=1) / np.sqrt(3))
     paired = difference(results, "b", "a")
     assert paired.mean == pytest.approx(0.2)
     assert paired.standard_error == pytest.approx(0.1 / np.sqrt(3))
 
 
 def test_a_difference_is_called_one_beyond_two_standard_errors():
-    verdict = trials_report.verdict
-    assert verdict(Figure(0.021, 0.01)) == "worse" and verdict(Figure(-0.021, 0.01)) == "better"
-    assert verdict(Figure(0.019, 0.01)) == "not told apart"
-    assert "one seed" in verdict(Figure(1.0, None))
+    assert verdict(Estimate(0.021, 0.01)) == "worse" and verdict(Estimate(-0.021, 0.01)) == "better"
+    assert verdict(Estimate(0.019, 0.01)) == "not told apart"
+    assert "one seed" in verdict(Estimate(1.0, None))
     results = [ended("1x1-affine", s, b) for s, b in enumerate((1.0, 2.0, 3.0))]
     results += [ended("reverse-affine", s, b) for s, b in enumerate((1.51, 2.5, 3.49))]
     assert "reverse +0.500 ± 0.006 (worse)" in permutations.sentence(results)
@@ -172,10 +179,10 @@ def test_curves_are_averaged_where_the_shortest_has_points():
     long = ended("a", 0, 1.0)
     curves = (((8, 1.0, 5.0), (16, 2.0, 3.0)), ((4, 1.0, 8.0), (12, 3.0, 4.0), (20, 4.0, 0.0)))
     results = [dataclasses.replace(long, seed=s, curve=curve) for s, curve in enumerate(curves)]
-    where, mean, error = trials_report.mean_curve(results)
+    where, mean, error = mean_curve(results)
     assert where.tolist() == [8, 16]
     assert mean.tolist() == [5.5, 2.5] and error.tolist() == pytest.approx([0.5, 0.5])
-    where, mean, _ = trials_report.mean_curve(results, "seconds")
+    where, mean, _ = mean_curve(results, "seconds")
     assert where.tolist() == [1, 2] and mean.tolist() == [6.5, 4.5]
 
 
@@ -201,25 +208,24 @@ BAD = {"seeds": 0, "seed": -1, "test_images": 0, "draws": 0}
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_settings(splits, name):
-    settings = dataclasses.replace(SETTINGS, **{name: BAD[name]})
+    study = dataclasses.replace(STUDY, **{name: BAD[name]})
     with pytest.raises(InputError, match=f"{name} is {BAD[name]}"):
-        check_trials([], splits, settings)
+        study.check(splits)
 
 
 @pytest.mark.parametrize("name", ["batch_size", "lr", "bits"])
 def test_zero_is_not_the_default(name):
     with pytest.raises(InputError, match=f"{name} is 0"):
-        train_config(dataclasses.replace(SETTINGS, **{name: 0}), 0, SMALL)
+        dataclasses.replace(STUDY, **{name: 0}).trial("a", 0, SMALL)
 
 
 def test_digits_are_trained_as_glow_train_does():
-    settings = TrialSettings(data=DataConfig(data="digits"))
-    config = train_config(settings, 3, SMALL)
+    config = Nothing(data=DataConfig(data="digits")).trial("a", 3, SMALL).config
     assert (config.model.bits, config.batch_size, config.seed) == (4, 64, 3)
 
 
 def test_the_paper_s_six_configurations():
-    wanted = permutations.trials(permutations.PermutationSettings(seeds=2))
+    wanted = permutations.Permutations(seeds=2).trials()
     kinds = {(t.config.model.permutation, t.config.model.coupling) for t in wanted}
     assert len(wanted) == 12 and len({t.name for t in wanted}) == 6
     assert kinds == {(p, c) for p in ("reverse", "shuffle", "lu") for c in ("additive", "affine")}
@@ -227,16 +233,16 @@ def test_the_paper_s_six_configurations():
 
 @pytest.mark.parametrize(("target", "shape"), [(60_000, (1, 16, 16)), (400_000, (3, 12, 20))])
 def test_a_realnvp_has_as_many_parameters(target, shape):
-    model = RealNVP(RealNVPConfig.of(realnvp.match_parameters(target, shape), shape))
+    model = RealNVP(RealNVPConfig.of(match_parameters(target, shape), shape))
     assert sum(weight.numel() for weight in model.parameters()) == pytest.approx(target, rel=0.05)
 
 
 def test_a_realnvp_has_the_images_and_the_time_of_the_glow_of_its_seed():
-    settings = realnvp.RealNVPSettings(seeds=2)
-    model = realnvp.match_parameters(60_000, SHAPE)
+    study = BesideRealNVP(seeds=2)
+    model = match_parameters(60_000, SHAPE)
     glows = [ended("glow", 0, 1.0), ended("glow", 1, None, stopped="NaN")]
-    by_images, by_time = realnvp.realnvp_trials(settings, model, glows)
-    (glow, _) = realnvp.glow_trials(settings)
+    by_images, by_time = study.realnvp_trials(model, glows)
+    (glow, _) = study.trials()
     assert {t.config.batch_size for t in (glow, by_images, by_time)} == {16}
     assert (by_images.config.images, by_images.config.minutes) == (48, None)
     assert by_time.config.minutes == pytest.approx(1 / 60) and by_time.config.images > 10**6
@@ -247,16 +253,13 @@ def test_a_realnvp_has_the_images_and_the_time_of_the_glow_of_its_seed():
 def test_lu_and_plain_start_as_one_function_and_can_stay_one(splits):
     config = GlowConfig(image_shape=SHAPE, levels=2, steps=2, hidden_channels=4)
     images = torch.from_numpy(splits.train.images.copy())
-    plain, other = (
-        lu._start(dataclasses.replace(config, permutation=kind), images, 5)
-        for kind in ("plain", "lu")
-    )
-    start = lu._agreement("", plain, other, images)
+    plain, other = (initialised(config, kind, images, 5) for kind in ("plain", "lu"))
+    start = agreement("", plain, other, images)
     assert start.dtype == "float32" and start.latents < 1e-5 and start.log_det < 1e-3
     moved = perturb(plain).double()
-    exact = lu._agreement("", moved, lu.decomposed(moved), images)
+    exact = agreement("", moved, decomposed(moved), images)
     assert exact.dtype == "float64" and exact.latents < 1e-10 and exact.log_det < 1e-9
-    assert lu._agreement("", moved, other.double(), images).latents > 1e-3
+    assert agreement("", moved, other.double(), images).latents > 1e-3
 
 
 def test_crossovers():
@@ -267,8 +270,8 @@ def test_crossovers():
 
 
 def test_memory_of_a_step_grows_with_depth_where_activations_are_stored(splits):
-    settings = depth.DepthSettings(levels=(1,), steps=(2, 16), seeds=1, batch_size=32)
-    shallow, deep = (depth.step_memory_of(t, splits, "cpu") for t in depth.trials(settings))
+    study = Depth(levels=(1,), steps=(2, 16), seeds=1, batch_size=32)
+    shallow, deep = (memory_of_step(trial, splits, "cpu") for trial in study.trials())
     assert deep["stored"] > 4 * shallow["stored"]
     assert deep["reversible"] < deep["stored"]
 
@@ -276,4 +279,4 @@ def test_memory_of_a_step_grows_with_depth_where_activations_are_stored(splits):
 @pytest.mark.parametrize("levels", [(), (1, 1)])
 def test_bad_depths(splits, levels):
     with pytest.raises(InputError, match="different numbers"):
-        depth.check(splits, depth.DepthSettings(levels=levels))
+        Depth(levels=levels).check(splits)

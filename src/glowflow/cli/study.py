@@ -1,206 +1,171 @@
 """`glow study`: one measured claim by one command."""
 
+import shlex
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import MISSING, asdict, fields, is_dataclass, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Union
 
-import torch
 import tyro
 
-from ..data.open import open_splits
-from ..files import replacing
-from ..models.registry import load_model
-from ..studies import Findings
-from ..studies.measured import (
-    anomaly,
-    attributes,
-    attributes_report,
-    bits,
-    components,
-    interpolation,
-    temperature,
-)
-from ..studies.measured.anomaly import AnomalySettings
-from ..studies.measured.attributes import AttributeSettings
-from ..studies.measured.bits import BitsSettings
-from ..studies.measured.components import ComponentSettings
-from ..studies.measured.interpolation import InterpolationSettings
-from ..studies.measured.temperature import TemperatureSettings
-from ..studies.trained import depth, lu, permutations, realnvp
-from ..studies.trained.depth import DepthSettings
-from ..studies.trained.lu import LUSettings
-from ..studies.trained.permutations import PermutationSettings
-from ..studies.trained.realnvp import RealNVPSettings
-from ..studies.trained.trials import begin
-from .options import CommonOptions, Outcome, check_device
-from .photos import data_for
+from ..files import replacing, write_text
+from ..studies.measured.study import MeasuredStudy
+from ..studies.registry import STUDIES, study_class
+from ..studies.study import Findings
+from ..studies.summary import DETAILS_FILE, SUMMARY_FILE, compact_json
+from ..studies.trained.study import TrainedStudy
+from .options import CommonOptions, DataOptions, Outcome, check_device
 from .ranges import numbers
-from .results import describe_environment, new_folder, write_json
 
-Check = Callable[..., object]
-Measure = Callable[..., Findings]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelOptions(CommonOptions):
-    model: str
-    """Folder of a run or of a saved model, or a Hugging Face hub id."""
-    data: str | None = None
-    """Images: faces, a folder in CelebA's layout, …; by default the data of the run."""
-    upscale: bool = False
-    """Accept images smaller than the model's and enlarge them."""
+if TYPE_CHECKING:
+    import torch
 
 
-@dataclass(frozen=True, kw_only=True)
-class Attributes(AttributeSettings, ModelOptions):
-    """Edit every attribute by three estimators: flip rate, leakage, identity, and strips."""
+def options_of(name: str) -> Any:
+    """The options of `glow study NAME`: the study's fields, and what all studies of its kind have.
+
+    Several floats are typed as START:STOP:STEP.
+    """
+    study = study_class(name)
+    return make_dataclass(
+        study.__name__,
+        [(f.name, _range(f.name), f.default) for f in fields(study) if f.type == tuple[float, ...]],
+        bases=(study, DataOptions if issubclass(study, MeasuredStudy) else CommonOptions),
+        frozen=True,
+        kw_only=True,
+        namespace={"__doc__": study.__doc__, "name": name},
+    )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Interpolation(InterpolationSettings, ModelOptions):
-    """Bits/dim along paths between test images, beside those of a cross-fade."""
+def _range(name: str) -> Any:
+    flag = f"--{name.replace('_', '-')}"
+    spec = tyro.constructors.PrimitiveConstructorSpec[tuple[float, ...]](
+        nargs=1,
+        metavar="START:STOP:STEP",
+        instance_from_str=lambda texts: tuple(numbers(texts[0], flag)),
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda value: [_as_range(value)],
+    )
+    return Annotated[tuple[float, ...], spec]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Anomaly(AnomalySettings, ModelOptions):
-    """AUROC of test images against other images, by each anomaly score; which of them fail."""
+def _as_range(values: tuple[float, ...]) -> str:
+    if len(values) == 1:
+        return f"{values[0]:g}"
+    return f"{values[0]:g}:{values[-1]:g}:{values[1] - values[0]:g}"
 
 
-RANGE = tyro.constructors.PrimitiveConstructorSpec[tuple[float, ...]](
-    nargs=1,
-    metavar="START:STOP:STEP",
-    instance_from_str=lambda texts: tuple(numbers(texts[0], "--temperatures")),
-    is_instance=lambda value: isinstance(value, tuple),
-    str_from_instance=lambda value: [f"{value[0]:g}:{value[-1]:g}:{value[1] - value[0]:g}"],
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Temperature(TemperatureSettings, ModelOptions):
-    """Samples at each temperature: bits/dim, distances to and from the data, variance, a sheet."""
-
-    temperatures: Annotated[tuple[float, ...], RANGE] = TemperatureSettings.temperatures
-    """Standard deviations of the latents, or one."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bits(BitsSettings, ModelOptions):
-    """Bits/dim: uniform and importance-weighted bounds, beside baselines and published figures."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Components(ComponentSettings, ModelOptions):
-    """What each level's principal axes explain, and what can be read linearly off it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Permutations(PermutationSettings, CommonOptions):
-    """Train Glows with reversed, shuffled and learned channels: curves, bits/dim, speed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RealNVP(RealNVPSettings, CommonOptions):
-    """Train Glow and RealNVP with as many parameters, on as many images and for as long."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LU(LUSettings, CommonOptions):
-    """The 1x1 convolution as LU and plain: one function, bits/dim, and what each costs."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Depth(DepthSettings, CommonOptions):
-    """Train Glows of several levels and steps: bits/dim, speed and memory."""
-
-
-Options = (
-    Annotated[Attributes, tyro.conf.subcommand("attributes")]
-    | Annotated[Interpolation, tyro.conf.subcommand("interpolation")]
-    | Annotated[Anomaly, tyro.conf.subcommand("anomaly")]
-    | Annotated[Temperature, tyro.conf.subcommand("temperature")]
-    | Annotated[Bits, tyro.conf.subcommand("bits")]
-    | Annotated[Components, tyro.conf.subcommand("pca")]
-    | Annotated[Permutations, tyro.conf.subcommand("permutations")]
-    | Annotated[RealNVP, tyro.conf.subcommand("realnvp")]
-    | Annotated[LU, tyro.conf.subcommand("lu")]
-    | Annotated[Depth, tyro.conf.subcommand("depth")]
-)
-
-
-STUDIES: dict[type[ModelOptions], tuple[str, Check, Measure]] = {
-    Attributes: ("attributes", attributes.check, attributes_report.report),
-    Interpolation: ("interpolation", interpolation.check, interpolation.report),
-    Anomaly: ("anomaly", anomaly.check, anomaly.report),
-    Temperature: ("temperature", temperature.check, temperature.report),
-    Bits: ("bits", bits.check, bits.report),
-    Components: ("pca", components.check, components.report),
-}
-
-
-TRAINED: dict[type[CommonOptions], tuple[str, Check, Measure]] = {
-    Permutations: ("permutations", permutations.check, permutations.report),
-    RealNVP: ("realnvp", realnvp.check, realnvp.report),
-    LU: ("lu", lu.check, lu.report),
-    Depth: ("depth", depth.check, depth.report),
-}
-"""Those that train their models, and can be gone on with."""
+Options: Any = Union[  # noqa: UP007
+    tuple(Annotated[options_of(name), tyro.conf.subcommand(name)] for name in STUDIES)
+]
 
 
 def run(options: Any) -> Outcome:
-    """Measure, and write NAME.json, tables and pictures."""
+    """Measure, and write the page, its pictures and the figures."""
+    kinds = {MeasuredStudy: _measure, TrainedStudy: _train}
+    return next(go for kind, go in kinds.items() if isinstance(options, kind))(options)
+
+
+def _measure(options: Any) -> Outcome:
+    """A study of a model that is there."""
+    from ..data.open import open_splits
+    from ..models.registry import load_model
+    from .model_data import data_for
+    from .results import new_folder
+
     start = time.monotonic()
-    if type(options) in TRAINED:
-        return _run_trials(options, start)
     device = check_device(options.device)
     model = load_model(options.model, device=device)
     config = data_for(model, options.model, options.data, options.upscale)
     splits = open_splits(config, progress=not options.json)
-    name, check, measure = STUDIES[type(options)]
-    check(model, splits, options)
-    folder = new_folder(options.out, f"study-{name}")
-    found = measure(model, splits, options, progress=not options.json)
-    return _leave(name, options, folder, found, start, model.device)
+    options.check(model, splits)
+    folder = new_folder(options.out, f"study-{options.name}")
+    findings = options.run(model, splits, progress=not options.json)
+    return _leave(options, folder, findings, start, model.device)
 
 
-def _run_trials(options: Any, start: float) -> Outcome:
+def _train(options: Any) -> Outcome:
     """Begin or go on with a study in its folder."""
+    import torch
+
+    from ..data.open import open_splits
+    from ..studies.trained.trials import begin
+    from .results import new_folder
+
+    start = time.monotonic()
     device = check_device(options.device)
-    name, check, measure = TRAINED[type(options)]
     splits = open_splits(options.data, progress=not options.json)
-    check(splits, options)
-    folder = options.out or new_folder(None, f"study-{name}")
-    begin(folder, name, _settings(options))
+    options.check(splits)
+    folder = options.out or new_folder(None, f"study-{options.name}")
+    begin(folder, options.name, settings_of(options))
     try:
-        found = measure(splits, options, folder, device=device, progress=not options.json)
+        findings = options.measure(splits, folder, device=device, progress=not options.json)
     except KeyboardInterrupt:
         return Outcome(
             f"Stopped; {folder} is whole. Go on with the same options and --out {folder}",
             {"out": str(folder), "interrupted": True},
             code=130,
         )
-    return _leave(name, options, folder, found, start, torch.device(device))
+    return _leave(options, folder, findings, start, torch.device(device))
 
 
-def _settings(options: Any) -> dict[str, Any]:
+def _leave(
+    options: Any, folder: Path, findings: Findings, start: float, device: "torch.device"
+) -> Outcome:
+    """Write the files of a study into its folder."""
+    from ..studies.provenance import commit, hardware
+    from .results import describe_environment
+
+    for file, content in findings.files(options.name).items():
+        with replacing(folder / file) as path:
+            path.write_bytes(content)
+    summary = {
+        "study": options.name,
+        "command": command_of(options),
+        "settings": settings_of(options),
+        "sentence": findings.sentence,
+        **findings.summary,
+        "total_seconds": round(time.monotonic() - start, 1),
+        "hardware": hardware(str(device)),
+        "commit": commit(),
+        "environment": describe_environment(device, options.seed),
+    }
+    write_text(folder / SUMMARY_FILE, compact_json(summary) + "\n")
+    if findings.details:
+        write_text(folder / DETAILS_FILE, compact_json(findings.details) + "\n")
+    facts = {"out": str(folder), **summary, **findings.details}
+    return Outcome(f"{findings.sentence} Results: {folder}", facts)
+
+
+def settings_of(options: Any) -> dict[str, Any]:
     """The options that say what is measured."""
     common = [field.name for field in fields(CommonOptions)]
     return {key: value for key, value in asdict(options).items() if key not in common}
 
 
-def _leave(
-    name: str, options: Any, folder: Path, found: Findings, start: float, device: torch.device
-) -> Outcome:
-    """Write the files of a study into its folder."""
-    for file, content in found.files.items():
-        with replacing(folder / file) as path:
-            path.write_bytes(content)
-    facts = {
-        "settings": _settings(options),
-        **found.facts,
-        "total_seconds": round(time.monotonic() - start, 1),
-        "environment": describe_environment(device, options.seed),
-    }
-    write_json(folder / f"{name}.json", facts)
-    return Outcome(f"{found.sentence} Results: {folder}", {"out": str(folder), **facts})
+def command_of(options: Any) -> str:
+    """The command that measures the same: it has the options that are not the default."""
+    return shlex.join(["glow", "study", options.name, *_flags(options)])
+
+
+def _flags(options: Any) -> Iterator[str]:
+    common = [field.name for field in fields(CommonOptions)]
+    for field in fields(options):
+        value = getattr(options, field.name)
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        if is_dataclass(value):
+            yield from _flags(value)
+        elif value != default and field.name not in common:
+            yield f"--{field.name.replace('_', '-')}"
+            yield from _words(value)
+
+
+def _words(value: Any) -> list[str]:
+    if value is True:
+        return []
+    if not isinstance(value, tuple):
+        return [str(value)]
+    if value and all(isinstance(item, float) for item in value):
+        return [_as_range(value)]
+    return [str(item) for item in value]

@@ -1,42 +1,27 @@
-"""Bits per dimension, with how far the figure is above what the model gives the bytes themselves.
+"""Bits per dimension: bounds on what the model gives the bytes themselves, beside others."""
 
-A flow is a density; what codes and published figures are about is P(x) = ∫ p(x + u) du over the
-bin of the bytes x. Uniform dequantisation bounds −log₂ P(x) from above, and importance weighting
-makes the bound tighter (`likelihood.importance_weighted`).
-"""
-
-import math
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-
-import numpy as np
-import torch
-from jaxtyping import Float
-from matplotlib.figure import Figure as Plot
-from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from ...checks import require_at_least
-from ...data.inputs import evenly, labels_of, require_fit, with_noise
-from ...data.types import ImageData, Splits
-from ...errors import InputError
-from ...evaluation.estimate import mean_and_error
-from ...evaluation.evaluate import Evaluation, evaluate
-from ...evaluation.table import MODEL, ranked
-from ...models.companions import identity
-from ...models.flow import ImageFlow
-from ...models.likelihood import bits_per_dim, importance_weighted
-from ...reports.plots import plot_png
-from .. import Figure, Findings, markdown_table
+from ...data.types import Splits
+from ...evaluation.estimate import Estimate
+from ..page import Plot, Section, Table
+from ..study import Findings
+from .study import MeasuredStudy, require_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ...models.flow import ImageFlow
+    from .bounds import Bounds
 
 COLOUR = "#2563a8"
 
 
 @dataclass(frozen=True, kw_only=True)
-class BitsSettings:
-    """What is measured, on how many images."""
+class Bits(MeasuredStudy):
+    """Bits/dim: uniform and importance-weighted bounds, beside baselines and published figures."""
 
     images: int | None = 100
     """Test images, at most, evenly spread; None for all. Each goes through the model `draws` times:
@@ -48,247 +33,142 @@ class BitsSettings:
     seed: int = 0
     """Of the noise."""
 
+    def check(self, model: "ImageFlow", splits: Splits) -> None:
+        """Refuse numbers that are too small, float data, and images that do not fit."""
+        from ...data.inputs import require_fit
 
-@dataclass(frozen=True)
-class BitsStudy:
-    """All that was measured, in bits per dimension over the same images."""
+        require_at_least(self, 1, "images", "draws", "batch_size")
+        require_bytes(model, "only bytes have bits per dimension")
+        require_fit(model, splits.test)
 
-    model: str
-    """`identity` of the model."""
-    source: str
-    checksum: str
-    completeness: str
-    """Of the published data set, as in `Splits`."""
-    images: int
-    test_images: int
-    """How many there are."""
-    draws: int
-    uniform: Figure
-    """Uniform dequantisation: each image's mean over all draws."""
-    bounds: dict[int, Figure]
-    """The importance-weighted bound of each K."""
-    below: dict[int, Figure]
-    """By how much each of them is below `uniform`, image by image."""
-    effective: Figure
-    """Effective draws (Σ_k w_k)² / Σ_k w_k² of all draws, w_k = p(x + u_k): where they are few,
-    more draws still tighten the bound."""
-    evaluation: Evaluation
-    """The first draw beside baselines and published figures."""
+    def measure(self, model: "ImageFlow", splits: Splits, *, progress: bool = True) -> Findings:
+        """All bounds are of the same noise draws, which are those of `evaluate`."""
+        from .bounds import measure_bounds
 
-
-def weightings(draws: int) -> tuple[int, ...]:
-    """Each K that is reported: 1, 10, 100, … below `draws`, and `draws`."""
-    return (*(10**i for i in range(len(str(draws))) if 10**i < draws), draws)
-
-
-@torch.no_grad()
-def study_bits(
-    model: ImageFlow, splits: Splits, settings: BitsSettings, *, progress: bool = True
-) -> BitsStudy:
-    """Uniform and importance-weighted bounds, baselines and published figures of the same images.
-
-    All bounds are of the same noise draws, which are those of `evaluate`. With classes the figures
-    are of log p(x | label).
-
-    Args:
-        model: in eval mode, for images of bytes.
-        splits: test images are scored, and baselines fitted on training images.
-        settings: how much of it.
-        progress: show bars on stderr.
-
-    Raises:
-        InputError: the images do not fit the model, a number is too small, or a log p is not
-            finite.
-    """
-    check(model, splits, settings)
-    indices = evenly(len(splits.test), settings.images)
-    log_probs = torch.cat(list(_log_probs(model, splits.test, indices, settings, progress)), dim=1)
-    if not log_probs.isfinite().all():
-        raise InputError(
-            "log p of a test image is not finite: train a model with --coupling-scale sigmoid or "
-            "bounded."
+        return findings(
+            measure_bounds(
+                model,
+                splits,
+                limit=self.images,
+                draws=self.draws,
+                batch_size=self.batch_size,
+                seed=self.seed,
+                progress=progress,
+            )
         )
-    dims, bits = math.prod(model.config.image_shape), model.config.bits
-    counts = weightings(settings.draws)
-    uniform = bits_per_dim(log_probs.mean(0), dims, bits)
-    weighted = bits_per_dim(importance_weighted(log_probs, counts), dims, bits)
-    weights = torch.softmax(log_probs, dim=0)
-    return BitsStudy(
-        model=identity(model),
-        source=splits.source,
-        checksum=splits.checksum,
-        completeness=splits.completeness,
-        images=len(indices),
-        test_images=len(splits.test),
-        draws=settings.draws,
-        uniform=_over_images(uniform),
-        bounds={k: _over_images(bound) for k, bound in zip(counts, weighted, strict=True)},
-        below={k: _over_images(uniform - bound) for k, bound in zip(counts, weighted, strict=True)},
-        effective=_over_images(1 / weights.square().sum(0)),
-        evaluation=evaluate(
-            model,
-            splits.test,
-            train=splits.train,
-            limit=settings.images,
-            batch_size=settings.batch_size,
-            seed=settings.seed,
-            dataset=splits.dataset,
-            progress=progress,
-        ),
-    )
 
 
-def check(model: ImageFlow, splits: Splits, settings: BitsSettings) -> None:
-    """Refuse what cannot work before anything is computed.
-
-    Raises:
-        InputError: as `study_bits`.
-    """
-    require_at_least(settings, 1, "images", "draws", "batch_size")
-    if model.config.bits is None:
-        raise InputError("This model is for float data: only bytes have bits per dimension.")
-    require_fit(model, splits.test)
-
-
-def _log_probs(
-    model: ImageFlow,
-    data: ImageData,
-    indices: NDArray[np.int64],
-    settings: BitsSettings,
-    progress: bool,
-) -> Iterator[Float[Tensor, "draws batch"]]:
-    """log p(x + u_k) of each batch of images, in nats, float64 on the CPU."""
-    starts = range(0, len(indices), settings.batch_size)
-    passes = [(start, draw) for start in starts for draw in range(settings.draws)]
-    drawn: list[Tensor] = []
-    for start, draw in track(
-        passes, "drawing noise", disable=not progress, console=Console(stderr=True)
-    ):
-        some = indices[start : start + settings.batch_size]
-        images = torch.from_numpy(data.images[some])
-        x = with_noise(images, model.config.bits or 8, (settings.seed, draw), some)
-        labels = labels_of(model, data, some)
-        drawn.append(model.log_prob(x.to(model.device, model.dtype), labels).double().cpu())
-        if draw + 1 == settings.draws:
-            yield torch.stack(drawn)
-            drawn.clear()
-
-
-def _over_images(values: Float[Tensor, " batch"]) -> Figure:
-    return Figure(*mean_and_error(values.numpy()))
-
-
-def report(
-    model: ImageFlow, splits: Splits, settings: BitsSettings, *, progress: bool = True
-) -> Findings:
-    """Measure (`study_bits`), and report."""
-    return findings(study_bits(model, splits, settings, progress=progress))
-
-
-def findings(study: BitsStudy) -> Findings:
-    """The study in a line, as JSON, and as bits.md and bits.png."""
-    return Findings(
-        sentence=sentence(study),
-        facts={
-            "model_identity": study.model,
-            "source": study.source,
-            "checksum": study.checksum,
-            "completeness": study.completeness,
-            "images": study.images,
-            "test_images": study.test_images,
-            "draws": study.draws,
-            "uniform": asdict(study.uniform),
-            "importance_weighted": {str(k): asdict(f) for k, f in study.bounds.items()},
-            "below_uniform": {str(k): asdict(f) for k, f in study.below.items()},
-            "effective_draws": asdict(study.effective),
-            "evaluation": study.evaluation.to_dict(),
-        },
-        files={"bits.md": _markdown(study).encode(), "bits.png": _plot(study)},
-    )
-
-
-def sentence(study: BitsStudy) -> str:
-    """The uniform bound and the tightest one, and on what."""
-    published = ", ".join(f"{b.name} {b.mean:.2f}" for b in study.evaluation.published)
-    return (
-        f"{study.uniform} bits/dim by uniform dequantisation, {study.bounds[study.draws]} by "
-        f"importance weighting with K = {study.draws}: upper bounds, on {study.images:,} of "
-        f"{study.test_images:,} test images" + (f"; {published}." if published else ".")
-    )
-
-
-def _markdown(study: BitsStudy) -> str:
-    bits, dataset = study.evaluation.bits, study.evaluation.dataset
-    version = f"{dataset}, {study.completeness}" if study.completeness else dataset
+def findings(bounds: "Bounds") -> Findings:
+    """The bounds in a line, as tables and as a plot."""
+    evaluation = bounds.evaluation
+    dataset = evaluation.dataset
+    version = f"{dataset}, {bounds.completeness}" if bounds.completeness else dataset
     named = f"The published data set {version}. " if dataset else ""
-    lines = [[f"uniform, mean of {study.draws} draws", str(study.uniform), "–"]]
-    lines += [
-        [f"importance-weighted, K = {k}" + (" (uniform, 1 draw)" if k == 1 else ""),
-         str(study.bounds[k]), _small(study.below[k])]
-        for k in study.bounds
-    ]  # fmt: skip
-    beside = [
-        [f"{b.name} ({b.note})", "–" if b.mean is None else str(Figure(b.mean, b.standard_error))]
-        for b in ranked(study.evaluation)
-    ]
-    given = ""
-    if study.evaluation.bayes_accuracy is not None:
-        given = " The model is class-conditional: all of them are given the image's label."
+    return Findings(
+        title="Bits per dimension",
+        sentence=sentence(bounds),
+        about=f"{named}{evaluation.bits} bits.",
+        sections=(
+            Section(pictures=[Plot("bits.png", "bounds against K; beside other figures",
+                                   (9, 3.4), lambda figure: _draw(figure, bounds))]),
+            _bounds_section(bounds),
+            _beside_section(bounds),
+        ),
+        summary={
+            "completeness": bounds.completeness,
+            "images": bounds.images,
+            "test_images": bounds.test_images,
+            "draws": bounds.draws,
+            "uniform": asdict(bounds.uniform),
+            "importance_weighted": {str(k): asdict(e) for k, e in bounds.weighted.items()},
+            "below_uniform": {str(k): asdict(e) for k, e in bounds.below.items()},
+            "effective_draws": asdict(bounds.effective),
+            "evaluation": evaluation.to_dict(),
+        },
+    )  # fmt: skip
+
+
+def sentence(bounds: "Bounds") -> str:
+    """The uniform bound and the tightest one, and on what."""
+    published = ", ".join(f"{b.name} {b.mean:.2f}" for b in bounds.evaluation.published)
     return (
-        f"# Bits per dimension\n\n{sentence(study)}\n\n"
-        f"{study.source}, SHA-256 {study.checksum}. {named}{bits} bits. Model {study.model}.\n\n"
-        "## Bounds\n\n"
-        f"Mean ± standard error over {study.images:,} test images, all rows with the same "
+        f"{bounds.uniform} bits/dim by uniform dequantisation, {bounds.weighted[bounds.draws]} by "
+        f"importance weighting with K = {bounds.draws}: upper bounds, on {bounds.images:,} of "
+        f"{bounds.test_images:,} test images" + (f"; {published}." if published else ".")
+    )
+
+
+def _bounds_section(bounds: "Bounds") -> Section:
+    lines = [[f"uniform, mean of {bounds.draws} draws", str(bounds.uniform), "–"]]
+    for k, weighted in bounds.weighted.items():
+        name = f"importance-weighted, K = {k}" + (" (uniform, 1 draw)" if k == 1 else "")
+        lines.append([name, str(weighted), _small(bounds.below[k])])
+    given = ""
+    if bounds.evaluation.bayes_accuracy is not None:
+        given = " The model is class-conditional: all of them are given the image's label."
+    return Section(
+        "Bounds",
+        f"Mean ± standard error over {bounds.images:,} test images, all rows with the same "
         "noise draws. In expectation over the noise every row is an upper bound on −log₂ P(x) / D, "
         "the bits per dimension of the bytes x themselves, and the importance-weighted bound "
         "−(1/D) log₂ (1/K) Σ p(x + u_k) 2^(−nD) falls as K grows. Below uniform: the difference "
         "image by image, free of the spread between images. "
-        f"Of {study.draws} draws, {study.effective.mean:.1f} count on average ((Σw)² / Σw²): where "
-        f"they are few, a larger K would be lower still.{given}\n\n"
-        f"{markdown_table(['bound', 'bits/dim', 'below uniform'], lines)}\n"
-        "## Beside other figures\n\n"
-        f"The same {study.images:,} images, the first noise draw alone; published figures are of "
-        "the whole test part, and shown only for the same data set, release and bits.\n\n"
-        f"{markdown_table(['', 'bits/dim'], beside)}"
+        f"Of {bounds.draws} draws, {bounds.effective.mean:.1f} count on average ((Σw)² / Σw²): "
+        f"where they are few, a larger K would be lower still.{given}",
+        table=Table(["bound", "bits/dim", "below uniform"], lines),
     )
 
 
-def _small(figure: Figure) -> str:
-    """A difference, with a digit more than a figure has."""
-    error = "" if figure.standard_error is None else f" ± {figure.standard_error:.4f}"
-    return f"{figure.mean:.4f}{error}"
+def _small(estimate: Estimate) -> str:
+    """A difference, with a digit more than an estimate has."""
+    error = "" if estimate.standard_error is None else f" ± {estimate.standard_error:.4f}"
+    return f"{estimate.mean:.4f}{error}"
 
 
-def _plot(study: BitsStudy) -> bytes:
+def _beside_section(bounds: "Bounds") -> Section:
+    from ...evaluation.table import ranked
+
+    lines = [
+        [f"{b.name} ({b.note})", "–" if b.mean is None else str(Estimate(b.mean, b.standard_error))]
+        for b in ranked(bounds.evaluation)
+    ]
+    return Section(
+        "Beside other figures",
+        f"The same {bounds.images:,} images, the first noise draw alone; published figures are of "
+        "the whole test part, and shown only for the same data set, release and bits.",
+        table=Table(["", "bits/dim"], lines),
+    )
+
+
+def _draw(figure: "Figure", bounds: "Bounds") -> None:
     """Left: the bounds against K; right: the model among baselines and published figures."""
-    figure = Plot(figsize=(9, 3.4), dpi=110, layout="constrained")
-    bounds, beside = figure.subplots(1, 2)
-    counts = list(study.below)
-    errors = [study.below[k].standard_error or 0.0 for k in counts]
-    bounds.errorbar(
-        counts,
-        [study.uniform.mean - study.below[k].mean for k in counts],
-        yerr=errors,
+    from ...evaluation.table import MODEL, ranked
+
+    against_k, beside = figure.subplots(1, 2)
+    against_k.errorbar(
+        list(bounds.below),
+        [bounds.uniform.mean - below.mean for below in bounds.below.values()],
+        yerr=[below.standard_error or 0.0 for below in bounds.below.values()],
         marker="o",
         markersize=4,
         capsize=3,
         color=COLOUR,
         label="importance-weighted, K draws",
     )
-    bounds.axhline(
-        study.uniform.mean,
+    against_k.axhline(
+        bounds.uniform.mean,
         color="#8a8a8a",
         linestyle="--",
         linewidth=1,
-        label=f"uniform, mean of {study.draws} draws",
+        label=f"uniform, mean of {bounds.draws} draws",
     )
-    bounds.set_xscale("log")
-    bounds.set_xlabel("K")
-    bounds.set_ylabel("bits/dim, an upper bound")
-    bounds.set_title("bars: standard error of the difference", fontsize=9)
-    bounds.grid(alpha=0.25)
-    bounds.legend(frameon=False, fontsize=8)
-    shown = [b for b in reversed(ranked(study.evaluation)) if b.mean is not None]
+    against_k.set_xscale("log")
+    against_k.set_xlabel("K")
+    against_k.set_ylabel("bits/dim, an upper bound")
+    against_k.set_title("bars: standard error of the difference", fontsize=9)
+    against_k.grid(alpha=0.25)
+    against_k.legend(frameon=False, fontsize=8)
+    shown = [b for b in reversed(ranked(bounds.evaluation)) if b.mean is not None]
     bars = beside.barh(
         [b.name for b in shown],
         [b.mean for b in shown],
@@ -298,4 +178,3 @@ def _plot(study: BitsStudy) -> bytes:
     beside.set_xlabel("bits/dim")
     beside.margins(x=0.15)
     beside.tick_params(labelsize=8)
-    return plot_png(figure)

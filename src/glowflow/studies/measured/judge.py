@@ -8,13 +8,12 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor, nn
 
 from ...data.inputs import require_attributes
 from ...data.types import ImageData
 from ...errors import InputError
+from ...progress import with_bar
 
 BATCH = 64
 LEARNING_RATE = 3e-3
@@ -112,9 +111,7 @@ def train_judge(
     optimizer = torch.optim.Adam(judge.parameters(), lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
     order = np.zeros(0, dtype=np.int64)
-    for _ in track(
-        range(steps), "training the judge", disable=not progress, console=Console(stderr=True)
-    ):
+    for _ in with_bar(range(steps), "training the judge", visible=progress):
         if len(order) < batch:
             order = random.permutation(len(data))
         some, order = order[:batch], order[batch:]
@@ -156,16 +153,16 @@ def examine(judge: Judge, data: ImageData) -> dict[str, Trust]:
     """The judge's accuracy on images that it was not trained on, for each attribute."""
     truth = np.asarray(data.attributes)
     right = judge.verdicts(np.asarray(data.images)) == truth
-    found = {}
+    trust = {}
     for column, name in enumerate(data.attribute_names):
         sides = [right[truth[:, column] == side, column] for side in (True, False)]
-        there = [float(side.mean()) for side in sides if len(side)]
-        found[name] = Trust(
+        accuracies = [float(side.mean()) for side in sides if len(side)]
+        trust[name] = Trust(
             accuracy=float(right[:, column].mean()),
             majority=max(map(len, sides)) / len(truth),
-            balanced=sum(there) / len(there),
+            balanced=sum(accuracies) / len(accuracies),
         )
-    return found
+    return trust
 
 
 def describe_judge(judge: Judge, images: int) -> dict[str, Any]:

@@ -5,55 +5,31 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from ...bijections import Invertible1x1Conv, PlainInvertible1x1Conv
 from ...bijections.linear import mix
-from ...checks import require_at_least
-from ...errors import CheckpointError, InputError
+from ...errors import CheckpointError
 from ...files import write_text
-from ...models.config import PermutationKind
-from .trials import hardware
+from ...models.config import PermutationName
+from ...progress import with_bar
+from ..provenance import hardware
 
-KINDS: dict[PermutationKind, type[Invertible1x1Conv] | type[PlainInvertible1x1Conv]] = {
+KINDS: dict[PermutationName, type[Invertible1x1Conv] | type[PlainInvertible1x1Conv]] = {
     "lu": Invertible1x1Conv,
     "plain": PlainInvertible1x1Conv,
 }
-COSTS = {
-    "log-det": "log|det W|",
-    "matrix": "W from the parameters",
-    "forward": "W, log|det W|, W x",
-    "training": "forward, and gradients of x and of the parameters",
-    "inverse": "W⁻¹, W⁻¹ y",
-}
-"""What is timed."""
 COSTS_FILE = "costs.json"
 TURN = 2e-3
 """Seconds of a turn, at least: what is faster is called several times."""
 
 Costs = Mapping[str, Mapping[str, Sequence[float]]]
 """Seconds of each cost, of each kind, at each width."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CostSettings:
-    """What is timed, and how often."""
-
-    widths: tuple[int, ...] = (12, 24, 48, 96, 192, 384, 768, 1536)
-    """Numbers of channels at which one convolution is timed."""
-    timed_images: int = 16
-    """Images of the convolution that is timed."""
-    timed_size: int = 16
-    """Their height and width, in pixels."""
-    rounds: int = 7
-    """Turns of each kind, one after the other; the median counts."""
 
 
 @dataclass(frozen=True)
@@ -65,26 +41,25 @@ class Timings:
     seconds: Costs
 
 
-def check_costs(settings: CostSettings) -> None:
-    """Refuse what cannot be timed.
-
-    Raises:
-        InputError: a number is too small, or twice there.
-    """
-    require_at_least(settings, 1, "timed_images", "timed_size", "rounds")
-    widths = settings.widths
-    if not widths or min(widths) < 2 or len(set(widths)) < len(widths):
-        raise InputError(f"widths is {widths}: give different numbers of channels, 2 at least.")
-
-
 def timings(
-    settings: CostSettings, folder: Path, *, device: str, seed: int, progress: bool = True
+    folder: Path,
+    widths: Sequence[int],
+    *,
+    images: int,
+    size: int,
+    rounds: int,
+    device: str,
+    seed: int = 0,
+    progress: bool = True,
 ) -> Timings:
     """Time both kinds at every width, or read what `folder` has of it.
 
     Args:
-        settings: what is timed.
         folder: gets costs.json.
+        widths: numbers of channels.
+        images: of the convolution that is timed.
+        size: height and width of the images, in pixels.
+        rounds: turns of each kind, one after the other; the median counts.
         device: `cpu`, `cuda`, …
         seed: of the weights and the images.
         progress: show a bar.
@@ -96,39 +71,39 @@ def timings(
     path = folder / COSTS_FILE
     if path.is_file():
         return _read(path)
-    costs: dict[str, dict[str, list[float]]] = {n: {k: [] for k in KINDS} for n in COSTS}
-    widths = sorted(settings.widths)
-    for width in track(widths, "timing", disable=not progress, console=Console(stderr=True)):
+    widths = tuple(sorted(widths))
+    costs: dict[str, dict[str, list[float]]] = {}
+    for width in with_bar(widths, "timing", visible=progress):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            calls = {kind: calls_of(kind, width, settings, device) for kind in KINDS}
-        for name in COSTS:
-            taken = interleaved({k: calls[k][name] for k in KINDS}, settings.rounds, device)
+            calls = {kind: calls_of(kind, width, images, size, device) for kind in KINDS}
+        for name in calls["lu"]:
+            taken = interleaved({k: calls[k][name] for k in KINDS}, rounds, device)
             for kind, seconds in taken.items():
-                costs[name][kind].append(seconds)
-    found = Timings(hardware(device), tuple(widths), costs)
-    write_text(path, json.dumps(asdict(found)) + "\n")
-    return found
+                costs.setdefault(name, {}).setdefault(kind, []).append(seconds)
+    timed = Timings(hardware(device), widths, costs)
+    write_text(path, json.dumps(asdict(timed)) + "\n")
+    return timed
 
 
 def _read(path: Path) -> Timings:
     try:
-        found = Timings(**json.loads(path.read_text(encoding="utf-8")))
+        timed = Timings(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(
             f"Cannot read {path}: it is damaged; delete it, and the costs are timed again."
         ) from error
-    return found
+    return replace(timed, widths=tuple(timed.widths))
 
 
 def calls_of(
-    kind: PermutationKind, width: int, settings: CostSettings, device: str
+    kind: PermutationName, width: int, images: int, size: int, device: str
 ) -> dict[str, Callable[[], object]]:
-    """What is timed, by the names of COSTS, of one convolution of `width` channels."""
+    """What is timed, by name, of one convolution of `width` channels."""
     made: Any = KINDS[kind]
     mixing = made(width).to(device)
-    size = (settings.timed_images, width, settings.timed_size, settings.timed_size)
-    x = torch.randn(size, device=device).contiguous(memory_format=torch.channels_last)
+    x = torch.randn(images, width, size, size, device=device)
+    x = x.contiguous(memory_format=torch.channels_last)
     x.requires_grad_()
     weights = [x, *mixing.parameters()]
 
@@ -183,6 +158,11 @@ class Crossover:
     """At the largest width."""
     channels: float | None
     """Where the curves meet for the last time; None if it is faster at every width."""
+
+    def __str__(self) -> str:
+        if self.channels is None:
+            return f"{self.faster} is faster at every width"
+        return f"{self.faster} is faster from {self.channels:.0f} channels on"
 
 
 def crossover(widths: Sequence[int], lu: Sequence[float], plain: Sequence[float]) -> Crossover:

@@ -1,0 +1,26 @@
+"""Every study by its name: another one is a file, and a line here."""
+
+from importlib import import_module
+
+from .study import Study
+
+STUDIES = {
+    "attributes": "glowflow.studies.measured.attributes:Attributes",
+    "interpolation": "glowflow.studies.measured.interpolation:Interpolation",
+    "anomaly": "glowflow.studies.measured.anomaly:Anomaly",
+    "temperature": "glowflow.studies.measured.temperature:Temperature",
+    "bits": "glowflow.studies.measured.bits:Bits",
+    "pca": "glowflow.studies.measured.components:Components",
+    "permutations": "glowflow.studies.trained.permutations:Permutations",
+    "realnvp": "glowflow.studies.trained.realnvp:BesideRealNVP",
+    "lu": "glowflow.studies.trained.lu:LU",
+    "depth": "glowflow.studies.trained.depth:Depth",
+}
+"""Read when one is asked for, and for the help."""
+
+
+def study_class(name: str) -> type[Study]:
+    """The study that `glow study NAME` runs."""
+    module, _, cls = STUDIES[name].partition(":")
+    study: type[Study] = getattr(import_module(module), cls)
+    return study
