@@ -5,7 +5,6 @@ one, alone writes and prints. What follows is called by all processes at the sam
 there is one process, each function is the plain thing.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,6 +17,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 
 from .errors import CheckpointError, GlowflowError, InputError, TrainingError
+from .launcher import launched_processes, process_on_machine
 
 Value = TypeVar("Value")
 TIMEOUT = timedelta(hours=24)
@@ -26,11 +26,6 @@ RAISED_BY_ALL = "Every process has stopped with this error; process 0 reports it
 SHARED_ERRORS: dict[str, type[GlowflowError]] = {
     kind.__name__: kind for kind in (InputError, CheckpointError, TrainingError)
 }
-
-
-def launched_processes() -> int:
-    """How many processes the launcher says that it starts; 1 without one."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def join_process_group(device: str | None) -> None:
@@ -130,7 +125,7 @@ def on_main_process(call: Callable[[], Value]) -> Value:
 
 def local_main_process_first(call: Callable[[], Value]) -> Value:
     """`call()` in one process of each machine, then in its others, which find what it has made."""
-    leads = int(os.environ.get("LOCAL_RANK", "0")) == 0
+    leads = process_on_machine() == 0
     if process_count() == 1:
         return call()
     made = on_every_process(call if leads else lambda: None)

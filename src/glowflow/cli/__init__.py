@@ -1,4 +1,8 @@
-"""The `glow` command: each subcommand is a module with `Options` and `run`."""
+"""The `glow` command: each subcommand is a module with `Options` and `run`, and a line below.
+
+The top of a command's module imports what its options need, and nothing that imports PyTorch or
+matplotlib; its functions import what they work with, so that `--help` is there at once.
+"""
 
 import json
 import sys
@@ -22,6 +26,7 @@ COMMANDS = {
     "plan": "Memory and time of a training run, before it starts, on this or another device.",
     "demo": "Train on drawn faces in ten minutes, evaluate, sample, and write a report.",
 }
+"""Modules of this folder, in the order of `glow --help`, and what they do."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,8 +9,6 @@ from rich.console import Console
 from rich.table import Table
 
 from ..data.config import DataConfig
-from ..data.open import open_splits
-from ..data.store import file_checksum
 from ..data.types import Splits
 from .options import CommonOptions, Outcome, check_device
 from .results import new_folder, write_json
@@ -25,12 +23,15 @@ class Options(CommonOptions):
     """What to read; the same as --data."""
     config: DataConfig = field(default_factory=DataConfig)
     seed: int = 0
-    """Nothing here is random; taken for the sake of scripts."""
+    """Nothing here is random; it is taken for the sake of scripts."""
 
 
 def run(options: Options) -> Outcome:
     """Read the data, from the cache if they are there; `info` and `verify` prepare them, too."""
-    check_device(options.device)
+    from ..data.open import open_splits
+
+    if options.device is not None:
+        check_device(options.device)
     config = options.config
     if options.source is not None:
         config = replace(config, data=options.source)
@@ -46,7 +47,7 @@ def run(options: Options) -> Outcome:
         if not options.json:
             Console(stderr=True).print(_table(facts))
     else:
-        facts["problems"] = problems(splits)
+        facts["problems"] = problems_of(splits)
         code = 1 if facts["problems"] else 0
         sentence += f": {'; '.join(facts['problems']) or 'the array is as it was prepared'}."
     if options.out is not None:
@@ -76,18 +77,20 @@ def describe(splits: Splits) -> dict[str, Any]:
     }
 
 
-def problems(splits: Splits) -> list[str]:
+def problems_of(splits: Splits) -> list[str]:
     """In what the array differs from what was prepared, and the data set from the published one."""
-    found = []
+    from ..data.store import file_checksum
+
+    problems = []
     if splits.folder is not None and file_checksum(splits.folder / "images.npy") != splits.checksum:
-        found.append(
+        problems.append(
             f"the array in {splits.folder} has changed since it was prepared: remove the folder"
         )
     if splits.completeness.startswith("incomplete"):
-        found.append("the data set is not complete: get the published files")
+        problems.append("the data set is not complete: get the published files")
     if splits.skipped:
-        found.append(f"{len(splits.skipped)} images cannot be read, as {splits.skipped[0]}")
-    return found
+        problems.append(f"{len(splits.skipped)} images cannot be read, as {splits.skipped[0]}")
+    return problems
 
 
 def _table(facts: dict[str, Any]) -> Table:

@@ -6,6 +6,7 @@ from ..data.config import DataConfig
 from ..training.config import TrainConfig
 from . import train
 from .options import CommonOptions, Outcome
+from .results import dated_folder
 
 DEMO = TrainConfig(
     data=DataConfig(data="faces", size=(32, 32)),
@@ -33,7 +34,7 @@ def run(options: Options) -> Outcome:
     return train.run(
         train.Options(
             train=config,
-            out=options.out or train.new_run("demo"),
+            out=options.out or dated_folder("demo"),
             device=options.device,
             json=options.json,
         )

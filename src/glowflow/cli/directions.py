@@ -2,29 +2,24 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 from rich.table import Table
 
 from ..checks import require_at_least
-from ..data.open import open_splits
 from ..errors import InputError
-from ..latents.directions import Directions, Estimator, save_directions
-from ..latents.estimation import estimate_directions
-from ..models.registry import load_model
-from ..processes import local_main_process_first, on_main_process, process_index
-from .options import CommonOptions, Outcome, check_device
-from .photos import data_for
-from .processes import by_all
+from ..latents.choices import Estimator
+from .options import DataOptions, Outcome, check_device
+
+if TYPE_CHECKING:
+    from ..latents.directions import Directions
 
 DATA_FIRST = True
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(CommonOptions):
-    model: str
-    """Folder of a run or of a saved model, or a Hugging Face hub id."""
+class Options(DataOptions):
     data: str | None = None
     """Images with attributes: faces, a folder in CelebA's layout, …; by default the data of the
     run."""
@@ -41,21 +36,26 @@ class Options(CommonOptions):
     """Use so many images at most; by default all."""
     batch_size: int = 50
     """Images at once; does not change the directions."""
-    seed: int = 0
-    """Nothing here is random; taken for the sake of scripts."""
-    upscale: bool = False
-    """Accept images smaller than the model's and enlarge them."""
     out: Path | None = None
     """File to write; by default directions.safetensors."""
 
 
 def run(options: Options) -> Outcome:
     """Encode the images, and write a direction for each attribute."""
+    from .processes import by_all
+
     device = check_device(options.device)
     return by_all(device, lambda: _run(options, device))
 
 
 def _run(options: Options, device: str) -> Outcome:
+    from ..data.open import open_splits
+    from ..latents.directions import save_directions
+    from ..latents.estimation import estimate_directions
+    from ..models.registry import load_model
+    from ..processes import local_main_process_first, on_main_process, process_index
+    from .model_data import data_for
+
     progress = not options.json and process_index() == 0
     path = options.out or Path("directions.safetensors")
 
@@ -106,7 +106,7 @@ def _run(options: Options, device: str) -> Outcome:
     )
 
 
-def _table(directions: Directions) -> Table:
+def _table(directions: "Directions") -> Table:
     matched = directions.estimator == "matched"
     table = Table("attribute", title=f"{directions.estimator} directions", title_justify="left")
     for column in ("with", "without", "held", *(("differing",) if matched else ())):

@@ -1,42 +1,38 @@
 """`glow edit`: move a photograph along attributes, draw a level anew, or change its class."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-import torch
 import tyro
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ..errors import CheckpointError, InputError
-from ..latents.directions import load_directions
-from ..latents.edits import edit, resample_level
-from ..models.flow import ImageFlow, Latents
-from ..models.likelihood import bits_per_dim
-from ..models.pretrained import locate
-from ..models.registry import load_model
 from ..reports.pictures import rows, save_png, to_pil
-from .options import CommonOptions, Outcome, check_device
-from .photos import Photo, PhotoOptions, as_the_model_sees, label_of, read_photos
+from .options import ModelOptions, Outcome, PhotoOptions, check_device
 from .ranges import numbers
 from .results import new_folder, write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..models.flow import ImageFlow, Latents
+    from .photos import Photo
 
 DIRECTIONS_FILE = "directions.safetensors"
 STRIP = "-1:1:0.5"
 """Amounts that are shown of each attribute."""
 
+Strip = tuple[str, NDArray[np.uint8]]
+"""A name, and images (N, C, H, W)."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class Options(PhotoOptions, CommonOptions):
+class Options(PhotoOptions, ModelOptions):
     image: Annotated[Path, tyro.conf.Positional]
     """Image file."""
-    model: str
-    """Folder of a run or of a saved model, a Hugging Face hub id, or demo-faces, which is
-    shipped."""
     directions: Path | None = None
     """File of glow directions; by default directions.safetensors beside the model."""
     attribute: tuple[str, ...] = ()
@@ -55,8 +51,6 @@ class Options(PhotoOptions, CommonOptions):
     """Draw these levels anew, each by itself, and keep the others; 1 has the finest details."""
     count: int = 6
     """Draws of each level."""
-    label: Annotated[int | None, tyro.conf.arg(name="class")] = None
-    """Class of the image, for a class-conditional model."""
     to_class: int | None = None
     """Decode the same latents as this class."""
     seed: int = 0
@@ -65,31 +59,28 @@ class Options(PhotoOptions, CommonOptions):
 
 def run(options: Options) -> Outcome:
     """Write the image as the model sees it and what became of it."""
+    from ..models.registry import load_model
+    from .photos import as_the_model_sees, label_of, read_photos
+
     device = check_device(options.device)
     amounts = _check(options)
     model = load_model(options.model, device=device)
-    named: dict[str, Latents] = {}
-    if options.attribute or options.all:
-        path = options.directions or _beside(options.model)
-        named = _named(options, path, load_directions(path, model).latents)
+    directions = _directions(options, model)
     (photo,) = read_photos((options.image,), model, options)
-    come_from = label_of(model, options.label, 1, "--class")
-    go_to = come_from
+    label = label_of(model, options.label, 1, "--class")
+    target = label
     if options.to_class is not None:
-        go_to = label_of(model, options.to_class, 1, "--to-class")
+        target = label_of(model, options.to_class, 1, "--to-class")
     x, seen = as_the_model_sees(model, [photo])
-    latents = model.encode(x, come_from)
-    if options.resample_level:
-        drawn = _draws(options, model, latents, go_to)
-        return _sheet(options, photo, seen, drawn, [""] * options.count, "drawn anew")
-    if amounts:
-        strips = [
-            (name, _decoded(model, [edit(latents, [delta], [a], temperature=options.temperature)
-                                    for a in amounts], go_to))
-            for name, delta in named.items()
-        ]  # fmt: skip
-        return _sheet(options, photo, seen, strips, [f"{a:+g}" for a in amounts], "moved")
-    return _single(options, model, photo, x, seen, latents, named, (come_from, go_to))
+    with model.frozen():
+        latents = model.encode(x, label)
+        if options.resample_level:
+            drawn = _levels_drawn_anew(options, model, latents, target)
+            return _sheet(options, photo, seen, drawn, [""] * options.count, "drawn anew")
+        if amounts:
+            moved = _moved(options, model, latents, directions, amounts, target)
+            return _sheet(options, photo, seen, moved, [f"{a:+g}" for a in amounts], "moved")
+        return _single(options, model, photo, x, seen, latents, directions, (label, target))
 
 
 def _check(options: Options) -> list[float]:
@@ -124,8 +115,24 @@ def _check(options: Options) -> list[float]:
     return numbers(options.amounts or STRIP, "--amounts") if strips else []
 
 
+def _directions(options: Options, model: "ImageFlow") -> "dict[str, Latents]":
+    """Of the attributes that the options ask for."""
+    from ..latents.directions import load_directions
+
+    if not (options.attribute or options.all):
+        return {}
+    path = options.directions or _beside(options.model)
+    known = load_directions(path, model).latents
+    for name in options.attribute:
+        if name not in known:
+            raise InputError(f"{path} has no direction {name!r}: choose among {', '.join(known)}.")
+    return dict(known) if options.all else {name: known[name] for name in options.attribute}
+
+
 def _beside(model: str) -> Path:
     """The directions that are kept with a model."""
+    from ..models.pretrained import locate
+
     try:
         return locate(model, DIRECTIONS_FILE)
     except CheckpointError as error:
@@ -135,38 +142,55 @@ def _beside(model: str) -> Path:
         ) from error
 
 
-def _named(options: Options, path: Path, found: Mapping[str, Latents]) -> dict[str, Latents]:
-    if options.all:
-        return dict(found)
-    for name in options.attribute:
-        if name not in found:
-            raise InputError(f"{path} has no direction {name!r}: choose among {', '.join(found)}.")
-    return {name: found[name] for name in options.attribute}
+def _levels_drawn_anew(
+    options: Options, model: "ImageFlow", latents: "Latents", label: "Tensor | None"
+) -> list[Strip]:
+    from ..latents.edits import resample_level
 
-
-def _decoded(model: ImageFlow, codes: Sequence[Latents], label: Tensor | None) -> NDArray[np.uint8]:
-    """(N, C, H, W): each code by itself, so that memory does not depend on their number."""
-    return torch.cat([model.to_images(model.decode(code, label)).cpu() for code in codes]).numpy()
-
-
-def _draws(
-    options: Options, model: ImageFlow, latents: Latents, label: Tensor | None
-) -> list[tuple[str, NDArray[np.uint8]]]:
-    drawn = []
+    strips = []
     for level in options.resample_level:
         codes = [
             resample_level(latents, level, seed=options.seed + i, temperature=options.temperature)
             for i in range(options.count)
         ]
-        drawn.append((f"level {level}", _decoded(model, codes, label)))
-    return drawn
+        strips.append((f"level {level}", _decoded(model, codes, label)))
+    return strips
+
+
+def _moved(
+    options: Options,
+    model: "ImageFlow",
+    latents: "Latents",
+    directions: "dict[str, Latents]",
+    amounts: Sequence[float],
+    label: "Tensor | None",
+) -> list[Strip]:
+    """A strip for each attribute."""
+    from ..latents.edits import edit
+
+    strips = []
+    for name, direction in directions.items():
+        codes = [
+            edit(latents, [direction], [amount], temperature=options.temperature)
+            for amount in amounts
+        ]
+        strips.append((name, _decoded(model, codes, label)))
+    return strips
+
+
+def _decoded(
+    model: "ImageFlow", codes: "Sequence[Latents]", label: "Tensor | None"
+) -> NDArray[np.uint8]:
+    """(N, C, H, W): each code by itself, so that memory does not depend on their number."""
+    decoded = [model.to_images(model.decode(code, label)).cpu().numpy() for code in codes]
+    return np.concatenate(decoded)
 
 
 def _sheet(
     options: Options,
-    photo: Photo,
-    seen: Tensor,
-    strips: Sequence[tuple[str, NDArray[np.uint8]]],
+    photo: "Photo",
+    seen: "Tensor",
+    strips: Sequence[Strip],
     headings: Sequence[str],
     what: str,
 ) -> Outcome:
@@ -193,76 +217,76 @@ def _sheet(
 
 def _single(
     options: Options,
-    model: ImageFlow,
-    photo: Photo,
-    x: Tensor,
-    seen: Tensor,
-    latents: Latents,
-    named: dict[str, Latents],
-    labels: tuple[Tensor | None, Tensor | None],
+    model: "ImageFlow",
+    photo: "Photo",
+    x: "Tensor",
+    seen: "Tensor",
+    latents: "Latents",
+    directions: "dict[str, Latents]",
+    labels: "tuple[Tensor | None, Tensor | None]",
 ) -> Outcome:
-    come_from, go_to = labels
-    directions = list(named.values())
-    moved = edit(latents, directions, options.amount, temperature=options.temperature)
-    y = model.decode(moved, go_to)
+    """One edit, and how much of the image the opposite edit brings back."""
+    from ..latents.edits import edit
+    from .photos import bits_per_dim_of
+
+    label, target = labels
+    along = list(directions.values())
+    y = model.decode(edit(latents, along, options.amount, temperature=options.temperature), target)
     edited = model.to_images(y)
     facts: dict[str, Any] = {
         "image": str(photo.path),
-        "amounts": dict(zip(named, options.amount, strict=True)),
+        "amounts": dict(zip(directions, options.amount, strict=True)),
         "temperature": options.temperature,
         "class": options.label,
         "to_class": options.to_class,
         "bytes": seen.numel(),
         "bytes_changed": int((edited != seen).sum()),
         "bits_per_dim": {
-            "original": _bits(model, x, come_from),
-            "edited": _bits(model, y, go_to),
+            "original": bits_per_dim_of(model, x, label),
+            "edited": bits_per_dim_of(model, y, target),
         },
         "values_clipped": int(((y < -0.5) | (y >= 0.5)).sum()),
         "bytes_not_returned": None,
         "largest_difference": None,
         "bytes_not_returned_unrounded": None,
     }
-    back = ""
     if options.temperature == 1:
 
-        def opposite(edited_x: Tensor) -> Tensor:
-            again = model.encode(edited_x, go_to)
-            returned = model.decode(
-                edit(again, directions, [-a for a in options.amount]), come_from
-            )
+        def difference(edited_x: "Tensor") -> "Tensor":
+            """Of each byte, after the opposite edit."""
+            again = model.encode(edited_x, target)
+            returned = model.decode(edit(again, along, [-a for a in options.amount]), label)
             return (model.to_images(returned).int() - seen.int()).abs()
 
-        rounded, unrounded = opposite(model.to_float(edited, noise="center")), opposite(y)
-        different, largest = int((rounded > 0).sum()), int(rounded.max())
-        facts["bytes_not_returned"], facts["largest_difference"] = different, largest
-        facts["bytes_not_returned_unrounded"] = int((unrounded > 0).sum())
-        back = (
-            f"; {different:,} of {seen.numel():,} bytes differ, by {largest} at most, after the "
-            "opposite edit of the edited picture, "
-            f"{facts['bytes_not_returned_unrounded']:,} before it is rounded to bytes"
-            if different
-            else "; the opposite edit returns every byte"
-        )
-    before, after = seen[0].cpu().numpy(), edited[0].cpu().numpy()
+        rounded = difference(model.to_float(edited, noise="center"))
+        facts["bytes_not_returned"] = int((rounded > 0).sum())
+        facts["largest_difference"] = int(rounded.max())
+        facts["bytes_not_returned_unrounded"] = int((difference(y) > 0).sum())
     folder = new_folder(options.out, "edit")
     facts["out"] = str(folder)
+    before, after = seen[0].cpu().numpy(), edited[0].cpu().numpy()
     save_png(folder / "original.png", to_pil(before))
     save_png(folder / "edited.png", to_pil(after))
     if options.paste:
         save_png(folder / "pasted.png", to_pil(photo.pasted(before, after)))
     write_json(folder / "edit.json", facts)
+    return Outcome(_sentence(photo, facts, folder), facts)
+
+
+def _sentence(photo: "Photo", facts: dict[str, Any], folder: Path) -> str:
     what = [f"{name} {amount:+g}" for name, amount in facts["amounts"].items()]
-    if options.to_class is not None:
-        what.append(f"class {options.label} → {options.to_class}")
-    return Outcome(
+    if facts["to_class"] is not None:
+        what.append(f"class {facts['class']} → {facts['to_class']}")
+    back = ""
+    if facts["bytes_not_returned"] == 0:
+        back = "; the opposite edit returns every byte"
+    elif facts["bytes_not_returned"] is not None:
+        back = (
+            f"; {facts['bytes_not_returned']:,} of {facts['bytes']:,} bytes differ, by "
+            f"{facts['largest_difference']} at most, after the opposite edit of the edited "
+            f"picture, {facts['bytes_not_returned_unrounded']:,} before it is rounded to bytes"
+        )
+    return (
         f"{photo.path.name} with {', '.join(what)}: {facts['bytes_changed']:,} of "
-        f"{seen.numel():,} bytes changed{back}; pictures in {folder}.",
-        facts,
+        f"{facts['bytes']:,} bytes changed{back}; pictures in {folder}."
     )
-
-
-def _bits(model: ImageFlow, x: Tensor, label: Tensor | None) -> float:
-    with torch.no_grad():
-        log_prob = model.log_prob(x, label)
-    return float(bits_per_dim(log_prob, math.prod(model.config.image_shape), model.config.bits))

@@ -7,27 +7,14 @@ from typing import Literal
 from rich.console import Console
 
 from ..checks import require_at_least
-from ..data.inputs import require_shape
-from ..data.open import open_splits
-from ..evaluation.evaluate import evaluate
-from ..evaluation.table import round_trip_sentence, table
-from ..models.registry import load_model
-from ..processes import local_main_process_first, on_main_process, process_index
-from .options import CommonOptions, Outcome, check_device
-from .photos import data_for
-from .processes import by_all
+from .options import DataOptions, Outcome, check_device
 from .results import new_folder, write_json
 
 DATA_FIRST = True
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(CommonOptions):
-    model: str
-    """Folder of a run or of a saved model, a Hugging Face hub id, or demo-faces, which is
-    shipped."""
-    data: str | None = None
-    """What to score: faces, digits, a folder, an array; by default the data of the run."""
+class Options(DataOptions):
     split: Literal["test", "valid", "train"] = "test"
     """Which part of the data."""
     images: int | None = 500
@@ -36,17 +23,25 @@ class Options(CommonOptions):
     """Dequantisation noise draws per image."""
     seed: int = 0
     """Of the noise."""
-    upscale: bool = False
-    """Accept images smaller than the model's and enlarge them."""
 
 
 def run(options: Options) -> Outcome:
     """Score the images, print the table, and write evaluation.json if `--out` is given."""
+    from .processes import by_all
+
     device = check_device(options.device)
     return by_all(device, lambda: _run(options, device))
 
 
 def _run(options: Options, device: str) -> Outcome:
+    from ..data.inputs import require_shape
+    from ..data.open import open_splits
+    from ..evaluation.evaluate import evaluate
+    from ..evaluation.table import round_trip_sentence, table
+    from ..models.registry import load_model
+    from ..processes import local_main_process_first, on_main_process, process_index
+    from .model_data import data_for
+
     progress = not options.json and process_index() == 0
     model = local_main_process_first(lambda: load_model(options.model, device=device))
     data = on_main_process(lambda: data_for(model, options.model, options.data, options.upscale))

@@ -1,50 +1,46 @@
 """`glow interpolate`: the images between two images."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import numpy as np
-import torch
 import tyro
 from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..files import replacing
-from ..latents.edits import Curve, interpolate
-from ..models.likelihood import bits_per_dim
-from ..models.registry import load_model
+from ..latents.choices import Curve
 from ..reports.pictures import rows, save_animation, save_png, to_pil
-from ..reports.plots import path_curve
-from .options import CommonOptions, Outcome, check_device
-from .photos import PhotoOptions, as_the_model_sees, label_of, read_photos
+from .options import ModelOptions, Outcome, PhotoOptions, check_device
 from .results import new_folder, write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..models.flow import ImageFlow
+    from .photos import Photo
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(PhotoOptions, CommonOptions):
+class Options(PhotoOptions, ModelOptions):
     first: Annotated[Path, tyro.conf.Positional]
     """Image file."""
     second: Annotated[Path, tyro.conf.Positional]
     """Image file."""
-    model: str
-    """Folder of a run or of a saved model, a Hugging Face hub id, or demo-faces, which is
-    shipped."""
     steps: int = 9
     """Images, both ends among them."""
-    curve: Literal["linear", "spherical", "both"] = "linear"
+    curve: Literal[Curve, "both"] = "linear"
     """linear: as published; spherical: turns each level's code and keeps its length."""
     animation: Literal["gif", "webp", "none"] = "gif"
     """Format of the animation, there and back."""
-    label: Annotated[int | None, tyro.conf.arg(name="class")] = None
-    """Class of both images, for a class-conditional model."""
-    seed: int = 0
-    """Nothing here is random; taken for the sake of scripts."""
 
 
 def run(options: Options) -> Outcome:
     """Encode both, decode what lies between, and write pictures and bits/dim along the path."""
+    from ..models.registry import load_model
+    from .photos import as_the_model_sees, label_of, read_photos
+
     device = check_device(options.device)
     if options.steps < 2:
         raise InputError(f"steps is {options.steps}: give at least 2, the two images.")
@@ -52,38 +48,18 @@ def run(options: Options) -> Outcome:
     photos = read_photos((options.first, options.second), model, options)
     label = label_of(model, options.label, 1, "--class")
     x, seen = as_the_model_sees(model, photos)
-    ends = [model.encode(end[None], label) for end in x]
     curves = get_args(Curve) if options.curve == "both" else (options.curve,)
     positions = np.linspace(0, 1, options.steps).tolist()
-    frames: dict[str, NDArray[np.uint8]] = {}
-    bits: dict[str, list[float]] = {}
-    for curve in curves:
-        images, bits[curve] = [], []
-        for t in positions:
-            between = model.decode(interpolate(ends[0], ends[1], t, curve), label)
-            images.append(model.to_images(between).cpu())
-            with torch.no_grad():
-                log_prob = model.log_prob(between, label)
-            dims = math.prod(model.config.image_shape)
-            bits[curve].append(float(bits_per_dim(log_prob, dims, model.config.bits)))
-        frames[curve] = torch.cat(images).numpy()
-    shown = frames[curves[0]]
-    changed = int((shown[[0, -1]] != seen.cpu().numpy()).sum())
+    with model.frozen():
+        paths = {curve: _path(model, x, curve, positions, label) for curve in curves}
+    frames: dict[str, NDArray[np.uint8]] = {curve: images for curve, (images, _) in paths.items()}
+    bits: dict[str, list[float]] = {curve: along for curve, (_, along) in paths.items()}
     folder = new_folder(options.out, "interpolation")
-    headings = [f"{t:.3g}" for t in positions]
-    save_png(folder / "strip.png", rows([(c, frames[c]) for c in curves], headings))
-    for curve in curves:
-        for index, image in enumerate(frames[curve]):
-            save_png(folder / curve / f"{index:03d}.png", to_pil(image))
-        if options.animation != "none":
-            save_animation(folder / f"{curve}.{options.animation}", frames[curve])
-    with replacing(folder / "bits_per_dim.png") as path:
-        path.write_bytes(path_curve(positions, bits))
+    _draw(options, folder, positions, frames, bits)
+    shown = frames[curves[0]]
     if options.paste:
-        for photo, own, name in zip(photos, shown[[0, -1]], ("first", "second"), strict=True):
-            for index, image in enumerate(shown):
-                pasted = to_pil(photo.pasted(own, image))
-                save_png(folder / f"pasted-{name}" / f"{index:03d}.png", pasted)
+        _paste(folder, photos, shown)
+    changed = int((shown[[0, -1]] != seen.cpu().numpy()).sum())
     facts = {
         "out": str(folder),
         "images": [str(options.first), str(options.second)],
@@ -99,3 +75,49 @@ def run(options: Options) -> Outcome:
         facts,
         code=1 if changed else 0,
     )
+
+
+def _path(
+    model: "ImageFlow", x: "Tensor", curve: Curve, positions: list[float], label: "Tensor | None"
+) -> tuple[NDArray[np.uint8], list[float]]:
+    """Images (N, C, H, W) at the positions between two, and the bits/dim of each."""
+    from ..latents.edits import interpolate
+    from .photos import bits_per_dim_of
+
+    first, second = (model.encode(end[None], label) for end in x)
+    images, bits = [], []
+    for t in positions:
+        between = model.decode(interpolate(first, second, t, curve), label)
+        images.append(model.to_images(between).cpu().numpy())
+        bits.append(bits_per_dim_of(model, between, label))
+    return np.concatenate(images), bits
+
+
+def _draw(
+    options: Options,
+    folder: Path,
+    positions: list[float],
+    frames: dict[str, NDArray[np.uint8]],
+    bits: dict[str, list[float]],
+) -> None:
+    """A strip, every image, an animation of each curve, and the bits/dim along it."""
+    from ..reports.plots import path_curve
+
+    headings = [f"{t:.3g}" for t in positions]
+    save_png(folder / "strip.png", rows([*frames.items()], headings))
+    for curve, images in frames.items():
+        for index, image in enumerate(images):
+            save_png(folder / curve / f"{index:03d}.png", to_pil(image))
+        if options.animation != "none":
+            save_animation(folder / f"{curve}.{options.animation}", images)
+    with replacing(folder / "bits_per_dim.png") as path:
+        path.write_bytes(path_curve(positions, bits))
+
+
+def _paste(folder: Path, photos: "list[Photo]", images: NDArray[np.uint8]) -> None:
+    """Each image, put back into both photographs."""
+    for photo, own, name in zip(photos, images[[0, -1]], ("first", "second"), strict=True):
+        for index, image in enumerate(images):
+            save_png(
+                folder / f"pasted-{name}" / f"{index:03d}.png", to_pil(photo.pasted(own, image))
+            )

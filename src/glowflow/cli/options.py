@@ -1,12 +1,11 @@
-"""What the subcommands share: how options are parsed, and what a command answers."""
+"""What the commands share: their options, how these are parsed, and what a command answers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
-import torch
 import tyro
 
 from ..errors import InputError
@@ -31,8 +30,41 @@ class CommonOptions:
     """Print the results as one line of JSON."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(CommonOptions):
+    model: str
+    """Folder of a run or of a saved model, a Hugging Face hub id, or demo-faces, which is
+    shipped."""
+    seed: int = 0
+    """Of what is random; where nothing is, it is taken for the sake of scripts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(ModelOptions):
+    data: str | None = None
+    """Images: faces, digits, a folder, an array, …; by default the data of the run."""
+    upscale: bool = False
+    """Accept images smaller than the model's and enlarge them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoOptions:
+    align: bool = False
+    """Find the face and bring its eyes to where the official demo has them (needs
+    glowflow[align])."""
+    crop: str | None = None
+    """What to take of a photograph: `center`, or x,y,size of the upper left corner and the width
+    in pixels."""
+    paste: bool = False
+    """Also put the result back into the original photograph."""
+    upscale: bool = False
+    """Accept images smaller than the model's and enlarge them."""
+    label: Annotated[int | None, tyro.conf.arg(name="class")] = None
+    """Class of the images, for a class-conditional model."""
+
+
 def parse(command: ModuleType, name: str, description: str, arguments: Sequence[str]) -> Any:
-    """Parse the arguments of a subcommand into its `Options`.
+    """Parse the arguments of a command into its `Options`.
 
     A first argument that is not a flag is the data, where the command takes data.
     """
@@ -79,9 +111,11 @@ def check_device(device: str | None) -> str:
     Raises:
         InputError: there is no such device.
     """
+    import torch
+
     if device is None:
-        found = torch.accelerator.current_accelerator(check_available=True)
-        return "cpu" if found is None else found.type
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return "cpu" if accelerator is None else accelerator.type
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:

@@ -1,21 +1,19 @@
 """`glow pca`: the principal axes of the latents by level, as a page."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from rich.console import Console
-from rich.progress import track
+import numpy as np
+from numpy.typing import NDArray
 
 from ..checks import require_at_least
-from ..data.open import open_splits
 from ..errors import InputError
-from ..latents.levels import along_axis, latent_pca
-from ..models.registry import load_model
-from ..reports.levels import write_pca_report
-from ..studies.measured import components
-from .options import CommonOptions, Outcome, check_device
-from .photos import data_for
+from .options import DataOptions, Outcome, check_device
 from .results import new_folder, write_json
+
+if TYPE_CHECKING:
+    from ..latents.levels import LatentPCA
+    from ..models.flow import ImageFlow
 
 DATA_FIRST = True
 STEPS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
@@ -23,10 +21,7 @@ STEPS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(CommonOptions):
-    model: str
-    """Folder of a run or of a saved model, a Hugging Face hub id, or demo-faces, which is
-    shipped."""
+class Options(DataOptions):
     data: str | None = None
     """Images, with attributes or classes where they have some; by default the data of the run."""
     components: int = 16
@@ -41,14 +36,17 @@ class Options(CommonOptions):
     """Training images that are needed with an attribute, and without it."""
     batch_size: int = 50
     """Images at once."""
-    seed: int = 0
-    """Nothing here is random; taken for the sake of scripts."""
-    upscale: bool = False
-    """Accept images smaller than the model's and enlarge them."""
 
 
 def run(options: Options) -> Outcome:
     """Fit the axes, read the attributes off them, and write pca.html and pca.json."""
+    from ..data.open import open_splits
+    from ..latents.levels import latent_pca
+    from ..models.registry import load_model
+    from ..reports.levels import write_pca_report
+    from ..studies.measured.components import facts as facts_of
+    from .model_data import data_for
+
     device = check_device(options.device)
     require_at_least(options, 1, "components", "batch_size", "minimum", "points")
     model = load_model(options.model, device=device)
@@ -56,7 +54,7 @@ def run(options: Options) -> Outcome:
         raise InputError("This model is for float data: there are no pictures to show of it.")
     config = data_for(model, options.model, options.data, options.upscale)
     splits = open_splits(config, progress=not options.json)
-    found = latent_pca(
+    pca = latent_pca(
         model,
         splits,
         components=options.components,
@@ -65,37 +63,45 @@ def run(options: Options) -> Outcome:
         batch_size=options.batch_size,
         progress=not options.json,
     )
-    label = torch.zeros(1, dtype=torch.int64, device=device) if model.config.classes else None
-    along = [
-        [
-            along_axis(model, found, i, axis, STEPS, label)
-            for axis in range(min(options.shown, len(level.axes)))
-        ]
-        for i, level in enumerate(
-            track(
-                found.levels,
-                "pictures",
-                disable=options.json,
-                console=Console(stderr=True),
-            )
-        )
-    ]
+    along = _along_axes(options, model, pca)
     folder = new_folder(options.out, "pca")
     page = folder / "pca.html"
     write_pca_report(
         page,
-        found,
+        pca,
         along,
         STEPS,
         title=f"Latent space of {options.model}",
         source=splits.source,
         points=options.points,
     )
-    facts = {"out": str(folder), "report": str(page), **components.facts(found)}
+    facts = {"out": str(folder), "report": str(page), **facts_of(pca)}
     write_json(folder / "pca.json", facts)
-    shares = ", ".join(f"{level.shares.sum():.1%}" for level in found.levels)
+    shares = ", ".join(f"{level.shares.sum():.1%}" for level in pca.levels)
     return Outcome(
         f"{options.components} axes a level explain {shares} of the variance, first level first; "
         f"{page}.",
         facts,
     )
+
+
+def _along_axes(
+    options: Options, model: "ImageFlow", pca: "LatentPCA"
+) -> list[list[NDArray[np.uint8]]]:
+    """Images at `STEPS` along the first axes of each level."""
+    import torch
+
+    from ..latents.levels import along_axis
+    from ..progress import with_bar
+
+    label = torch.zeros(1, dtype=torch.int64, device=model.device) if model.config.classes else None
+    with model.frozen():
+        return [
+            [
+                along_axis(model, pca, number, axis, STEPS, label)
+                for axis in range(min(options.shown, len(level.axes)))
+            ]
+            for number, level in enumerate(
+                with_bar(pca.levels, "pictures", visible=not options.json)
+            )
+        ]

@@ -1,36 +1,21 @@
 """Image files as the model sees them, and back into the photographs they are from."""
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data.config import DataConfig
 from ..data.images import read_image, read_photo
-from ..errors import CheckpointError, InputError
+from ..errors import InputError
 from ..models.flow import ImageFlow
-from ..models.pretrained import locate
+from ..models.likelihood import bits_per_dim
 from ..photos.crops import Crop, box, centre, cut, paste
 from ..photos.faces import find_face
-from ..training.config import CONFIG_FILE, read_run_config
-
-
-@dataclass(frozen=True, kw_only=True)
-class PhotoOptions:
-    align: bool = False
-    """Find the face and bring its eyes to where the official demo has them (needs
-    glowflow[align])."""
-    crop: str | None = None
-    """What to take of a photograph: `center`, or x,y,size of the upper left corner and the width
-    in pixels."""
-    paste: bool = False
-    """Also put the result back into the original photograph."""
-    upscale: bool = False
-    """Accept images smaller than the model's and enlarge them."""
+from .options import PhotoOptions
 
 
 @dataclass(frozen=True)
@@ -115,23 +100,11 @@ def label_of(model: ImageFlow, label: int | None, count: int, flag: str) -> Tens
     return torch.full((count,), label, device=model.device)
 
 
-def data_for(model: ImageFlow, source: str, data: str | None, upscale: bool) -> DataConfig:
-    """The data that the model `source` was trained on, or those that are named, in its size.
-
-    Raises:
-        InputError: no data are named, and there is no train.yaml with the model.
-    """
-    if data is None:
-        try:
-            return read_run_config(locate(source, CONFIG_FILE).parent).data
-        except CheckpointError as error:
-            raise InputError(f"{source} does not say what to read: give --data.") from error
-    channels, height, width = model.config.image_shape
-    own = DataConfig(data=data, upscale=upscale)
-    if model.config.bits is None:
-        return own
-    known: Any = channels if channels in (1, 3, 4) else None
-    return replace(own, size=(height, width), channels=known)
+def bits_per_dim_of(model: ImageFlow, x: Tensor, label: Tensor | None) -> float:
+    """Bits/dim of one x (1, C, H, W) as it is, without noise."""
+    with torch.no_grad():
+        log_prob = model.log_prob(x, label)
+    return float(bits_per_dim(log_prob, math.prod(model.config.image_shape), model.config.bits))
 
 
 def _place(text: str, shape: tuple[int, int, int]) -> Crop:

@@ -1,34 +1,23 @@
 """`glow plan`: what a training run needs, before it starts."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from ..errors import InputError
-from ..planning.plan import (
-    ACCELERATORS,
-    USABLE,
-    UTILISATION,
-    ModePlan,
-    Plan,
-    make_plan,
-    make_target,
-    model_config,
-    share_of,
-)
-from ..training.config import TrainConfig
 from . import train
-from .options import CommonOptions, Outcome, check_device, taken
+from .options import Outcome, check_device, taken
 from .results import new_folder, write_json
+
+if TYPE_CHECKING:
+    from ..planning.plan import ModePlan, Plan
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(CommonOptions):
-    train: TrainConfig = field(default_factory=TrainConfig)
+class Options(train.ConfigOptions):
     device: str | None = None
     """What to plan for: a100, h100, rtx4090, … by their published figures, or cpu, cuda, … that
     are here, which are timed; by default an accelerator if there is one."""
@@ -36,10 +25,6 @@ class Options(CommonOptions):
     """How many of them share each batch."""
     classes: int = 0
     """Classes of the data of a conditional run; those of the presets are known."""
-    config: Path | None = None
-    """YAML file with the configuration of the run; flags override it."""
-    preset: str | None = None
-    """A published run (cifar10, imagenet32, celebahq256, …); flags override it."""
 
 
 def default(arguments: Sequence[str]) -> Options:
@@ -50,6 +35,8 @@ def default(arguments: Sequence[str]) -> Options:
 
 def run(options: Options) -> Outcome:
     """Plan, print the table, and write plan.json if `--out` is given."""
+    from ..planning.plan import make_plan, make_target, model_config, share_of
+
     config = model_config(options.train, options.preset, options.classes)
     share = share_of(options.train, options.devices)
     name = _device(options.device)
@@ -70,6 +57,8 @@ def run(options: Options) -> Outcome:
 
 
 def _device(name: str | None) -> str:
+    from ..planning.plan import ACCELERATORS
+
     if name in ACCELERATORS:
         return str(name)
     try:
@@ -81,7 +70,7 @@ def _device(name: str | None) -> str:
         ) from error
 
 
-def _facts(plan: Plan) -> dict[str, Any]:
+def _facts(plan: "Plan") -> dict[str, Any]:
     return {
         "model": asdict(plan.config),
         "device": plan.target.name,
@@ -104,7 +93,7 @@ def _facts(plan: Plan) -> dict[str, Any]:
     }
 
 
-ROWS: tuple[tuple[str, Callable[[ModePlan], str]], ...] = (
+ROWS: tuple[tuple[str, Callable[["ModePlan"], str]], ...] = (
     ("fits", lambda mode: "yes" if mode.fits else "no"),
     ("largest batch of a device", lambda mode: f"{mode.largest_batch:,}"),
     ("images of a device at once", lambda mode: f"{mode.at_once:,}"),
@@ -123,7 +112,7 @@ ROWS: tuple[tuple[str, Callable[[ModePlan], str]], ...] = (
 )
 
 
-def _table(plan: Plan) -> Table:
+def _table(plan: "Plan") -> Table:
     channels, height, width = plan.config.image_shape
     title = (
         f"{height}x{width}x{channels}, {plan.config.levels} levels of {plan.config.steps} steps, "
@@ -138,7 +127,9 @@ def _table(plan: Plan) -> Table:
     return table
 
 
-def _assumptions(plan: Plan) -> list[str]:
+def _assumptions(plan: "Plan") -> list[str]:
+    from ..planning.plan import ACCELERATORS, USABLE, UTILISATION
+
     if plan.target.name in ACCELERATORS:
         speed = f"{UTILISATION:.0%} of the published peak in {plan.target.precision}, not measured"
     else:
@@ -149,7 +140,7 @@ def _assumptions(plan: Plan) -> list[str]:
     ]
 
 
-def _sentence(title: str, plan: Plan, wanted: str) -> str:
+def _sentence(title: str, plan: "Plan", wanted: str) -> str:
     """The wanted memory mode if it fits, else the other one."""
     modes = sorted(plan.modes, key=lambda mode: (not mode.fits, mode.memory != wanted))
     mode = modes[0]
@@ -166,7 +157,7 @@ def _sentence(title: str, plan: Plan, wanted: str) -> str:
     )
 
 
-def _devices(plan: Plan) -> str:
+def _devices(plan: "Plan") -> str:
     return plan.target.name if plan.devices == 1 else f"{plan.devices} {plan.target.name}"
 
 

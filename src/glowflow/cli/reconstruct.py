@@ -5,32 +5,28 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import torch
 import tyro
 
 from ..errors import InputError
-from ..models.registry import load_model
 from ..reports.pictures import rows, save_png, to_pil
-from ..training.health import round_trip
-from .options import CommonOptions, Outcome, check_device
-from .photos import PhotoOptions, read_photos
+from .options import ModelOptions, Outcome, PhotoOptions, check_device
 from .results import new_folder
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(PhotoOptions, CommonOptions):
+class Options(PhotoOptions, ModelOptions):
     images: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Image files."""
-    model: str
-    """Folder of a run or of a saved model, or a Hugging Face hub id."""
-    label: Annotated[int | None, tyro.conf.arg(name="class")] = None
-    """Class of the images, for a class-conditional model."""
-    seed: int = 0
-    """Nothing here is random; taken for the sake of scripts."""
 
 
 def run(options: Options) -> Outcome:
     """Write each image as the model sees it and as it comes back, and count what differs."""
+    import torch
+
+    from ..models.registry import load_model
+    from ..training.health import round_trip
+    from .photos import read_photos
+
     device = check_device(options.device)
     if not options.images:
         raise InputError("No image is given: name at least one image file.")

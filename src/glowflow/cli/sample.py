@@ -4,21 +4,17 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-import torch
 import tyro
 
 from ..errors import InputError
-from ..models.registry import load_model
 from ..reports.pictures import grid, rows, save_png, to_pil
-from .options import CommonOptions, Outcome, check_device
+from .options import ModelOptions, Outcome, check_device
 from .ranges import numbers
 from .results import new_folder
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(CommonOptions):
-    model: str
-    """Folder of a run or of a saved model, or a Hugging Face hub id."""
+class Options(ModelOptions):
     count: int = 16
     """Number of images."""
     temperature: str = "0.7"
@@ -32,6 +28,9 @@ class Options(CommonOptions):
 
 def run(options: Options) -> Outcome:
     """Write a grid and single files."""
+    from ..models.registry import load_model
+    from .photos import label_of
+
     device = check_device(options.device)
     if options.count < 1:
         raise InputError(f"count is {options.count}: draw at least 1 image.")
@@ -39,17 +38,12 @@ def run(options: Options) -> Outcome:
     model = load_model(options.model, device=device)
     labels = None
     if options.label is not None:
-        classes = model.config.classes
-        if not 0 <= options.label < classes:
-            raise InputError(
-                f"class is {options.label}, and this model has {classes} classes"
-                + (f": give 0 to {classes - 1}." if classes else ": leave --class out.")
-            )
-        labels = torch.full((options.count,), options.label)
-    drawn = [
-        model.sample(options.count, temperature=t, seed=options.seed, labels=labels).numpy()
-        for t in temperatures
-    ]
+        labels = label_of(model, options.label, options.count, "--class")
+    with model.frozen():
+        drawn = [
+            model.sample(options.count, temperature=t, seed=options.seed, labels=labels).numpy()
+            for t in temperatures
+        ]
     folder = new_folder(options.out, "samples")
     if len(drawn) > 1:
         sheet = [(f"T = {t:g}", some) for t, some in zip(temperatures, drawn, strict=True)]

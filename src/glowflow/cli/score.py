@@ -4,7 +4,7 @@ import csv
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,20 +13,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..checks import require_at_least
-from ..data.open import open_splits
-from ..data.sources.folder import SUFFIXES, files_below
-from ..data.sources.hub import PREFIX
 from ..data.types import ImageData, Splits
 from ..errors import InputError
-from ..evaluation.calibration import Calibration, calibrate, load_calibration, save_calibration
-from ..evaluation.comparison import Batches, batch_typicality, columns, compare, strangeness
-from ..evaluation.scoring import Score, score
+from ..evaluation.choices import Score
 from ..files import require_new, write_text
-from ..models.flow import ImageFlow
-from ..models.registry import load_model
-from .options import CommonOptions, Outcome, check_device
-from .photos import PhotoOptions, data_for, read_photos
+from .options import DataOptions, Outcome, PhotoOptions, check_device
 from .results import new_folder, write_json
+
+if TYPE_CHECKING:
+    from ..evaluation.calibration import Calibration
+    from ..evaluation.comparison import Batches
+    from ..models.flow import ImageFlow
 
 DATA_FIRST = True
 CALIBRATION_FILE = "calibration.safetensors"
@@ -49,10 +46,7 @@ Part = Literal["all", "train", "valid", "test"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(CommonOptions):
-    model: str
-    """Folder of a run or of a saved model, a Hugging Face hub id, or demo-faces, which is
-    shipped."""
+class Options(DataOptions):
     data: str | None = None
     """What to score: a folder, an image file, an array, faces, digits; by default the data of the
     run."""
@@ -80,23 +74,19 @@ class Options(CommonOptions):
     """Images at once; does not change the scores."""
     seed: int = 0
     """Of the noise."""
-    upscale: bool = False
-    """Accept images smaller than the model's and enlarge them."""
 
 
 def run(options: Options) -> Outcome:
     """Score the images, and write scores.csv, score.json and, if it was made, the calibration."""
+    from ..evaluation.calibration import save_calibration
+    from ..evaluation.comparison import batch_typicality, columns, compare, strangeness
+    from ..evaluation.scoring import score
+    from ..models.registry import load_model
+
     device = check_device(options.device)
     _check(options)
     model = load_model(options.model, device=device)
-    known = None
-    if options.calibration is not None:
-        known = load_calibration(options.calibration, model)
-        if known.draws != options.draws:
-            raise InputError(
-                f"The calibration in {options.calibration} is of {known.draws} noise draws an "
-                f"image: give --draws {known.draws}."
-            )
+    known = _known_calibration(options, model)
     data, source, skipped = _read(options, model)
     calibration = _calibrate(options, model) if known is None else known
     scores = score(
@@ -110,19 +100,17 @@ def run(options: Options) -> Outcome:
     )
     comparison = compare(scores, calibration)
     by: Score = options.by or ("typicality" if scores.complexity is None else "complexity")
-    strange = strangeness(scores, comparison, by)
     batches = None
     if options.batch_typicality is not None:
         size = options.batch_typicality
         batches = batch_typicality(scores, calibration, size, seed=options.seed)
-    found = columns(scores, comparison, batches)
+    values = columns(scores, comparison, batches)
     names = [data.names[i] if data.names else str(i) for i in scores.indices]
+    strangest = np.argsort(-strangeness(scores, comparison, by), kind="stable")[:SHOWN]
     folder = new_folder(options.out, "score")
-    write_text(folder / "scores.csv", _csv(names, found))
+    write_text(folder / "scores.csv", _csv(names, values))
     if known is None:
         save_calibration(folder / CALIBRATION_FILE, calibration)
-    order = np.argsort(-strange, kind="stable")
-    p_value = found[f"p_{by}"]
     facts: dict[str, Any] = {
         "out": str(folder),
         "scores": str(folder / "scores.csv"),
@@ -136,19 +124,19 @@ def run(options: Options) -> Outcome:
         "draws": calibration.draws,
         "by": by,
         "bits_per_dim": float(scores.bits_per_dim.mean()),
-        "strange": int((p_value <= STRANGE).sum()),
+        "strange": int((values[f"p_{by}"] <= STRANGE).sum()),
         "strangest": [
-            {"name": names[i], **{name: values[i].item() for name, values in found.items()}}
-            for i in order[:SHOWN]
+            {"name": names[i], **{name: column[i].item() for name, column in values.items()}}
+            for i in strangest
         ],
         **_batch_facts(batches),
     }
     write_json(folder / "score.json", facts)
     if not options.json:
-        Console(stderr=True).print(_table(names, found, order[:SHOWN], by))
+        Console(stderr=True).print(_table(names, values, strangest, by))
     return Outcome(
         f"{_count(facts['strange'], len(scores), by, calibration)}; the strangest is "
-        f"{names[order[0]]}; all scores: {folder / 'scores.csv'}.",
+        f"{names[strangest[0]]}; all scores: {folder / 'scores.csv'}.",
         facts,
     )
 
@@ -162,8 +150,27 @@ def _check(options: Options) -> None:
         require_new(options.out)
 
 
-def _read(options: Options, model: ImageFlow) -> tuple[ImageData, str, tuple[str, ...]]:
+def _known_calibration(options: Options, model: "ImageFlow") -> "Calibration | None":
+    """The one that the options name."""
+    from ..evaluation.calibration import load_calibration
+
+    if options.calibration is None:
+        return None
+    calibration = load_calibration(options.calibration, model)
+    if calibration.draws != options.draws:
+        raise InputError(
+            f"The calibration in {options.calibration} is of {calibration.draws} noise draws an "
+            f"image: give --draws {calibration.draws}."
+        )
+    return calibration
+
+
+def _read(options: Options, model: "ImageFlow") -> tuple[ImageData, str, tuple[str, ...]]:
     """The images to score, what they are in words, and which could not be read."""
+    from ..data.open import open_splits
+    from .model_data import data_for
+    from .photos import read_photos
+
     few = _few(options.data)
     if few:
         photos = read_photos(few, model, PhotoOptions(upscale=options.upscale))
@@ -177,7 +184,9 @@ def _read(options: Options, model: ImageFlow) -> tuple[ImageData, str, tuple[str
 
 def _few(data: str | None) -> tuple[Path, ...]:
     """An image file, or the images of a folder that has too few of them to be split."""
-    if data is None or data.startswith(PREFIX):
+    from ..data.sources.folder import SUFFIXES, files_below
+
+    if data is None:
         return ()
     path = Path(data).expanduser()
     if path.is_dir():
@@ -197,7 +206,11 @@ def _part(splits: Splits, part: Part) -> ImageData:
     return ImageData(images[order], names=tuple(names[i] for i in order))
 
 
-def _calibrate(options: Options, model: ImageFlow) -> Calibration:
+def _calibrate(options: Options, model: "ImageFlow") -> "Calibration":
+    from ..data.open import open_splits
+    from ..evaluation.calibration import calibrate
+    from .model_data import data_for
+
     try:
         config = data_for(model, options.model, options.calibration_data, options.upscale)
     except InputError as error:
@@ -218,7 +231,7 @@ def _calibrate(options: Options, model: ImageFlow) -> Calibration:
     )
 
 
-def _count(strange: int, images: int, by: Score, calibration: Calibration) -> str:
+def _count(strange: int, images: int, by: Score, calibration: "Calibration") -> str:
     smallest = 1 / (len(calibration) + 1)
     if smallest > STRANGE:
         return (
@@ -231,7 +244,7 @@ def _count(strange: int, images: int, by: Score, calibration: Calibration) -> st
     )
 
 
-def _batch_facts(batches: Batches | None) -> dict[str, Any]:
+def _batch_facts(batches: "Batches | None") -> dict[str, Any]:
     if batches is None:
         return {}
     return {
@@ -243,23 +256,23 @@ def _batch_facts(batches: Batches | None) -> dict[str, Any]:
     }
 
 
-def _csv(names: list[str], found: dict[str, NDArray[Any]]) -> str:
+def _csv(names: list[str], values: dict[str, NDArray[Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["name", *found])
-    values = (column.tolist() for column in found.values())
-    writer.writerows(zip(names, *values, strict=True))
+    writer.writerow(["name", *values])
+    columns = (column.tolist() for column in values.values())
+    writer.writerows(zip(names, *columns, strict=True))
     return text.getvalue()
 
 
 def _table(
-    names: list[str], found: dict[str, NDArray[Any]], rows: NDArray[np.int64], by: Score
+    names: list[str], values: dict[str, NDArray[Any]], rows: NDArray[np.int64], by: Score
 ) -> Table:
-    shown = [name for name in SHOWN_COLUMNS if name in found]
+    shown = [name for name in SHOWN_COLUMNS if name in values]
     table = Table("name", title=f"strangest by {by}", title_justify="left")
     for name in shown:
         table.add_column(name.replace("_", " "), justify="right")
     for row in rows:
-        cells = [f"{found[name][row]:.4g}" for name in shown]
+        cells = [f"{values[name][row]:.4g}" for name in shown]
         table.add_row(escape(names[row]), *cells)
     return table

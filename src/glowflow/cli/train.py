@@ -3,37 +3,40 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from ..data.open import open_splits
 from ..errors import InputError
 from ..files import require_new, write_text
+from ..launcher import launched_processes
 from ..models.config import Family
-from ..processes import launched_processes, local_main_process_first, on_main_process, process_index
 from ..training.as_yaml import from_yaml, to_yaml
-from ..training.checkpoint import BEST
 from ..training.config import TrainConfig, read_run_config
-from ..training.loop import train
 from ..training.presets import FAMILIES, PRESETS, PUBLISHED_LR, preset_config, starting_config
 from .options import CommonOptions, Outcome, check_device, taken
-from .processes import by_all
-from .results import SampleSheets, finish_run
+from .results import dated_folder
+
+if TYPE_CHECKING:
+    from ..training.loop import Trained
 
 DATA_FIRST = True
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(CommonOptions):
+class ConfigOptions(CommonOptions):
     train: TrainConfig = field(default_factory=TrainConfig)
-    family: Family | None = None
-    """The kind of model, glow by default; `--family realnvp --help` shows RealNVP's options."""
     config: Path | None = None
     """YAML file with the configuration; flags override it."""
     preset: str | None = None
     """A published run (cifar10, imagenet32, celebahq256, …); flags override it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(ConfigOptions):
+    family: Family | None = None
+    """The kind of model, glow by default; `--family realnvp --help` shows RealNVP's options."""
     resume: Path | None = None
     """Go on with the run in this folder, from its newest checkpoint."""
     print_config: bool = False
@@ -87,10 +90,17 @@ def run(options: Options) -> Outcome:
     if options.save_config is not None:
         write_text(options.save_config, to_yaml(config))
         return Outcome(f"Wrote {options.save_config}.", {"config": str(options.save_config)})
+    from .processes import by_all
+
     return by_all(check_device(options.device), lambda: _run(options))
 
 
 def _run(options: Options) -> Outcome:
+    from ..data.open import open_splits
+    from ..processes import local_main_process_first, on_main_process, process_index
+    from ..training.loop import train
+    from .run_files import SampleSheets, finish_run
+
     config = options.train
     device = check_device(options.device)
     resume = options.resume is not None
@@ -99,7 +109,7 @@ def _run(options: Options) -> Outcome:
         _tell_scaling(options)
 
     def choose() -> Path:
-        folder = options.resume or options.out or new_run(config.data.data)
+        folder = options.resume or options.out or dated_folder(Path(config.data.data).stem or "run")
         if not resume:
             require_new(folder)
         return folder
@@ -115,28 +125,38 @@ def _run(options: Options) -> Outcome:
         on_validation=SampleSheets(folder),
         progress=progress,
     )
-    go_on = f"glow train --resume {shlex.quote(str(folder))}"
     if trained.interrupted:
-        return Outcome(
-            f"Stopped after {trained.images:,} images; {folder} is whole. Go on with: {go_on}",
-            {"run": str(folder), "images": trained.images, "interrupted": True, "resume": go_on},
-            code=130,
-        )
+        return _interrupted(trained)
     outcome = finish_run(trained, splits, config, images=options.evaluation_images)
+    if process_index() == 0:
+        _tell_validation(trained)
     validation = {
         "valid_bits_per_dim": trained.valid_bits_per_dim,
         "valid_bits_per_dim_last": trained.valid_bits_per_dim_last,
         "best_valid_bits_per_dim": trained.best,
     }
-    if process_index() == 0:
-        Console(stderr=True).print(
-            f"validation: {trained.valid_bits_per_dim:.3f} bits/dim with averaged and "
-            f"{trained.valid_bits_per_dim_last:.3f} with last weights, best {trained.best:.3f} in "
-            f"{trained.run / BEST}",
-            markup=False,
-            soft_wrap=True,
-        )
     return replace(outcome, facts={**outcome.facts, **validation})
+
+
+def _interrupted(trained: "Trained") -> Outcome:
+    go_on = f"glow train --resume {shlex.quote(str(trained.run))}"
+    return Outcome(
+        f"Stopped after {trained.images:,} images; {trained.run} is whole. Go on with: {go_on}",
+        {"run": str(trained.run), "images": trained.images, "interrupted": True, "resume": go_on},
+        code=130,
+    )
+
+
+def _tell_validation(trained: "Trained") -> None:
+    from ..training.checkpoint import BEST
+
+    Console(stderr=True).print(
+        f"validation: {trained.valid_bits_per_dim:.3f} bits/dim with averaged and "
+        f"{trained.valid_bits_per_dim_last:.3f} with last weights, best {trained.best:.3f} in "
+        f"{trained.run / BEST}",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _tell_scaling(options: Options) -> None:
@@ -148,9 +168,3 @@ def _tell_scaling(options: Options) -> None:
             "unless --lr says otherwise.",
             markup=False,
         )
-
-
-def new_run(data: str) -> Path:
-    """A folder under runs/ that is named after the data and the time."""
-    name = Path(data).stem or "run"
-    return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"

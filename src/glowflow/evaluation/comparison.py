@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from .calibration import Calibration
-from .scoring import Score, Scores
+from .choices import Score
+from .scoring import Scores
 
 RESAMPLES = 1000
 """Batches that are drawn from the calibration images to compare a batch with."""

@@ -8,7 +8,7 @@ calibrated on images of the data to p-values.
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +25,6 @@ from ..progress import in_batches
 from .codecs import code_lengths
 from .noise import noise_draws
 
-Score = Literal["log_prob", "typicality", "complexity"]
 LEAST = float(torch.finfo(torch.float32).min)
 """log p, in nats, of a level that overflows: far from the data, for example on noise, 1/σ of a
 split prior can exceed every float32."""

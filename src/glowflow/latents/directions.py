@@ -4,14 +4,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 from torch import Tensor
 
 from ..models.companions import CompanionKind, load_companion, save_companion
 from ..models.flow import ImageFlow, Latents
-
-Estimator = Literal["mean", "matched", "linear"]
+from .choices import Estimator
 
 KIND = CompanionKind("directions", command="glow directions", plural=True)
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -10,9 +9,8 @@ from torch import Tensor
 from ..checks import require_choice
 from ..errors import InputError
 from ..models.flow import Latents
+from .choices import Curve
 from .codes import flatten, unflatten
-
-Curve = Literal["linear", "spherical"]
 
 
 def edit(

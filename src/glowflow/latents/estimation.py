@@ -18,8 +18,9 @@ from ..errors import InputError
 from ..models.companions import identity
 from ..models.flow import ImageFlow
 from ..processes import process_index, shard, sum_over_processes
+from .choices import Estimator
 from .codes import encoded, unflatten
-from .directions import Directions, Estimator
+from .directions import Directions
 from .matching import held_attributes, match
 from .statistics import RunningPCA, WeightedSums, discriminant
 

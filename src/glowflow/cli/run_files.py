@@ -1,0 +1,117 @@
+"""What a training run leaves behind: sample sheets, an evaluation, a report."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from ..data.types import Splits
+from ..evaluation.evaluate import Evaluation, evaluate
+from ..evaluation.nearest import nearest
+from ..evaluation.table import table
+from ..files import replacing
+from ..models.flow import ImageFlow
+from ..processes import on_main_process
+from ..reports.pictures import rows, save_png
+from ..reports.plots import loss_curve
+from ..reports.run import Report, write_report
+from ..training.config import TrainConfig
+from ..training.health import round_trip
+from ..training.loop import Trained
+from ..training.metrics import read_metrics
+from .options import Outcome
+from .results import describe_environment, write_json
+
+TEMPERATURES = (0.0, 0.5, 0.7, 0.8, 1.0)
+"""Of the samples that a run shows."""
+
+
+class SampleSheets:
+    """Called at each validation: samples at several temperatures, and the loss curve so far."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+
+    def __call__(self, model: ImageFlow, images: int) -> None:
+        """Write samples/IMAGES.png, a row per temperature, and loss.png."""
+        sheet = rows([(f"T = {t:g}", s) for t, s in samples(model, 8)])
+        save_png(self.run / "samples" / f"{images:09d}.png", sheet)
+        with replacing(self.run / "loss.png") as path:
+            path.write_bytes(loss_curve(read_metrics(self.run)))
+
+
+def samples(model: ImageFlow, count: int) -> list[tuple[float, Any]]:
+    """The same noise at each temperature."""
+    with model.frozen():
+        return [(t, model.sample(count, temperature=t, seed=0).numpy()) for t in TEMPERATURES]
+
+
+def finish_run(trained: Trained, splits: Splits, config: TrainConfig, *, images: int) -> Outcome:
+    """Evaluate on test images, write evaluation.json and report.html, and show the table."""
+    evaluation = evaluate(
+        trained.model,
+        splits.test,
+        train=splits.train,
+        limit=images,
+        seed=config.seed,
+        dataset=splits.dataset,
+    )
+    return on_main_process(lambda: _show(trained, splits, config, evaluation))
+
+
+def _show(trained: Trained, splits: Splits, config: TrainConfig, evaluation: Evaluation) -> Outcome:
+    run, model = trained.run, trained.model
+    write_json(run / "evaluation.json", evaluation.to_dict())
+    environment = describe_environment(model.device, config.seed)
+    write_json(run / "environment.json", environment)
+    write_report(run / "report.html", make_report(trained, splits, config, evaluation, environment))
+    Console(stderr=True).print(table(evaluation))
+    facts = {
+        "run": str(run),
+        "report": str(run / "report.html"),
+        "images": trained.images,
+        "training_seconds": round(trained.seconds, 1),
+        "evaluation": evaluation.to_dict(),
+    }
+    return Outcome(
+        f"{evaluation.bits_per_dim} bits/dim on "
+        f"{evaluation.images} test images after {trained.images:,} training images in "
+        f"{trained.seconds / 60:.1f} min; report: {run / 'report.html'}",
+        facts,
+        code=0 if not evaluation.bytes_changed else 1,
+    )
+
+
+def make_report(
+    trained: Trained,
+    splits: Splits,
+    config: TrainConfig,
+    evaluation: Evaluation,
+    environment: dict[str, Any],
+) -> Report:
+    """Collect what the report shows."""
+    model = trained.model
+    originals = torch.from_numpy(splits.test.images[:8].copy())
+    labels = None
+    if model.config.classes and splits.test.labels is not None:
+        labels = torch.from_numpy(splits.test.labels[:8]).to(model.device)
+    seen, decoded = (model.to_images(part).cpu() for part in round_trip(model, originals, labels))
+    drawn = model.sample(8, temperature=0.7, seed=1).numpy()
+    index, distance = nearest(drawn, splits.train.images)
+    return Report(
+        title=f"{type(model).__name__} on {Path(config.data.data).name}",
+        summary=f"{trained.images:,} training images in {trained.seconds / 60:.1f} minutes "
+        f"({trained.step:,} steps); {sum(p.numel() for p in model.parameters()):,} parameters.",
+        source=splits.source,
+        checksum=splits.checksum,
+        skipped=splits.skipped,
+        config={"train": asdict(config), "model": asdict(model.config)},
+        environment=environment,
+        metrics=read_metrics(trained.run),
+        evaluation=evaluation,
+        samples=samples(model, 8),
+        reconstructions=(seen.numpy(), decoded.numpy()),
+        neighbours=(drawn, splits.train.images[index], distance),
+    )

@@ -1,0 +1,67 @@
+"""A command's help is there at once: what is heavy is imported by the command that needs it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from glowflow.cli import COMMANDS
+from glowflow.studies.registry import STUDIES
+
+HEAVY = ("torch", "matplotlib", "sklearn", "scipy", "accelerate", "huggingface_hub", "datasets")
+HELPS = """
+import contextlib, io, json, sys
+from glowflow.cli import main
+
+heavy, *lines = json.loads(sys.argv[1])
+seen = {}
+for line in lines:
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        try:
+            code = main([*line.split(), "--help"])
+        except SystemExit as stop:
+            code = stop.code
+    seen[line] = [code, out.getvalue(), [name for name in heavy if name in sys.modules]]
+print(json.dumps(seen))
+"""
+LINES = [
+    "",
+    *COMMANDS,
+    *(f"study {name}" for name in STUDIES),
+    "data info",
+    "train photos",
+    "train --family realnvp",
+    "train --preset cifar10",
+    "plan --preset celebahq256",
+]
+
+
+def answer(code, *arguments):
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture(scope="module")
+def helps():
+    return json.loads(answer(HELPS, json.dumps([HEAVY, *LINES])))
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_help_imports_nothing_heavy(helps, line):
+    code, shown, imported = helps[line]
+    assert not code
+    assert imported == []
+    assert f"usage: glow {line.split()[0] if line else 'COMMAND'}" in shown
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if line not in ("", "study")])
+def test_every_command_takes_the_common_options(helps, line):
+    for flag in ("--out", "--device", "--seed", "--json"):
+        assert flag in helps[line][1]
+
+
+def test_the_package_imports_nothing_heavy():
+    code = f"import sys, glowflow; print([name for name in {HEAVY} if name in sys.modules])"
+    assert answer(code) == "[]\n"
+    assert answer("import glowflow; print(glowflow.Glow.__name__)") == "Glow\n"
