@@ -17,6 +17,7 @@ from glowflow import Architecture, DataConfig, Glow
 from glowflow.data.open import open_splits
 from glowflow.files import write_text
 from glowflow.fused.steps import Steps
+from glowflow.studies.summary import compact_json
 from glowflow.training.config import TrainConfig
 from glowflow.training.loop import train
 from glowflow.training.objective import Objective
@@ -80,9 +81,7 @@ def main() -> None:
                 "drift by level": [m.guard.drift for m in model.modules() if isinstance(m, Steps)],
             }
             print(name, json.dumps(facts[name]))
-    write_text(
-        given.out / f"reversible-gradients-{given.scale}.json", json.dumps(facts, indent=2) + "\n"
-    )
+    write_text(given.out / f"reversible-gradients-{given.scale}.json", compact_json(facts) + "\n")
 
 
 def difference(found: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, Any]:

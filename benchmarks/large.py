@@ -18,6 +18,7 @@ from torch import Tensor
 
 from glowflow import Glow, GlowConfig
 from glowflow.files import write_text
+from glowflow.studies.summary import compact_json
 from glowflow.training.config import TrainConfig
 from glowflow.training.objective import Objective
 from glowflow.training.optimisation import Schedule, make_optimizer
@@ -49,7 +50,7 @@ def main() -> None:
         child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         facts[memory] = json.loads(child.stdout.splitlines()[-1])
         print(memory, json.dumps(facts[memory]), flush=True)
-    write_text(given.out / f"large-{given.preset}.json", json.dumps(facts, indent=2) + "\n")
+    write_text(given.out / f"large-{given.preset}.json", compact_json(facts) + "\n")
 
 
 def measure(preset: str, batch: int, steps: int, memory: Any) -> dict[str, Any]:

@@ -4,7 +4,6 @@ python -m benchmarks.loader [--data faces] [--size 32] [--seconds 5] [--rounds 5
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from glowflow.data.open import open_splits
 from glowflow.data.types import Splits
 from glowflow.files import write_text
 from glowflow.models.registry import make_model
+from glowflow.studies.summary import compact_json
 from glowflow.training.batches import TrainingBatches
 from glowflow.training.config import TrainConfig
 from glowflow.training.initialisation import model_config_for
@@ -50,8 +50,8 @@ def main() -> None:
         shift=3,
     )
     facts = measure(config, open_splits(config.data), given.seconds, given.rounds)
-    print(json.dumps(facts, indent=2))
-    write_text(given.out / "loader.json", json.dumps(facts, indent=2) + "\n")
+    print(compact_json(facts))
+    write_text(given.out / "loader.json", compact_json(facts) + "\n")
 
 
 def measure(config: TrainConfig, splits: Splits, seconds: float, rounds: int) -> dict[str, Any]:

@@ -4,7 +4,6 @@ python -m benchmarks.plan [--hidden 128 512] [--steps 4 8] [--batch 16] [--round
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from glowflow import Glow, GlowConfig
 from glowflow.files import require_writable, write_text
 from glowflow.models.config import Memory
 from glowflow.planning.plan import MODES, measured_speed, step_memory, step_seconds
+from glowflow.studies.summary import compact_json
 from glowflow.training.config import TrainConfig
 from glowflow.training.objective import Objective
 from glowflow.training.optimisation import make_average, make_optimizer
@@ -102,7 +102,7 @@ def main() -> None:
     console.print(rich_table(table(found)))
     page = {"device": asdict(facts), "comparisons": [to_dict(each) for each in found]}
     target = given.out / f"plan-{slug(facts.name)}.json"
-    write_text(target, json.dumps(page, indent=1) + "\n")
+    write_text(target, compact_json(page) + "\n")
     print(f"Written: {target}")
 
 
@@ -222,9 +222,15 @@ def table(found: list[Comparison]) -> Table:
 
 
 def to_dict(each: Comparison) -> dict[str, Any]:
-    """Everything that was measured, and the ratios."""
+    """What was measured, medians over rounds, and the ratios."""
+    seconds = {
+        "estimated_seconds": each.estimated_seconds,
+        "measured_seconds": each.measured_seconds,
+    }
     return {
         **asdict(each),
+        **{name: statistics.median(values) if values else None for name, values in seconds.items()},
+        "rounds": len(each.measured_seconds),
         "allocated_ratio": each.allocated_ratio,
         "resident_ratio": each.resident_ratio,
         "time_ratio": each.time_ratio,

@@ -7,7 +7,6 @@ python -m benchmarks.precision [--data faces] [--size 32] [--steps 500] [--hidde
 """
 
 import argparse
-import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from glowflow import Architecture, DataConfig, Glow
 from glowflow.data.open import open_splits
 from glowflow.files import write_text
 from glowflow.models.config import Memory
+from glowflow.studies.summary import compact_json
 from glowflow.training.config import PrecisionChoice, TrainConfig
 from glowflow.training.health import round_trip
 from glowflow.training.loop import train
@@ -80,8 +80,8 @@ def main() -> None:
                     curves[name], curves["float32"]
                 ),
             }
-    print(json.dumps(facts, indent=2))
-    write_text(given.out / "bf16-against-float32.json", json.dumps(facts, indent=2) + "\n")
+    print(compact_json(facts))
+    write_text(given.out / "bf16-against-float32.json", compact_json(facts) + "\n")
 
 
 def beside(curve: Tensor, reference: Tensor) -> dict[str, float]:

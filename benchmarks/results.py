@@ -1,7 +1,6 @@
 """What was measured, the ratios that have targets, and the files: JSON, Markdown, a plot."""
 
 import io
-import json
 import math
 import re
 import statistics
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from glowflow.files import replacing, write_text
+from glowflow.studies.summary import compact_json
 
 from .contenders import BARE_FORMATS, NORMFLOWS, Setting, ours
 from .device import Device
@@ -41,6 +41,19 @@ class Timing:
     def median(self) -> float:
         """Of the rounds, without the warm-up."""
         return statistics.median(self.seconds)
+
+    def spread(self) -> dict[str, Any]:
+        """Median and spread of the rounds."""
+        return {
+            "contender": self.contender,
+            "steps": self.steps,
+            "measure": self.measure,
+            "rounds": len(self.seconds),
+            "median": self.median,
+            "lowest": min(self.seconds),
+            "highest": max(self.seconds),
+            "warm_up": self.warm_up,
+        }
 
 
 @dataclass(frozen=True)
@@ -333,7 +346,7 @@ class Report:
         return "\n\n".join(parts) + "\n"
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, with each round's seconds and the ratios."""
+        """Everything but each round's seconds, with the ratios."""
         return {
             "device": asdict(self.device),
             "setting": asdict(self.setting),
@@ -348,18 +361,22 @@ class Report:
                 }
                 for ratio in self.ratios()
             ],
-            "timings": [{**asdict(timing), "median": timing.median} for timing in self.timings],
+            "timings": [timing.spread() for timing in self.timings],
             "memory": [asdict(memory) for memory in self.memory],
         }
 
     def write(self, folder: Path) -> list[Path]:
         """Write benchmark-DEVICE.json, .md and .png into `folder`, each whole or not at all.
 
+        Each round's seconds are in rounds-DEVICE.json.
+
         Raises:
             InputError: the folder cannot be written.
         """
         data, page, picture = (folder / f"{self._name}.{end}" for end in ("json", "md", "png"))
-        write_text(data, json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n")
+        rounds = folder / f"rounds-{slug(self.device.name)}.json"
+        write_text(rounds, compact_json([asdict(timing) for timing in self.timings]) + "\n")
+        write_text(data, compact_json(self.to_dict()) + "\n")
         write_text(page, self.markdown())
         with replacing(picture) as path:
             path.write_bytes(plot(self))

@@ -268,7 +268,8 @@ def test_the_command_writes_figures_a_table_and_a_plot(tmp_path, capsys, monkeyp
     out, error = capsys.readouterr()
     assert code == 0, error
     data, page, picture = (next(tmp_path.glob(f"benchmark-*.{e}")) for e in ("json", "md", "png"))
-    assert len(list(tmp_path.iterdir())) == 3
+    rounds = next(tmp_path.glob("rounds-*.json"))
+    assert len(list(tmp_path.iterdir())) == 4
 
     measured = json.loads(data.read_text(encoding="utf-8"))
     assert measured["device"]["kind"] == "cpu"
@@ -278,7 +279,11 @@ def test_the_command_writes_figures_a_table_and_a_plot(tmp_path, capsys, monkeyp
     assert measured["skipped"] == skipped
     assert {t["contender"] for t in measured["timings"]} == set(names)
     assert {t["steps"] for t in measured["timings"]} == {1, 2}
-    assert all(len(t["seconds"]) == 2 for t in measured["timings"])
+    assert all(t["rounds"] == 2 for t in measured["timings"])
+    assert all(t["lowest"] <= t["median"] <= t["highest"] for t in measured["timings"])
+    timed = json.loads(rounds.read_text(encoding="utf-8"))
+    assert all(len(t["seconds"]) == 2 for t in timed)
+    assert len(timed) == len(measured["timings"])
     assert {m["contender"] for m in measured["memory"]} >= {STORED, REVERSIBLE}
     ratios = {ratio["name"]: ratio["values"] for ratio in measured["ratios"]}
     assert set(ratios["training images/s, reversible / stored"]) == {"1", "2"}

@@ -62,8 +62,9 @@ def test_figures_are_the_measured_ones():
         assert f"{mean:.3f}" in page
     fashion = DOCS / "results" / "fashion-mnist"
     page = (fashion / "fashion-mnist.md").read_text(encoding="utf-8")
-    for name in ("evaluation.json", "evaluation-64-draws.json"):
-        found = json.loads((fashion / name).read_text())["evaluation"]
+    evaluations = json.loads((fashion / "summary.json").read_text())["evaluations"]
+    assert [found["draws"] for found in evaluations] == [1, 64]
+    for found in evaluations:
         for row in (found, *found["baselines"]):
             assert f"{row['mean']:.3f} ± {row['standard_error']:.3f}" in page
     large = json.loads((DOCS / "results" / "large-celebahq256.json").read_text())
@@ -84,6 +85,8 @@ def test_the_page_of_results_says_what_each_study_says():
     for study in studies:
         _, said, *_ = study.read_text(encoding="utf-8").split("\n\n")
         assert f"]({study.parent.name}/{study.name}). {said}\n" in page
+        summary = json.loads((study.parent / "summary.json").read_text(encoding="utf-8"))
+        assert summary["sentence"] == said and summary["study"] == study.stem
 
 
 def test_every_command_is_shown():

@@ -11,10 +11,12 @@ DETAILS_FILE = "details.json"
 
 
 def compact_json(value: Any, indent: str = "") -> str:
-    """JSON with what has nothing nested in it on one line."""
+    """JSON in which what has nothing nested in it is one line."""
     items = list(value.values()) if isinstance(value, Mapping) else value
     nested = (dict, list, tuple)
-    if not isinstance(value, nested) or not any(isinstance(item, nested) for item in items):
+    if not isinstance(value, nested) or (
+        indent and not any(isinstance(item, nested) for item in items)
+    ):
         return json.dumps(value, ensure_ascii=False)
     deeper = indent + " "
     texts = [compact_json(item, deeper) for item in items]
