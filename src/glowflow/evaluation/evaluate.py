@@ -1,7 +1,7 @@
 """How good a model is: bits/dim beside baselines, accuracies and the round trip."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -111,8 +111,14 @@ def evaluate(
     require_kind(model, data)
     bits, classes = model.config.bits, model.config.classes
     indices = evenly(len(data), limit)
-    measured = _measure(model, data, indices, _class_prior(model, train), draws=draws, seed=seed,
-                        batch_size=batch_size, progress=progress)  # fmt: skip
+    class_prior = _class_prior(model, train)
+    visible = progress and process_index() == 0
+    with model.frozen():
+        batches = [
+            _measure(model, data, some, class_prior, draws, seed)
+            for some in in_batches(shard(indices), batch_size, "evaluating", visible=visible)
+        ]
+    measured = _gather(batches, len(indices))
     mean, standard_error = mean_and_error(measured.bits_per_dim.numpy())
     accuracies = (measured.right.sum(0) / len(indices)).tolist() if classes else (None, None)
     images = data.images[indices]
@@ -152,24 +158,22 @@ def _measure(
     data: ImageData,
     indices: NDArray[np.int64],
     class_prior: Float[Tensor, " classes"],
-    *,
     draws: int,
     seed: int,
-    batch_size: int,
-    progress: bool,
 ) -> _PerImage:
-    """Measure the images batch by batch, each process its share; all return the same."""
+    """Measure a batch."""
+    images, labels = torch.from_numpy(data.images[indices]), labels_of(model, data, indices)
+    noisy = noise_draws(model, images, indices, draws=draws, seed=seed)
+    bits, right = _likelihoods(model, noisy, labels, class_prior)
+    return _PerImage(bits, right.long(), *_round_trip(model, images, labels))
+
+
+def _gather(batches: Sequence[_PerImage], count: int) -> _PerImage:
+    """The batches of all processes as one, in the order of the images."""
     none = torch.zeros(0, dtype=torch.int64)
-    batches = [_PerImage(none.double(), none.view(0, 2), none, none.float())]
-    visible = progress and process_index() == 0
-    with model.frozen():
-        for some in in_batches(shard(indices), batch_size, "evaluating", visible=visible):
-            images, labels = torch.from_numpy(data.images[some]), labels_of(model, data, some)
-            noisy = noise_draws(model, images, some, draws=draws, seed=seed)
-            bits, right = _likelihoods(model, noisy, labels, class_prior)
-            batches.append(_PerImage(bits, right.long(), *_round_trip(model, images, labels)))
-    columns = (torch.cat(column) for column in zip(*batches, strict=True))
-    return _PerImage(*(gather_in_order(column, len(indices)) for column in columns))
+    empty = _PerImage(none.double(), none.view(0, 2), none, none.float())
+    columns = (torch.cat(column) for column in zip(empty, *batches, strict=True))
+    return _PerImage(*(gather_in_order(column, count) for column in columns))
 
 
 def _class_prior(model: ImageFlow, train: ImageData) -> Float[Tensor, " classes"]:

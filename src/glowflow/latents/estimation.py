@@ -1,9 +1,8 @@
 """Directions of attributes in latent space, by three estimators, in one pass over the images."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,19 +11,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..checks import require_choice
-from ..data.inputs import evenly, require_attributes
+from ..data.inputs import evenly
 from ..data.types import ImageData
 from ..errors import InputError
 from ..models.companions import identity
 from ..models.flow import ImageFlow
 from ..processes import process_index, shard, sum_over_processes
+from .attributes import UsableAttributes, usable_attributes
 from .choices import Estimator
 from .codes import encoded, unflatten
 from .directions import Directions
-from .matching import held_attributes, match
+from .matching import match
 from .statistics import RunningPCA, WeightedSums, discriminant
-
-Value = TypeVar("Value")
 
 FULL_AMOUNT = 1.6
 """An amount of 1 moves the code by so many differences of the means (official code)."""
@@ -117,11 +115,10 @@ def estimate_by_each(
     """
     for estimator in estimators:
         require_choice("estimator", estimator, Estimator)
-    require_attributes(data, names or ())
     if minimum < 1:
         raise InputError(f"minimum is {minimum}: a side needs at least 1 image.")
     indices = evenly(len(data), limit)
-    attributes = _usable_attributes(data, indices, minimum, names or ())
+    attributes = usable_attributes(data, indices, minimum, names or ())
     contrasts = {estimator: _contrast(estimator, attributes) for estimator in estimators}
     sums, pca = _sum_codes(
         model, data, indices, contrasts, batch_size=batch_size, progress=progress
@@ -133,9 +130,7 @@ def estimate_by_each(
         usable = attributes.without(vanished)
         deltas = unflatten((FULL_AMOUNT * differences).float(), model.latent_shapes)
         each[estimator] = Directions(
-            latents=usable.named(
-                tuple(eps.float() for eps in d) for d in zip(*deltas, strict=True)
-            ),
+            latents=usable.named(zip(*deltas, strict=True)),
             estimator=estimator,
             model=own,
             counts=usable.named(usable.counts),
@@ -147,99 +142,6 @@ def estimate_by_each(
     return each
 
 
-@dataclass(frozen=True)
-class _Attributes:
-    """Those with enough images on both sides, of the images that are used."""
-
-    names: tuple[str, ...]
-    values: NDArray[np.bool_]
-    """(N, A)."""
-    held: tuple[list[int], ...]
-    """Of each attribute, the columns of the others that are kept equal."""
-    refused: Mapping[str, str]
-    """Why the others cannot be used."""
-    requested: Sequence[str]
-    """Those to find; all of them if it is empty."""
-
-    @property
-    def counts(self) -> list[tuple[int, int]]:
-        """Images with and without each."""
-        positive = self.values.sum(0).tolist()
-        return [(n, len(self.values) - n) for n in positive]
-
-    def held_names(self, estimator: Estimator) -> list[tuple[str, ...]]:
-        """Names of the held, of which the estimator `mean` has none."""
-        held = [[]] * len(self.names) if estimator == "mean" else self.held
-        return [tuple(self.names[column] for column in columns) for columns in held]
-
-    @property
-    def centred(self) -> NDArray[np.float64]:
-        """(N, A), the values less their means."""
-        centred: NDArray[np.float64] = self.values - self.values.mean(0)
-        return centred
-
-    def without(self, columns: Sequence[int]) -> "_Attributes":
-        """Refuse those of which a linear direction has nothing left.
-
-        Raises:
-            InputError: one of them is requested, or no other is left.
-        """
-        refused = dict(self.refused)
-        for column in columns:
-            name = self.names[column]
-            reason = f"{name} cannot be told from the attributes that are held"
-            if name in self.requested:
-                raise InputError(f"{reason}: use the estimator mean or matched.")
-            refused[name] = reason
-        usable = replace(self, refused=refused)
-        if not usable.named(self.names):
-            raise InputError(f"No attribute can be used: {next(iter(refused.values()))}.")
-        return usable
-
-    def named(self, values: Iterable[Value]) -> dict[str, Value]:
-        """One value an attribute, of those that are requested and not refused."""
-        return {
-            name: value
-            for name, value in zip(self.names, values, strict=True)
-            if name not in self.refused and (not self.requested or name in self.requested)
-        }
-
-
-def _usable_attributes(
-    data: ImageData, indices: NDArray[np.int64], minimum: int, requested: Sequence[str]
-) -> _Attributes:
-    """Those that at least `minimum` of these images have, and as many have not.
-
-    Raises:
-        InputError: the images have no attributes, a requested one is unknown or has too few images
-            on a side, or no attribute has enough.
-    """
-    attributes = np.asarray(require_attributes(data, requested)[indices])
-    count, positive = len(attributes), attributes.sum(0).tolist()
-    usable, refused = [], {}
-    for column, (name, with_it) in enumerate(zip(data.attribute_names, positive, strict=True)):
-        if min(with_it, count - with_it) >= minimum:
-            usable.append(column)
-            continue
-        reason = (
-            f"{name} is true of {with_it:,} and false of {count - with_it:,} images: "
-            f"at least {minimum} of each are needed"
-        )
-        if name in requested:
-            raise InputError(f"{reason}.")
-        refused[name] = reason
-    if not usable:
-        raise InputError(f"No attribute can be used: {next(iter(refused.values()))}.")
-    values = attributes[:, usable]
-    return _Attributes(
-        names=tuple(data.attribute_names[column] for column in usable),
-        values=values,
-        held=tuple(held_attributes(values, range(len(usable)), minimum).values()),
-        refused=refused,
-        requested=requested,
-    )
-
-
 class _Contrast(NamedTuple):
     """What each code is multiplied by, so that the sum is a difference of two sides."""
 
@@ -249,7 +151,7 @@ class _Contrast(NamedTuple):
     """Of each attribute, where the sides are matched: `Pairs.imbalance`."""
 
 
-def _contrast(estimator: Estimator, attributes: _Attributes) -> _Contrast:
+def _contrast(estimator: Estimator, attributes: UsableAttributes) -> _Contrast:
     if estimator != "matched":
         return _Contrast(attributes.centred)
     pairs = [
@@ -294,10 +196,10 @@ def _sum_codes(
 def _differences(
     estimator: Estimator,
     sums: Float[Tensor, "A D"],
-    attributes: _Attributes,
+    attributes: UsableAttributes,
     pca: RunningPCA,
 ) -> tuple[Float[Tensor, "A D"], list[int]]:
-    """What a full amount is `FULL_AMOUNT` times of, and the attributes that have nothing of it."""
+    """Δε / `FULL_AMOUNT` of each attribute, and the columns of those that have nothing left."""
     if estimator == "mean":
         squares = torch.from_numpy(attributes.centred).square().sum(0)
         return sums / squares[:, None], []
@@ -307,7 +209,7 @@ def _differences(
 
 
 def _normals(
-    sums: Float[Tensor, "A D"], attributes: _Attributes, pca: RunningPCA
+    sums: Float[Tensor, "A D"], attributes: UsableAttributes, pca: RunningPCA
 ) -> tuple[Float[Tensor, "A D"], list[int]]:
     """Normals less what the held attributes do, and the rows of which nothing is left."""
     weights = attributes.centred
@@ -338,5 +240,5 @@ def _effects(
 
 def _within(normal: Float[Tensor, " D"], effects: Float[Tensor, "B D"]) -> Float[Tensor, " D"]:
     """The part of a normal that is in the span of the effects."""
-    gram = torch.linalg.pinv(effects @ effects.T, rtol=1e-8, hermitian=True)
-    return gram @ (effects @ normal) @ effects
+    inverse = torch.linalg.pinv(effects @ effects.T, rtol=1e-8, hermitian=True)
+    return inverse @ (effects @ normal) @ effects
