@@ -14,7 +14,8 @@ from glowflow.latents.codes import unflatten
 from glowflow.latents.estimation import estimate_directions
 from glowflow.studies.measured.attributes import Attributes
 from glowflow.studies.measured.belonging import Change, own_changes, own_pixels
-from glowflow.studies.measured.edits import AMOUNTS, Edited, Editor, choose, measure_edits
+from glowflow.studies.measured.editor import AMOUNTS, Edited, Editor, choose
+from glowflow.studies.measured.edits import measure_edits
 from glowflow.studies.measured.edits_report import average, findings
 from glowflow.studies.measured.judge import examine, train_judge
 from tests.studies.worlds import BLOCKS, NAMES, SHAPE, Pixels, blocks, world

@@ -56,9 +56,11 @@ def _as_range(values: tuple[float, ...]) -> str:
     return f"{values[0]:g}:{values[-1]:g}:{values[1] - values[0]:g}"
 
 
-Options: Any = Union[  # noqa: UP007
-    tuple(Annotated[options_of(name), tyro.conf.subcommand(name)] for name in STUDIES)
-]
+def __getattr__(name: str) -> Any:
+    """`Options`: those of every study, which are read when they are asked for."""
+    if name != "Options":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return Union[tuple(Annotated[options_of(n), tyro.conf.subcommand(n)] for n in STUDIES)]  # noqa: UP007
 
 
 def run(options: Any) -> Outcome:

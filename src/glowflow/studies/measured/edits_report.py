@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from ...latents.choices import Estimator
 from ..page import Plot, Section, Sheet, Table
 from ..study import Findings
-from .edits import AMOUNTS, ESTIMATORS, FLIPS, LEAKAGE, STRIP, TRUSTED, Edits, Row
+from .editor import AMOUNTS, LEAKAGE, STRIP, Row
+from .edits import ESTIMATORS, FLIPS, TRUSTED, Edits
 
 COLOURS = dict(zip(ESTIMATORS, ("#8a8a8a", "#2563a8", "#c2410c"), strict=True))
 CHOSEN = "best of each"

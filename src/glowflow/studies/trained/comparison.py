@@ -12,7 +12,7 @@ from ..study import Findings
 from .results import TrialResult, difference, of, over_seeds
 from .study import WITHOUT_END, TrainedStudy, Trial
 
-TOLD_APART = 2.0
+DISTINCT = 2.0
 """Standard errors beyond which a difference is called one."""
 
 
@@ -67,7 +67,7 @@ class Comparison:
 TABLE_WORDS = (
     "± is the standard error over seeds. − reference: the difference, seed by seed, so that the "
     "order of the images and the noise are the same. What is called worse or better is so by more "
-    f"than {TOLD_APART:g} standard errors; of three seeds, chance alone does that in 18 % of "
+    f"than {DISTINCT:g} standard errors; of three seeds, chance alone does that in 18 % of "
     "cases. images/s: median over a trial's log lines, mean over trials; on a machine that does "
     "other work too, it is lower."
 )
@@ -92,7 +92,7 @@ def verdict(estimate: Estimate | None) -> str:
         return "no pair of trials"
     if estimate.standard_error is None:
         return "one seed: no standard error"
-    if abs(estimate.mean) <= TOLD_APART * estimate.standard_error:
+    if abs(estimate.mean) <= DISTINCT * estimate.standard_error:
         return "not told apart"
     return "worse" if estimate.mean > 0 else "better"
 
