@@ -52,7 +52,8 @@ def test_linear_moves_the_classifier_as_far_as_the_means_are_apart():
     a = torch.from_numpy(data.attributes[:, 0])
     difference = flat[a].mean(0) - flat[~a].mean(0)
     pca = RunningPCA(32)
-    pca.update(flat)
+    for rows in flat.split(100):
+        pca.update(rows)
     normal = discriminant(difference[None], pca)[0]
     direction = torch.from_numpy(row(estimated(data, estimator="linear"), "A"))
     assert float(normal @ direction) == pytest.approx(

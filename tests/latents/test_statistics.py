@@ -54,7 +54,8 @@ def test_running_pca_of_fewer_rows_than_components():
 def test_discriminant_solves_with_the_covariance():
     rows = decaying(2000, 6)
     pca = RunningPCA(6)
-    pca.update(torch.from_numpy(rows))
+    for some in torch.from_numpy(rows).split(100):
+        pca.update(some)
     delta = torch.arange(6.0, dtype=torch.float64)[None]
     expected = np.linalg.solve(np.cov(rows.T), delta[0].numpy())
     np.testing.assert_allclose(discriminant(delta, pca)[0].numpy(), expected, rtol=1e-6)
