@@ -23,6 +23,7 @@ from glowflow.bijections import (
     Squeeze,
 )
 from glowflow.models.glow import Level, Step
+from glowflow.models.parts import PERMUTATIONS, part
 from glowflow.models.priors import Split, Top
 from glowflow.models.realnvp import LastScale, Scale
 from glowflow.nn.coupling_network import CouplingNetwork
@@ -70,7 +71,7 @@ CASES = {
     "actnorm": (lambda: ActNorm(3), (3, 2, 3), None),
     "conv1x1-lu": (lambda: Invertible1x1Conv(5), (5, 2, 3), None),
     "conv1x1-plain": (lambda: PlainInvertible1x1Conv(5), (5, 2, 3), None),
-    "permutation-reverse": (lambda: Permutation.reverse(5), (5, 2, 2), None),
+    "permutation-reverse": (lambda: part(PERMUTATIONS, "reverse")(5), (5, 2, 2), None),
     "permutation-shuffle": (lambda: Permutation.shuffle(7), (7, 1, 2), None),
     "squeeze": (Squeeze, (3, 4, 6), None),
     "additive": (lambda: AdditiveCoupling(CouplingNetwork(2, 2, 5)), (4, 3, 2), None),
