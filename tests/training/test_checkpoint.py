@@ -8,11 +8,11 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from benchmarks import kill
 
 from glowflow import CheckpointError, Glow, InputError
 from glowflow.files import remove_leftovers, replacing
@@ -22,19 +22,15 @@ from glowflow.training.validation import validate
 
 from .runs import CONFIG, images, losses, run, stop_in
 
-ROOT = Path(__file__).parents[2]
 
-
-def test_killed_runs_go_on_to_the_bit():
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.kill", "--times", "2", "--steps", "60"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 kills, 0 differences." in done.stdout
+@pytest.mark.parametrize(
+    ("times", "steps"), [(2, 60), pytest.param(20, 400, marks=pytest.mark.slow)]
+)
+def test_killed_runs_go_on_to_the_bit(times, steps, capsys):
+    code = kill.main(["--times", str(times), "--steps", str(steps)])
+    shown = capsys.readouterr()
+    assert code == 0, shown
+    assert f"{times} kills, 0 differences." in shown.out
 
 
 def test_sigterm_leaves_a_checkpoint_of_the_step(splits, tmp_path):
@@ -229,3 +225,59 @@ def test_presets_are_cut_into_parts_of_the_published_size():
     assert scaled_lr(1.0, 4, 1) == 2.0
     with pytest.raises(InputError, match="no preset 'cifar11'"):
         preset_config("cifar11")
+
+
+def name_of_the_first_version(name, last):
+    """`splits.L.…`, `top.…` and `classifier.…` for what is in `levels.L.split` since."""
+    if ".split." not in name:
+        return name
+    level, _, rest = name.removeprefix("levels.").partition(".split.")
+    return rest.replace("prior.", "top.", 1) if int(level) == last else f"splits.{level}.{rest}"
+
+
+def as_the_first_version_wrote_it(fields, parameters, last):
+    """A checkpoint with the names, the order and the memory layout of the first version."""
+    kinds = ("levels", "splits", "top", "classifier")
+
+    def in_order(names):
+        old = {name_of_the_first_version(name, last): name for name in names}
+        return {name: old[name] for name in sorted(old, key=lambda n: kinds.index(n.split(".")[0]))}
+
+    def permuted(value):
+        as_rows = isinstance(value, torch.Tensor) and value.dim() == 4
+        return value.contiguous(memory_format=torch.channels_last) if as_rows else value
+
+    numbers = [parameters.index(name) for name in in_order(parameters).values()]
+    assert numbers != sorted(numbers)
+    state = fields["optimizer"]["state"]
+    return {
+        **fields,
+        **{
+            part: {
+                old: permuted(fields[part][name]) for old, name in in_order(fields[part]).items()
+            }
+            for part in ("model", "average")
+        },
+        "optimizer": {
+            **fields["optimizer"],
+            "state": {
+                old: {key: permuted(value) for key, value in state[number].items()}
+                for old, number in enumerate(numbers)
+            },
+        },
+    }
+
+
+@pytest.mark.parametrize("optimizer", ["adamax", "adamw"])
+def test_a_checkpoint_of_the_first_version_goes_on_to_the_bit(splits, tmp_path, optimizer):
+    config = replace(CONFIG, conditional=True, optimizer=optimizer)
+    whole = run(config, splits, tmp_path / "whole")
+    trained = stop_in(9, tmp_path / "half", splits, config)
+    parameters = [name for name, _ in trained.model.named_parameters()]
+    newest = list_checkpoints(tmp_path / "half")[-1]
+    fields = torch.load(newest, weights_only=True)
+    torch.save(as_the_first_version_wrote_it(fields, parameters, last=1), newest)
+    resumed = run(config, splits, tmp_path / "half", resume=True)
+    assert losses(tmp_path / "half") == losses(tmp_path / "whole")
+    expected = whole.model.state_dict()
+    assert all(torch.equal(w, expected[name]) for name, w in resumed.model.state_dict().items())

@@ -79,6 +79,24 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         ) from error
 
 
+def optimizer_state_for(model: ImageFlow, checkpoint: Checkpoint) -> dict[str, Any]:
+    """The optimiser's state in the order and the memory layout of the model's parameters.
+
+    An optimiser numbers the parameters. A checkpoint names them, in the order in which they were
+    numbered when it was written; files of earlier versions have other orders and layouts.
+    """
+    numbers = {name: number for number, (name, _) in enumerate(model.named_parameters())}
+    names = [n for n in model.with_present_names(checkpoint.model) if n in numbers]
+    by_number = {
+        numbers[names[number]]: {
+            key: value.contiguous() if isinstance(value, torch.Tensor) else value
+            for key, value in values.items()
+        }
+        for number, values in checkpoint.optimizer["state"].items()
+    }
+    return {**checkpoint.optimizer, "state": dict(sorted(by_number.items()))}
+
+
 def save_best(folder: Path, model: ImageFlow, step: int, bits: float) -> None:
     """Write the model into `best/`, with its step and validation bits/dim.
 

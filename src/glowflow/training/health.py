@@ -63,11 +63,12 @@ def measure_health(
     indices = evenly(len(data), limit)
     images, bits = torch.from_numpy(data.images[indices]), model.config.bits
     x = images if bits is None else with_noise(images, bits, (seed, 0), indices)
-    with _scales(model) as scales:
-        by_level = model.log_prob_by_level(x.to(model.device, model.dtype))
+    with model.frozen():
+        with _scales(model) as scales:
+            by_level = model.log_prob_by_level(x.to(model.device, model.dtype))
+        centre, decoded = round_trip(model, images, labels_of(model, data, indices))
     dims = math.prod(model.config.image_shape)
     shares = bits_per_dim(by_level.double().mean(0), dims, None)
-    centre, decoded = round_trip(model, images, labels_of(model, data, indices))
     return Health(
         bits_by_level=tuple(shares.tolist()),
         condition_by_level=tuple(_conditions(model)),

@@ -18,6 +18,7 @@ from .checkpoint import (
     Checkpoint,
     list_checkpoints,
     load_checkpoint,
+    optimizer_state_for,
     save_checkpoint,
 )
 from .diagnosis import describe
@@ -71,11 +72,12 @@ class TrainingState:
 
     @contextmanager
     def evaluating(self) -> Iterator[ImageFlow]:
-        """The averaged model; it and the last one in eval mode and float32, for the block."""
+        """The averaged model, frozen; it and the last one in eval mode and float32."""
         for model in (self.model, self.averaged):
             model.use(precision="float32").eval()
         try:
-            yield self.averaged
+            with self.averaged.frozen():
+                yield self.averaged
         finally:
             self.go_on()
 
@@ -126,7 +128,7 @@ class TrainingState:
         if self.average is not None:
             self.averaged.load_weights(checkpoint.average, source)
             self.average.n_averaged.fill_(checkpoint.step)
-        self.optimizer.load_state_dict(checkpoint.optimizer)
+        self.optimizer.load_state_dict(optimizer_state_for(self.model, checkpoint))
         self.step = checkpoint.step
         self.seconds = self.validated_at = checkpoint.seconds
         self.running = RunningMetrics(**{"since": checkpoint.seconds, **checkpoint.window})
