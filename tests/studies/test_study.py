@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import pytest
 from hypothesis import given
@@ -90,26 +88,6 @@ def test_another_study_is_a_file_and_a_line(tmp_path, monkeypatch, capsys):
         main(["study", "--help"])
     shown = re.sub(r"\s+", " ", capsys.readouterr().out)
     assert "• black Share of black values in samples, beside test images." in shown
-
-
-def test_help_does_not_wait_for_torch():
-    code = (
-        "import sys\n"
-        "from glowflow.cli import main\n"
-        "for name in sys.argv[1:]:\n"
-        "    try:\n"
-        "        main(['study', *name.split(), '--help'])\n"
-        "    except SystemExit as stopped:\n"
-        "        assert stopped.code == 0\n"
-        "heavy = {'torch', 'matplotlib', 'sklearn', 'PIL'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, "", *STUDIES], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    for name in STUDIES:
-        assert f"usage: glow study {name}" in done.stdout
 
 
 @pytest.mark.parametrize("name", STUDIES)

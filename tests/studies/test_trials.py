@@ -16,7 +16,7 @@ from glowflow.evaluation.estimate import Estimate
 from glowflow.models.config import Architecture, RealNVPConfig
 from glowflow.models.realnvp import RealNVP
 from glowflow.studies.trained import permutations, trials
-from glowflow.studies.trained.comparison import Comparison, verdict
+from glowflow.studies.trained.comparison import TrialComparison, verdict
 from glowflow.studies.trained.curves import mean_curve
 from glowflow.studies.trained.depth import Depth, memory_of_step
 from glowflow.studies.trained.lu_agreement import agreement, decomposed, initialised
@@ -130,7 +130,7 @@ def test_a_trial_that_cannot_go_on_is_a_result(splits, tmp_path):
     assert over_seeds([bad], "test_bits_per_dim") is None
     assert over_seeds(results, "test_bits_per_dim") == Estimate(good.test_bits_per_dim, None)
     assert difference(results, "bad", "good") is None
-    comparison = Comparison(STUDY, splits, [trial()], results, {"bad": "good"})
+    comparison = TrialComparison(STUDY, splits, [trial()], results, {"bad": "good"})
     table, stopped = comparison.findings("", "", comparison.section("")).sections
     assert stopped.table.lines == [["bad, seed 0", bad.stopped]]
     line = dict(zip(table.table.heads, table.table.lines[0], strict=True))

@@ -17,7 +17,7 @@ DISTINCT = 2.0
 
 
 @dataclass(frozen=True)
-class Comparison:
+class TrialComparison:
     """The results of a study's trials, and which configuration each is compared with."""
 
     study: TrainedStudy
@@ -121,9 +121,9 @@ def _line(results: Sequence[TrialResult], name: str, beside: str) -> list[str]:
     ]
 
 
-def _about(compared: Comparison) -> str:
+def _about(comparison: TrialComparison) -> str:
     """Data, budget, how it was scored, on what, how long."""
-    study, splits, results = compared.study, compared.splits, compared.results
+    study, splits, results = comparison.study, comparison.splits, comparison.results
     seeds = ", ".join(map(str, study.all_seeds))
     budget = f"{study.images:,} training images"
     if study.minutes is not None:
@@ -145,11 +145,11 @@ def _stopped_sections(results: Sequence[TrialResult]) -> list[Section]:
     return [Section("Stopped trials", "They count in no average.", table=table)] if lines else []
 
 
-def _summary(compared: Comparison) -> dict[str, Any]:
+def _summary(comparison: TrialComparison) -> dict[str, Any]:
     """Every figure of the trials but their curves, as JSON can hold it."""
     by_name = {}
-    for name, reference in compared.references.items():
-        some = of(compared.results, name)
+    for name, reference in comparison.references.items():
+        some = of(comparison.results, name)
         estimates = {
             measure: over_seeds(some, measure)
             for measure in (
@@ -159,16 +159,16 @@ def _summary(compared: Comparison) -> dict[str, Any]:
                 "seconds",
             )
         }
-        estimates["minus_reference"] = difference(compared.results, name, reference)
+        estimates["minus_reference"] = difference(comparison.results, name, reference)
         by_name[name] = {
             "reference": reference,
             **{key: None if value is None else asdict(value) for key, value in estimates.items()},
         }
-    trials = [asdict(result) for result in compared.results]
+    trials = [asdict(result) for result in comparison.results]
     return {
-        "source": compared.splits.source,
-        "checksum": compared.splits.checksum,
-        "recipes": {trial.name: _recipe_facts(trial.config) for trial in compared.trials},
+        "source": comparison.splits.source,
+        "checksum": comparison.splits.checksum,
+        "recipes": {trial.name: _recipe_facts(trial.config) for trial in comparison.trials},
         "summary": by_name,
         "trials": [{k: v for k, v in trial.items() if k != "curve"} for trial in trials],
     }

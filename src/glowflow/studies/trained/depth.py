@@ -11,7 +11,7 @@ from ...errors import InputError
 from ...models.config import CouplingName, Memory
 from ..page import Plot, Section, Table
 from ..study import Findings
-from .comparison import Comparison, compared, recipe
+from .comparison import TrialComparison, compared, recipe
 from .curves import COLOURS
 from .results import TrialResult, of, over_seeds
 from .study import TrainedStudy, Trial
@@ -76,7 +76,7 @@ class Depth(TrainedStudy):
         deepest = name_of(max(self.levels), max(self.steps))
         references = dict.fromkeys((trial.name for trial in trials), deepest)
         trials = trials[: len(references)]
-        comparison = Comparison(self, splits, trials, results, references)
+        comparison = TrialComparison(self, splits, trials, results, references)
         memory = {trial.name: memory_of_step(trial, splits, device) for trial in trials}
         return comparison.findings(
             "Depth",

@@ -11,7 +11,7 @@ from ...errors import InputError
 from ...models.config import CouplingName, PermutationName
 from ..page import Plot, Section, Table
 from ..study import Findings
-from .comparison import Comparison, compared, recipe
+from .comparison import TrialComparison, compared, recipe
 from .curves import draw_curves
 from .results import TrialResult, of, over_seeds
 from .study import GlowStudy, Trial
@@ -94,7 +94,7 @@ class LU(GlowStudy):
             name: crossover(timed.widths, seconds["lu"], seconds["plain"])
             for name, seconds in timed.seconds.items()
         }
-        comparison = Comparison(
+        comparison = TrialComparison(
             self, splits, trials[: len(NAMES)], results, dict.fromkeys(NAMES, "plain")
         )
         return comparison.findings(
@@ -118,7 +118,7 @@ class LU(GlowStudy):
         )
         return Section(
             "Training curves",
-            f"Glow with {self.depth}, {self.coupling} coupling; "
+            f"Glow with {self.size_in_words}, {self.coupling} coupling; "
             f"{recipe(trial.config)}. Both kinds start as one function, that of their seed.",
             [plot],
         )

@@ -9,7 +9,7 @@ from ...data.types import Splits
 from ...models.config import CouplingName, PermutationName
 from ..page import Plot, Section
 from ..study import Findings
-from .comparison import Comparison, compared, recipe
+from .comparison import TrialComparison, compared, recipe
 from .curves import draw_curves
 from .results import TrialResult, of, over_seeds
 from .study import GlowStudy, Trial
@@ -57,10 +57,10 @@ class Permutations(GlowStudy):
 
         trials = self.trials()
         results = run_trials(self, trials, splits, folder, device=device, progress=progress)
-        comparison = Comparison(self, splits, trials, results, REFERENCES)
+        comparison = TrialComparison(self, splits, trials, results, REFERENCES)
         curves = Section(
             "Training curves",
-            f"Glow with {self.depth}, couplings `{self.coupling_scale}` "
+            f"Glow with {self.size_in_words}, couplings `{self.coupling_scale}` "
             f"where they are affine; {recipe(trials[0].config)}. Mean over seeds of the training "
             "bits/dim, with a band of one standard error (the paper's figure 3).",
             [

@@ -10,7 +10,7 @@ from ...models.config import CouplingName, RealNVPArchitecture, RealNVPConfig
 from ...training.config import TrainConfig
 from ..page import Plot, Section
 from ..study import Findings
-from .comparison import Comparison, compared, recipe
+from .comparison import TrialComparison, compared, recipe
 from .curves import draw_curves
 from .results import TrialResult, of, over_seeds
 from .study import WITHOUT_END, GlowStudy, Trial
@@ -91,7 +91,7 @@ class BesideRealNVP(GlowStudy):
         realnvp = self.trial("", self.seed, model).config
         count = count_parameters(realnvp, splits)
         matched = {"glow": target, "realnvp": count, "relative_difference": count / target - 1}
-        comparison = Comparison(self, splits, [glows[0], *others[:2]], results, REFERENCES)
+        comparison = TrialComparison(self, splits, [glows[0], *others[:2]], results, REFERENCES)
         return comparison.findings(
             "Glow beside RealNVP",
             sentence(results, matched),
@@ -115,10 +115,10 @@ class BesideRealNVP(GlowStudy):
     ) -> Section:
         return Section(
             "The models",
-            f"Each has the optimiser of its family. Glow: {self.depth}, {self.coupling} coupling; "
-            f"{recipe(glow)}. RealNVP: {model.scales} scales, {model.residual_blocks} residual "
-            f"blocks, {model.hidden_channels} feature maps; {recipe(realnvp)}. Parameters: "
-            f"{matched['glow']:,} and {matched['realnvp']:,}, "
+            f"Each has the optimiser of its family. Glow: {self.size_in_words}, {self.coupling} "
+            f"coupling; {recipe(glow)}. RealNVP: {model.scales} scales, {model.residual_blocks} "
+            f"residual blocks, {model.hidden_channels} feature maps; {recipe(realnvp)}. "
+            f"Parameters: {matched['glow']:,} and {matched['realnvp']:,}, "
             f"{matched['relative_difference']:+.1%}{_unmatched(matched)}.",
         )
 

@@ -149,7 +149,7 @@ class GlowStudy(TrainedStudy):
         return super().glow(levels=self.levels, steps=self.steps, **given)
 
     @property
-    def depth(self) -> str:
+    def size_in_words(self) -> str:
         """In words."""
         return f"{self.levels} levels of {self.steps} steps, {self.hidden_channels} hidden channels"
 
