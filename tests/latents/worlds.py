@@ -7,6 +7,7 @@ from glowflow import Glow, GlowConfig
 from glowflow.data.types import ImageData
 from glowflow.latents.codes import flatten, unflatten
 from glowflow.latents.estimation import estimate_directions
+from tests.conftest import perturb
 
 SHAPE = (1, 4, 4)
 D = 16
@@ -46,6 +47,13 @@ def confounded(count=4000, agree=0.85, seed=0):
 def images(count, seed=0):
     values = np.random.default_rng(seed).integers(0, 256, (count, 3, 8, 8), dtype=np.uint8)
     return torch.from_numpy(values)
+
+
+def small_model():
+    torch.manual_seed(0)
+    model = Glow(GlowConfig(image_shape=(3, 8, 8), levels=2, steps=2, hidden_channels=6))
+    model.initialize(images(64))
+    return perturb(model, 0.02).eval()
 
 
 def of_bytes(count=60):

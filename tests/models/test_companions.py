@@ -6,17 +6,12 @@ import torch
 from glowflow import Glow, GlowConfig, RealNVP, RealNVPConfig
 from glowflow.models.companions import identity
 from glowflow.nn.coupling_network import CouplingNetwork
-from tests.conftest import perturb
-from tests.latents.worlds import images
+from tests.latents.worlds import small_model
 
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    config = GlowConfig(image_shape=(3, 8, 8), levels=2, steps=2, hidden_channels=6)
-    model = Glow(config)
-    model.initialize(images(64))
-    return perturb(model, 0.02).eval()
+    return small_model()
 
 
 def test_identity_changes_with_every_weight(model):

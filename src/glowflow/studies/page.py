@@ -1,10 +1,11 @@
 """The page of a study: sections of words, tables and pictures, as Markdown and as HTML."""
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
+
+from ..reports.page import html_page, picture, table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,12 +26,7 @@ class Table:
 
     def html(self) -> str:
         """A table that scrolls where it is too wide."""
-        heads = "".join(f"<th>{escape(head)}</th>" for head in self.heads)
-        lines = "".join(
-            f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in line)}</tr>"
-            for line in self.lines
-        )
-        return f"<div class=wide><table><tr>{heads}</tr>{lines}</table></div>"
+        return f"<div class=wide>{table(self.lines, self.heads)}</div>"
 
 
 @dataclass(frozen=True)
@@ -94,8 +90,8 @@ def markdown(title: str, paragraphs: Sequence[str], sections: Sequence[Section])
     blocks = [f"# {title}", *paragraphs]
     for section in sections:
         blocks += [f"## {section.title}" if section.title else "", section.words]
-        for picture in section.pictures:
-            blocks += [picture.caption, f"![{picture.shows}]({picture.file})"]
+        for each in section.pictures:
+            blocks += [each.caption, f"![{each.shows}]({each.file})"]
         blocks.append(section.table.markdown() if section.table else "")
         blocks += ["\n".join(f"- {line}" for line in lines) for lines in section.notes]
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -108,18 +104,15 @@ def html(
     pictures: Mapping[str, bytes],
 ) -> str:
     """The page as one file, with its pictures (PNG by file name) in it."""
-    from ..reports.page import html_page
-
     sentence, *others = paragraphs
     body = [f"<h1>{escape(title)}</h1><p><b>{escape(sentence)}</b></p>"]
     body += [f"<p class=quiet>{escape(text)}</p>" for text in others if text]
     for section in sections:
         body.append(f"<h2>{escape(section.title)}</h2>" if section.title else "")
         body.append(f"<p>{escape(section.words)}</p>" if section.words else "")
-        for picture in section.pictures:
-            data = base64.b64encode(pictures[picture.file]).decode()
-            body.append(f"<p class=quiet>{escape(picture.caption)}</p>" if picture.caption else "")
-            body.append(f'<img alt="{escape(picture.shows)}" src="data:image/png;base64,{data}">')
+        for each in section.pictures:
+            body.append(f"<p class=quiet>{escape(each.caption)}</p>" if each.caption else "")
+            body.append(picture(pictures[each.file], each.shows))
         body.append(section.table.html() if section.table else "")
         for lines in section.notes:
             body.append(f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>")
