@@ -23,6 +23,18 @@ def ramps(title):
     )
 
 
+def built_in(config, cache, progress):
+    return ramps("ramps")
+
+
+def shop(config):
+    return ramps(config.data)
+
+
+def one_file(path, config):
+    return ramps(path.name)
+
+
 def only_marked(folder, config):
     return ramps("a marked folder") if (folder / "mark").exists() else None
 
@@ -35,11 +47,12 @@ def _here(tmp_path, monkeypatch):
         Path(name).touch()
 
 
+HERE = __name__
 KINDS = {
-    "named": (named("ramps", lambda config, cache, progress: ramps("ramps")), "ramps"),
-    "prefixed": (prefixed("shop:", lambda config: ramps(config.data)), "shop:ramps"),
-    "file_type": (file_type((".ramp",), lambda path, config: ramps(path.name)), "a.ramp"),
-    "layout": (layout(only_marked), "folder"),
+    "named": (named("ramps", f"{HERE}:built_in"), "ramps"),
+    "prefixed": (prefixed("shop:", f"{HERE}:shop"), "shop:ramps"),
+    "file_type": (file_type((".ramp",), f"{HERE}:one_file"), "a.ramp"),
+    "layout": (layout(f"{HERE}:only_marked"), "folder"),
 }
 
 
@@ -64,10 +77,17 @@ def test_files_that_change_are_read_again(kind, monkeypatch, read):
     assert read(data).folder != before
 
 
+VERSIONS = []
+
+
+def version(config):
+    return VERSIONS.pop(0)
+
+
 def test_a_new_version_is_other_data(monkeypatch, read):
-    versions = iter("112")
-    line = named("ramps", lambda *_: ramps("ramps"), lambda config: next(versions))
+    line = named("ramps", f"{HERE}:built_in", f"{HERE}:version")
     monkeypatch.setattr(table, "SOURCES", (line,))
+    VERSIONS.extend("112")
     first, second, third = (read("ramps").folder for _ in range(3))
     assert first == second != third
 

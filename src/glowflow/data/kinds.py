@@ -1,11 +1,12 @@
 """The kinds of data sources: by a name, by the beginning of a name, a type of file, a layout of a
-folder."""
+folder. What reads them is named by `module:function`, and imported when it is used."""
 
 import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Literal
 
 from .config import DataConfig
@@ -29,75 +30,72 @@ class DataSource:
     is made or fetched, and whether to show progress on stderr."""
 
 
-def named(
-    name: str,
-    source: Callable[[DataConfig, Path, bool], Source],
-    version: Callable[[DataConfig], str] = lambda config: "",
-) -> DataSource:
+def named(name: str, source: str, version: str = "") -> DataSource:
     """Data that are built in: `faces`.
 
     Args:
         name: the whole of `--data`.
-        source: as `DataSource.open`.
-        version: changes whenever the images would.
+        source: `module:function`, which is called as `DataSource.open`.
+        version: `module:function`, of the configuration; changes whenever the images would.
     """
     return DataSource(
         "name",
         f"`{name}`",
         lambda data: data == name,
-        lambda config: f"{name} {version(config)}".rstrip(),
-        source,
+        lambda config: f"{name} {_version(version, config)}".rstrip(),
+        lambda config, cache, progress: resolve_name(source)(config, cache, progress),
     )
 
 
-def prefixed(
-    prefix: str,
-    source: Callable[[DataConfig], Source],
-    version: Callable[[DataConfig], str] = lambda config: "",
-) -> DataSource:
+def prefixed(prefix: str, source: str, version: str = "") -> DataSource:
     """Data of a service: `hub:org/name`; or a folder in its form.
 
     Args:
         prefix: how `--data` begins.
-        source: the images.
-        version: what else than `--data` changes them.
+        source: `module:function`, of the configuration.
+        version: `module:function`, of the configuration: what else than `--data` changes the
+            images.
     """
 
     def fingerprint(config: DataConfig) -> str:
         listing = _listing(Path(config.data.removeprefix(prefix)))
-        return f"{config.data} {version(config)} {listing}"
+        return f"{config.data} {_version(version, config)} {listing}"
 
     return DataSource(
         "prefix",
         f"{prefix}org/name",
         lambda data: data.startswith(prefix),
         fingerprint,
-        lambda config, cache, progress: source(config),
+        lambda config, cache, progress: resolve_name(source)(config),
     )
 
 
-def file_type(
-    suffixes: tuple[str, ...], source: Callable[[Path, DataConfig], Source]
-) -> DataSource:
-    """Files that end in one of `suffixes`."""
+def file_type(suffixes: tuple[str, ...], source: str) -> DataSource:
+    """Files that end in one of `suffixes`; `source` is `module:function`, of path and
+    configuration."""
     return DataSource(
         "file",
         " or ".join(suffixes),
         lambda data: _path(data).is_file() and _path(data).suffix in suffixes,
         lambda config: _listing(_path(config.data)),
-        lambda config, cache, progress: source(_path(config.data), config),
+        lambda config, cache, progress: resolve_name(source)(_path(config.data), config),
     )
 
 
-def layout(source: Callable[[Path, DataConfig], Source | None]) -> DataSource:
-    """Folders of which `source` gives the images; it answers None to one in another layout."""
+def layout(source: str) -> DataSource:
+    """Folders of one layout; `source` is `module:function`, of folder and configuration, which
+    answers None to a folder in another layout."""
     return DataSource(
         "folder",
         "a folder",
         lambda data: _path(data).is_dir(),
         lambda config: _listing(_path(config.data)),
-        lambda config, cache, progress: source(_path(config.data), config),
+        lambda config, cache, progress: resolve_name(source)(_path(config.data), config),
     )
+
+
+def _version(version: str, config: DataConfig) -> str:
+    return str(resolve_name(version)(config)) if version else ""
 
 
 def _path(data: str) -> Path:

@@ -5,37 +5,28 @@ from pathlib import Path
 from ..errors import InputError
 from .config import DataConfig
 from .kinds import DataSource, file_type, layout, named, prefixed
-from .sources import faces, hub
-from .sources.arrays import array_source
-from .sources.celeba import celeba
-from .sources.celebahq import celeba_hq
-from .sources.cifar10 import cifar10
-from .sources.digits import digits_source
-from .sources.folder import folder_source
-from .sources.imagenet import imagenet_new, imagenet_old
-from .sources.lsun import lsun
-from .sources.mnist import mnist
-from .sources.tfrecords import tfrecords
 from .store import cache_folder, store
 from .types import Source, Splits
 
 SOURCES: tuple[DataSource, ...] = (
-    named("faces", faces.faces_source, faces.version),
-    named("digits", digits_source),
-    prefixed(hub.PREFIX, hub.hub_source, hub.version),
-    file_type((".npy", ".npz"), array_source),
-    layout(cifar10),
-    layout(imagenet_old),
-    layout(imagenet_new),
-    layout(celeba),
-    layout(celeba_hq),
-    layout(tfrecords),
-    layout(mnist),
-    layout(lsun),
-    layout(folder_source),
+    named(
+        "faces", "glowflow.data.sources.faces:faces_source", "glowflow.data.sources.faces:version"
+    ),
+    named("digits", "glowflow.data.sources.digits:digits_source"),
+    prefixed("hub:", "glowflow.data.sources.hub:hub_source", "glowflow.data.sources.hub:version"),
+    file_type((".npy", ".npz"), "glowflow.data.sources.arrays:array_source"),
+    layout("glowflow.data.sources.cifar10:cifar10"),
+    layout("glowflow.data.sources.imagenet:imagenet_old"),
+    layout("glowflow.data.sources.imagenet:imagenet_new"),
+    layout("glowflow.data.sources.celeba:celeba"),
+    layout("glowflow.data.sources.celebahq:celeba_hq"),
+    layout("glowflow.data.sources.tfrecords:tfrecords"),
+    layout("glowflow.data.sources.mnist:mnist"),
+    layout("glowflow.data.sources.lsun:lsun"),
+    layout("glowflow.data.sources.folder:folder_source"),
 )
-"""All that `--data` may be; of several that take it, the first that opens it. A folder of images
-is the last: it opens every folder."""
+"""All that `--data` may be: another one is a file, and a line here. Of several that take it, the
+first that opens it is used; a folder of images is the last, for it opens every folder."""
 
 
 def open_splits(config: DataConfig, *, cache: Path | None = None, progress: bool = True) -> Splits:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from sklearn.datasets import load_digits
 
 from ...errors import InputError
 from ..config import DataConfig
@@ -21,8 +22,6 @@ def digits_source(config: DataConfig, cache: Path, progress: bool) -> Source:
     Raises:
         InputError: the size is smaller than 8x8.
     """
-    from sklearn.datasets import load_digits  # slow to import
-
     height, width = config.size or SIZE
     if min(height, width) < 8:
         raise InputError(

@@ -8,6 +8,7 @@ from ..config import DataConfig
 from ..store import replace_folder
 from ..types import Source
 from .celeba import CELEBA, celeba
+from .portraits import ATTRIBUTES, choose_portraits, paint
 
 VERSION = 1
 """Of the drawings: another one is other data."""
@@ -47,8 +48,6 @@ def drawn_faces(count: int, cache: Path, progress: bool) -> Path:
     folder = cache / "faces" / f"v{VERSION}-{count}"
     if folder.is_dir():
         return folder
-    from .portraits import ATTRIBUTES, choose_portraits, paint  # slow to import
-
     portraits = choose_portraits(count)
 
     def fill(temporary: Path) -> None:
