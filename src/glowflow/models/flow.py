@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from ..bijections import Bijection, Coupling, FlowStep, MaskedCoupling
+from ..bijections import Bijection
 from ..bijections.base import without_autocast
 from ..checks import require_choice
 from ..errors import InputError
-from ..fused.steps import Steps
 from .config import GlowConfig, Memory, Precision
+from .execution import use_compile, use_memory, use_precision
 from .likelihood import bits_per_dim, dequantize, quantize
 from .pretrained import check_state, load_pretrained, save_pretrained
 from .priors import standard_normal_log_prob
@@ -24,8 +24,6 @@ Latents = tuple[Float[Tensor, "batch *shape"], ...]
 
 IMAGES_AT_ONCE = 64
 """Images that are sampled, encoded or decoded at once."""
-RECOMPILE_LIMIT = 128
-"""Graphs of one function: every level, batch size and gradient mode has its own."""
 
 
 class LossTerms(NamedTuple):
@@ -102,65 +100,19 @@ class ImageFlow(Bijection):
         """
         if memory is not None:
             require_choice("memory", memory, Memory)
-            self._use_memory(memory)
+            use_memory(self, memory)
         if precision is not None:
             require_choice("precision", precision, Precision)
-            self._use_precision(precision)
+            use_precision(self, precision)
         if compile is not None:
-            self._use_compile(compile)
+            use_compile(self, compile)
         return self
-
-    def _use_memory(self, memory: Memory) -> None:
-        steps = [module for module in self.modules() if isinstance(module, Steps)]
-        if memory == "reversible" and not steps:
-            raise InputError(
-                f"A model of type {self.model_type!r} cannot recompute its activations: "
-                "use memory stored."
-            )
-        for some in steps:
-            some.reversible = memory == "reversible"
-
-    def _use_precision(self, precision: Precision) -> None:
-        for name, coupling in self._couplings():
-            network: Any = getattr(coupling, "network", None)
-            if hasattr(network, "compute_dtype"):
-                network.compute_dtype = torch.bfloat16 if precision == "bf16" else None
-            elif precision != "float32":
-                raise InputError(
-                    f"{name} has a network of class {type(network).__name__} without an attribute "
-                    "`compute_dtype`, so it would not follow precision bf16: give the class one "
-                    "(None, or a dtype) and compute in it, or use precision float32."
-                )
-
-    def _use_compile(self, compile: bool) -> None:
-        if compile:
-            from torch._dynamo import config
-
-            config.recompile_limit = max(config.recompile_limit, RECOMPILE_LIMIT)
-        for _, coupling in self._couplings():
-            for module in (coupling, getattr(coupling, "network", None)):
-                if module is not None:
-                    module._compiled_call_impl = None
-                    if compile:
-                        module.compile(dynamic=False)
-
-    def _couplings(self) -> list[tuple[str, Bijection]]:
-        """What stands where couplings do, whoever wrote it, by name."""
-        in_steps = [
-            (f"{name}.coupling", module.coupling)
-            for name, module in self.named_modules()
-            if isinstance(module, FlowStep)
-        ]
-        others = [
-            (n, m) for n, m in self.named_modules() if isinstance(m, Coupling | MaskedCoupling)
-        ]
-        return list({id(module): (name, module) for name, module in in_steps + others}.values())
 
     @property
     def initialized(self) -> bool:
         """Whether every normalisation has seen its first batch."""
         flags = [b for name, b in self.named_buffers() if name.endswith("initialized")]
-        return bool(torch.stack(flags).all())
+        return not flags or bool(torch.stack(flags).all())
 
     def log_prob(
         self,

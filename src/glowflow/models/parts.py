@@ -4,7 +4,7 @@ Another part is a file of its own and a line here. Nothing is imported before it
 """
 
 from collections.abc import Mapping
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 
 from ..errors import InputError
@@ -35,8 +35,4 @@ def part(parts: Mapping[str, str], name: str) -> Any:
     """
     if name not in parts:
         raise InputError(f"There is no part {name!r}: choose one of {', '.join(parts)}.")
-    module, _, path = parts[name].partition(":")
-    value: Any = import_module(module)
-    for attribute in path.split("."):
-        value = getattr(value, attribute)
-    return value
+    return resolve_name(parts[name])
