@@ -1,6 +1,6 @@
 """Every study by its name: another one is a file, and a line here."""
 
-from importlib import import_module
+from pkgutil import resolve_name
 
 from .study import Study
 
@@ -21,6 +21,5 @@ STUDIES = {
 
 def study_class(name: str) -> type[Study]:
     """The study that `glow study NAME` runs."""
-    module, _, cls = STUDIES[name].partition(":")
-    study: type[Study] = getattr(import_module(module), cls)
+    study: type[Study] = resolve_name(STUDIES[name])
     return study
