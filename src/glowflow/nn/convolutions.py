@@ -46,7 +46,7 @@ class ScaledConv2d(nn.Module):
             for weight in (rows, edge):
                 if weight is not None:
                     nn.init.normal_(weight, std=INITIAL_STD)
-        self.weight = nn.Parameter(rows.contiguous())
+        self.weight = nn.Parameter(rows.clone(memory_format=torch.contiguous_format))
         self.edge = None if edge is None else nn.Parameter(edge)
         self.b = nn.Parameter(torch.zeros(channels_out))
         self.logs = nn.Parameter(torch.zeros(channels_out))
