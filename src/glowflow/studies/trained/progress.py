@@ -4,9 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
+from ...progress import bar_with_time_left
 from .study import Trial
 
 Show = Callable[[int, float | None, Trial], None]
@@ -16,29 +14,14 @@ Show = Callable[[int, float | None, Trial], None]
 @contextmanager
 def trials_bar(title: str, count: int, visible: bool) -> Iterator[Show]:
     """A bar that says which trial is under way, and how many minutes are left."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[left]}"),
-        TimeElapsedColumn(),
-    )
-    start = time.monotonic()
-    with Progress(*columns, console=Console(stderr=True), disable=not visible) as bar:
-        task = bar.add_task(title, total=count, left="")
-        initial: list[float] = []
+    with bar_with_time_left(title, count, visible=visible) as bar:
 
         def show(number: int, share: float | None, trial: Trial) -> None:
-            done = number + (share or 0.0)
-            if share is not None:
-                initial[:] = initial or [done]
-            rate = (done - initial[0]) / (time.monotonic() - start) if initial else 0.0
-            left = f"{(count - done) / rate / 60:.1f} min left" if rate > 0 else ""
             which = f"{title} {min(number + 1, count)} of {count}: {trial.name}"
-            bar.update(
-                task,
-                completed=done,
-                description=f"{which}, seed {trial.config.seed}",
-                left=left,
+            bar(
+                number + (share or 0.0),
+                f"{which}, seed {trial.config.seed}",
+                now=share is not None,
             )
 
         yield show
