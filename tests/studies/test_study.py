@@ -63,9 +63,9 @@ class Black(MeasuredStudy):
 
 
 def test_another_study_is_a_file_and_a_line(tmp_path, monkeypatch, capsys):
-    (tmp_path / "black.py").write_text(ANOTHER, encoding="utf-8")
+    (tmp_path / "share_of_black.py").write_text(ANOTHER, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(STUDIES, "black", "black:Black")
+    monkeypatch.setitem(STUDIES, "black", "share_of_black:Black")
     monkeypatch.setenv("GLOWFLOW_CACHE", str(tmp_path / "cache"))
     config = GlowConfig(image_shape=(1, 8, 8), levels=1, steps=1, hidden_channels=4)
     perturb(Glow(config), 0.05).eval().save_pretrained(tmp_path / "model")
