@@ -35,8 +35,8 @@ def test_diagnosis_of_outputs_and_gradients():
         ),
         ("levels.0.squeeze", "level 1, squeeze"),
         ("levels.0", "level 1"),
-        ("splits.2.prior", "level 3, split, prior"),
-        ("top.conv", "top.conv"),
+        ("levels.2.split.prior", "level 3, split, prior"),
+        ("mine.conv", "mine.conv"),
     ],
 )
 def test_places_in_words(name, words):

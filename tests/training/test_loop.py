@@ -104,7 +104,7 @@ def test_nothing_is_overwritten(splits, tmp_path):
     [
         ("levels.1.steps.1.actnorm.logs", "level 2, step 2, actnorm"),
         ("levels.0.steps.0.permutation.log_s", "level 1, step 1, permutation"),
-        ("splits.0.prior.conv.b", "level 1, split"),
+        ("levels.0.split.prior.conv.b", "level 1, split"),
     ],
 )
 def test_nan_stops_the_run_and_names_the_place(splits, tmp_path, weight, place):

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 NUMBERED = {
     "levels": "level",
-    "splits": "level",
     "steps": "step",
     "scales": "scale",
     "checkerboard": "checkerboard coupling",
@@ -76,9 +75,7 @@ def describe(name: str) -> str:
         part = parts.pop(0)
         if part in NUMBERED and parts and parts[0].isdigit():
             words.append(f"{NUMBERED[part]} {int(parts.pop(0)) + 1}")
-            if part == "splits":
-                words.append("split")
-        elif part in ("squeeze", "actnorm", "permutation", "coupling", "norm"):
+        elif part in ("squeeze", "actnorm", "permutation", "coupling", "norm", "split"):
             words.append(part)
         else:
             words.append(".".join([part, *parts]))

@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..bijections import AffineCoupling, ChannelMixing, MaskedCoupling
+from ..bijections.coupling import AffineCoupling
+from ..bijections.linear import ChannelMixing
+from ..bijections.masked import MaskedCoupling
 from ..data.inputs import evenly, labels_of, with_noise
 from ..data.types import ImageData
 from ..models.flow import ImageFlow

@@ -9,7 +9,7 @@ from functools import partial
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ..bijections import BatchNorm
+from ..bijections.batchnorm import BatchNorm
 from ..models.flow import ImageFlow
 from ..processes import (
     mean_over_processes,
