@@ -146,7 +146,7 @@ def test_classes_are_trained_with_the_classifier(splits, tmp_path):
     config = replace(CONFIG, conditional=True, images=80)
     trained = run(config, splits, tmp_path / "run")
     assert trained.model.config.classes == 3
-    assert trained.model.classifier.weight.abs().max() > 0
+    assert trained.model.levels[-1].split.classifier.weight.abs().max() > 0
     assert trained.model.sample(2, labels=torch.tensor([0, 2])).shape == (2, 1, 8, 8)
 
 
