@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -25,18 +26,18 @@ from glowflow.training.metrics import read_metrics
 from .measure import ROOT
 
 
-def main() -> None:
-    """Print what became of each kill; exit with 1 if a loss differs."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print what became of each kill; 1 if a loss differs."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kill", description=__doc__)
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--resume", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     if given.child:
         train_small(given.child, given.steps, given.resume)
-        return
+        return 0
     moments = random.Random(given.seed)
     table = Table(title="kill -9 and --resume, against a run never stopped", title_justify="left")
     for column in ("", "killed after", "resumed from step", "left over", "lines", "differing"):
@@ -44,7 +45,7 @@ def main() -> None:
     wrong = 0
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "whole"
-        start(whole, given.steps).wait()
+        train_small(whole, given.steps, resume=False)
         expected, length = figures(whole), seconds_of_training(whole)
         for number in range(1, given.times + 1):
             run = Path(folder) / str(number)
@@ -67,7 +68,7 @@ def main() -> None:
             )
     Console().print(table)
     print(f"{given.times} kills, {wrong} differences.")
-    sys.exit(1 if wrong else 0)
+    return 1 if wrong else 0
 
 
 def start(run: Path, steps: int, *more: str) -> subprocess.Popen[bytes]:
@@ -119,4 +120,4 @@ def train_small(run: Path, steps: int, resume: bool) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,12 +2,13 @@
 
 import os
 
-import pytest
-import torch
-
 # The tests' tensors are tiny: a second thread waits longer for the first than it helps it, and
 # with a process for each core it waits for another test. The children of a test do the same.
-torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
+# Libraries read this when they are loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import torch
 
 ACCELERATOR = torch.accelerator.current_accelerator(check_available=True)
 ONLY_ASKED = {
