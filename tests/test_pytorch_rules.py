@@ -33,7 +33,7 @@ from glowflow.bijections import (
 from glowflow.bijections.base import per_sample, pixels
 from glowflow.bijections.linear import mix
 from glowflow.fused.steps import Steps
-from glowflow.nn import CouplingNetwork
+from glowflow.nn import CouplingNetwork, PointConv
 from tests.conftest import perturb
 
 SHAPE = (3, 8, 8)
@@ -959,15 +959,42 @@ def test_frozen_computes_once_and_forgets(monkeypatch):
     assert all(getattr(module, "_values", None) is None for module in model.modules())
 
 
-def test_weights_do_not_change_while_frozen():
+def test_changes_that_count_are_followed_while_frozen():
     model, x = make().eval(), batch()
-    with model.frozen(), torch.no_grad():
-        model.log_prob(x)
-        model.levels[0].steps[0].actnorm.b.add_(1.0)
-        with pytest.raises(InputError, match="changed inside"):
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2, foreach=True)
+    with model.frozen():
+        for _ in range(2):
+            optimizer.zero_grad()
+            (-model.log_prob(x).mean()).backward()
+            optimizer.step()
+            with torch.no_grad():
+                assert torch.equal(model.log_prob(x), twin(model).log_prob(x))
+
+
+@pytest.mark.parametrize("memory", MEMORY)
+def test_training_while_frozen_takes_no_kept_value(memory):
+    model, x = make(memory), batch()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, fused=True)
+    with model.frozen():
+        with torch.no_grad():
             model.log_prob(x)
-    with torch.no_grad():
-        assert torch.equal(model.log_prob(x), twin(model).log_prob(x))
+        for _ in range(2):
+            optimizer.zero_grad()
+            model.log_prob(x).sum().backward()
+            assert_same_gradients(gradients(model), stored_gradients(model, x))
+            optimizer.step()
+
+
+def test_frozen_in_inference_mode_and_out_of_it():
+    model, x = make().eval().requires_grad_(False), batch()
+    leaf = x.clone().requires_grad_()
+    with model.frozen():
+        with torch.inference_mode():
+            expected = model.log_prob(x).clone()
+        log_prob = model.log_prob(leaf)
+        log_prob.sum().backward()
+    assert torch.equal(log_prob.detach(), expected)
+    assert leaf.grad.abs().max() > 0
 
 
 def test_frozen_nests_and_survives_errors():
@@ -997,3 +1024,207 @@ def test_mixing_alone_is_a_product_of_matrices():
     y, log_det = conv(x)
     assert torch.allclose(y, mix(x, conv.matrix()))
     assert log_det[0].item() == pytest.approx(pixels(x) * conv.log_abs_det().item())
+
+
+# What others' code does to parts
+
+
+def test_an_average_over_buffers_is_refused():
+    model, x = make(), batch()
+    ema = torch.optim.swa_utils.get_ema_multi_avg_fn(0.9)
+    averages = [
+        torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=ema, use_buffers=use_buffers)
+        for use_buffers in (True, False)
+    ]
+    for average in (*averages, *averages):
+        average.update_parameters(model)
+    with pytest.raises(InputError, match=r"not a permutation.*average the parameters alone"):
+        averages[0].module.log_prob(x)
+    assert torch.allclose(averages[1].module.log_prob(x), model.log_prob(x))
+
+
+def test_compiling_follows_changed_layers():
+    class Halved(PointConv):
+        def forward(self, x):
+            return super().forward(x) / 2
+
+    model, x = make(levels=1, steps=1), batch()
+    network = model.levels[0].steps[0].coupling.network
+    network.second.__class__ = Halved
+    network.first.register_forward_hook(lambda module, given, output: output + 0.1)
+    expected = model.log_prob(x)
+    assert torch.allclose(torch.compile(model.log_prob, backend="eager")(x), expected)
+
+
+class ByClass(Bijection):
+    """y = x + class."""
+
+    def forward(self, x, context=None):
+        return x + context[:, None, None, None], per_sample(0.0, x)
+
+    def inverse(self, y, context=None):
+        return y - context[:, None, None, None], per_sample(0.0, y)
+
+
+@pytest.mark.parametrize("slot", ["actnorm", "permutation", "coupling", "hook"])
+def test_class_scores_see_whatever_knows_the_class(slot):
+    model, x = make(classes=3).eval(), batch()
+    if slot == "hook":
+        model.levels[-1].register_forward_pre_hook(lambda module, given: (2 * given[0], given[1]))
+    else:
+        level = 1 if slot == "permutation" else 0
+        setattr(model.levels[level].steps[1], slot, ByClass())
+    with torch.no_grad():
+        by_class = torch.stack([model.log_prob(x, torch.full((3,), y)) for y in range(3)], dim=1)
+        assert torch.allclose(model.class_scores(x).log_prob, by_class)
+        mixture = torch.logsumexp(by_class, dim=1) - math.log(3.0)
+        assert torch.allclose(model.log_prob_by_level(x).sum(1), mixture)
+
+
+def test_linearize():
+    model, x = make().requires_grad_(False), batch()
+    direction = torch.randn_like(x)
+    value, slope = torch.func.linearize(model.log_prob, x)
+    _, expected = jvp(model.log_prob, (x,), (direction,))
+    assert torch.allclose(value, model.log_prob(x))
+    assert torch.allclose(slope(direction), expected)
+
+
+@pytest.mark.parametrize("memory", MEMORY)
+@pytest.mark.parametrize("of", ["actnorm", "coupling.network.second"])
+def test_weights_made_by_another_network(of, memory):
+    model, x = make(memory), batch()
+    h = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
+    module = model.get_submodule(f"levels.0.steps.1.{of}")
+    name = "b" if of == "actnorm" else "weight"
+    weight = getattr(module, name).detach()
+    delattr(module, name)
+    setattr(module, name, weight * (1 + h))
+    values, step = [], 1e-6
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.log_prob(x).sum().backward()
+        for sign in (1, -1):
+            setattr(module, name, weight * (1 + h.detach() + sign * step))
+            values.append(model.log_prob(x).sum().item())
+    assert h.grad.item() == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-5)
+
+
+@pytest.mark.parametrize("memory", MEMORY)
+def test_a_penalty_through_a_hook_on_a_network(memory):
+    model, x = make(memory), batch()
+    both = model, twin(model)
+    for one in both:
+        outputs = []
+        network = one.levels[0].steps[1].coupling.network
+        network.register_forward_hook(lambda module, given, h, outputs=outputs: outputs.append(h))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            (one.log_prob(x).sum() + outputs[0].square().sum()).backward()
+        assert len(outputs) == 1
+    assert_same_gradients(gradients(both[0]), gradients(both[1]))
+
+
+@pytest.mark.parametrize("kind", ["prune", "weight_norm"])
+def test_computed_weights_are_new_in_the_inverse_too(kind):
+    model, x = make(permutation="plain"), batch()
+    for module in model.modules():
+        if isinstance(module, ActNorm) and kind == "prune":
+            prune.random_unstructured(module, "b", amount=0.5)
+        if isinstance(module, PlainInvertible1x1Conv) and kind == "weight_norm":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)
+                nn.utils.weight_norm(module, "weight")
+    model.log_prob(x)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.02 * torch.randn_like(weight))
+        latents = tuple(torch.randn(2, *s, dtype=x.dtype) for s in model.latent_shapes)
+        decoded = model.decode(latents)  # before any forward pass
+        for eps, again in zip(latents, model.encode(decoded), strict=True):
+            assert (eps - again).abs().max() < 1e-8
+
+
+def test_computed_weights_are_not_set():
+    actnorm = ActNorm(4)
+    prune.random_unstructured(actnorm, "b", amount=0.5)
+    with pytest.raises(InputError, match=r"ActNorm.b is computed from other weights"):
+        actnorm.initialize(torch.randn(8, 4, 2, 2))
+    assert not actnorm.initialized
+    conv = orthogonal(PlainInvertible1x1Conv(4), "weight")
+    with pytest.raises(InputError, match=r"PlainInvertible1x1Conv.weight is computed"):
+        conv.set_matrix(torch.eye(4))
+
+
+def test_labels_and_latents_of_another_count():
+    model = make(classes=3, dtype=torch.float32)
+    x, zeros = batch(torch.float32, 128), torch.zeros(128, dtype=torch.long)
+    latents = model.encode(x, zeros.int())
+    for labels in (zeros[:64], zeros.float(), [0] * 128):
+        for call in (lambda y: model.encode(x, y), lambda y: model.decode(latents, y)):
+            with pytest.raises(InputError, match=r"Labels are .*: give"):
+                call(labels)
+    with pytest.raises(InputError, match=r"Latents are of \[1, 128\] images"):
+        model.decode((latents[0][:1], latents[1]), zeros[:1])
+    with pytest.raises(InputError, match=r"Latents are torch.float64 and the model"):
+        model.decode(tuple(eps.double() for eps in latents), zeros)
+    assert torch.equal(model.loss(x, zeros.int()), model.loss(x, zeros))
+
+
+def test_samples_depend_on_the_seed_alone():
+    model = make().eval()
+    expected = model.sample(3, seed=1)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(model.sample(3, seed=1), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_parts_of_a_realnvp_keep_their_modes():
+    model = models()[2].train()
+    model.initialize(torch.randint(0, 256, (8, *SHAPE), dtype=torch.uint8))
+    model.scales[0].eval()
+    model.sample(1)
+    assert [model.training, *(s.training for s in model.scales)] == [True, False, True]
+    with pytest.raises(InputError, match="no images to initialise from"):
+        make().initialize(torch.zeros(0, *SHAPE, dtype=torch.uint8))
+
+
+def test_names_of_a_subclass_are_its_own():
+    class Own(Glow):
+        def __init__(self, config):
+            super().__init__(config)
+            self.classifier = nn.Linear(2, 2)
+            self.top = nn.Linear(2, 2)
+
+    one, other = Own(make().config), Own(make().config)
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(other.top.weight, one.top.weight)
+
+
+class Wrapper(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *given, **named):
+        return self.inner(*given, **named)
+
+
+@pytest.mark.parametrize("network", [None, Conditioned])
+def test_a_wrapped_network_is_asked_for_its_context(network):
+    x, labels = batch(), torch.tensor([0, 1, 2])
+    model = perturb(Glow(make(classes=3).config, network=network)).double()
+    expected = model.log_prob(x, labels)
+    for step in model.levels[0].steps:
+        step.coupling.network = Wrapper(step.coupling.network)
+    assert torch.allclose(model.log_prob(x, labels), expected)
+
+
+def test_tied_networks_are_saved(tmp_path):
+    model, x = make().eval(), batch()
+    steps = model.levels[0].steps
+    steps[1].coupling.network = steps[0].coupling.network
+    model.save_pretrained(tmp_path)
+    assert torch.allclose(Glow.from_pretrained(tmp_path).log_prob(x), model.log_prob(x))

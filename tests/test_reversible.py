@@ -66,9 +66,12 @@ def test_conditional_model_trains_with_its_classifier():
 
 
 def test_gradients_are_those_of_compiled_couplings():
+    from torch._inductor import config  # which takes seconds to load
+
     model, x = make(levels=1, steps=1, hidden_channels=64), batch()
     expected = grads(model, x)
-    assert relative(grads(model.use(compile=True), x), expected) < 1e-3
+    with config.patch({"cpp.simdlen": 1}):  # without vectors it compiles in half the time
+        assert relative(grads(model.use(compile=True), x), expected) < 1e-3
 
 
 def test_bf16_networks_recover_their_input():
@@ -79,15 +82,26 @@ def test_bf16_networks_recover_their_input():
     assert all(0 < s.guard.drift < 3e-2 for s in model.modules() if isinstance(s, Steps))
 
 
-def test_a_network_runs_twice_a_step_and_no_more():
+@pytest.fixture
+def runs(monkeypatch):
+    """What each run of a coupling network gives, and whether it records gradients."""
+    recorded = []
+    original = CouplingNetwork.forward
+
+    def run(network, x):
+        output = original(network, x)
+        recorded.append((torch.is_grad_enabled(), output))
+        return output
+
+    monkeypatch.setattr(CouplingNetwork, "forward", run)
+    return recorded
+
+
+def test_a_network_runs_twice_a_step_and_no_more(runs):
     model, x = make(steps=3), batch()
-    runs = []
-    for module in model.modules():
-        if isinstance(module, CouplingNetwork):
-            module.register_forward_hook(lambda *_: runs.append(torch.is_grad_enabled()))
+    runs.clear()
     grads(model.use(memory="reversible"), x)
-    assert len(runs) == 2 * 3 * 2
-    assert runs == [False] * 6 + [True] * 6
+    assert [recording for recording, _ in runs] == [False] * 6 + [True] * 6
 
 
 def kept_by_the_graph(model, x):
@@ -116,19 +130,20 @@ def test_what_is_kept_of_an_image_does_not_grow_with_depth():
     assert an_image(16, "stored") > 20 * an_image(16, "reversible")
 
 
-def test_activations_are_freed_step_by_step():
+def test_activations_are_freed_step_by_step(monkeypatch):
     model, x = make(steps=8).use(memory="reversible"), batch()
     alive, most = weakref.WeakSet(), []
+    original = CouplingNetwork.forward
 
-    def watch(module, inputs, output):
+    def watch(network, x):
+        output = original(network, x)
         if torch.is_grad_enabled():
             gc.collect()
             alive.add(output)
             most.append(len(alive))
+        return output
 
-    for module in model.modules():
-        if isinstance(module, CouplingNetwork):
-            module.register_forward_hook(watch)
+    monkeypatch.setattr(CouplingNetwork, "forward", watch)
     grads(model, x)
     assert len(most) == 16
     assert max(most) <= 2
@@ -150,17 +165,6 @@ def test_frozen_weights_get_no_gradient():
     model.log_prob(x).sum().backward()
     assert frozen.grad is None
     assert model.get_parameter("levels.0.steps.0.coupling.network.first.weight").grad is not None
-
-
-def test_the_graph_is_gone_back_through_once():
-    model, x = make(steps=2).use(memory="reversible"), batch()
-    loss = model.log_prob(x).sum()
-    loss.backward(retain_graph=True)
-    with pytest.raises(RuntimeError, match="call forward again"):
-        loss.backward()
-    x.requires_grad_()
-    with pytest.raises(RuntimeError):
-        torch.autograd.grad(model.log_prob(x).sum(), x, create_graph=True)[0].sum().backward()
 
 
 def test_guard_stops_when_the_input_cannot_be_recovered():

@@ -1,10 +1,13 @@
 """Activation normalisation (paper, section 3.1)."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from .base import Bijection, per_sample, pixels
+from .exact import require_own_weights
 
 LOG_SCALE_FACTOR = 3.0
 """Multiplies every learned log-scale of the official model, and so its learning rate."""
@@ -62,26 +65,26 @@ class ActNorm(Bijection):
         self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Normalise this batch, unless a batch was normalised before."""
-        set_from_batch(self.b, self.logs, self.initialized, x)
+        set_from_batch(self, x)
         return self(x, context)
 
 
 @torch.no_grad()
-def set_from_batch(
-    b: Float[Tensor, " channels"],
-    logs: Float[Tensor, " channels"],
-    initialized: Tensor,
-    x: Float[Tensor, "batch channels height width"],
-) -> None:
-    """Set b = −mean and logs = −log(std)/3 (biased) of each channel of `x`, once."""
-    if initialized:
+def set_from_batch(layer: Any, x: Float[Tensor, "batch channels height width"]) -> None:
+    """Set the layer's b = −mean and logs = −log(std)/3 (biased) of each channel of `x`, once.
+
+    Raises:
+        InputError: b or logs is computed from other weights.
+    """
+    if layer.initialized:
         return
+    require_own_weights(layer, "b", "logs")
     wide = x.double() if x.device.type != "mps" else x
     mean = wide.mean(dim=(0, 2, 3))
     std = wide.var(dim=(0, 2, 3), unbiased=False).sqrt()
-    b.copy_(-mean)
-    logs.copy_(-(std + 1e-6).clamp(min=SMALLEST_STD).log() / LOG_SCALE_FACTOR)
-    initialized.fill_(True)
+    layer.b.copy_(-mean)
+    layer.logs.copy_(-(std + 1e-6).clamp(min=SMALLEST_STD).log() / LOG_SCALE_FACTOR)
+    layer.initialized.fill_(True)
 
 
 def _wide(per_channel: Float[Tensor, " channels"]) -> Float[Tensor, "channels 1 1"]:

@@ -48,11 +48,7 @@ class Bijection(nn.Module, ABC):
         return self(x, context)
 
     def frozen(self) -> AbstractContextManager[None]:
-        """Keep what is computed from weights alone until the block ends; they must not change.
-
-        Raises:
-            InputError: by a call in the block, when a weight was changed in it.
-        """
+        """Keep what is computed from weights alone until the block ends; they must not change."""
         return frozen(self)
 
 
@@ -64,12 +60,10 @@ def without_autocast(call: Callable[Arguments, Result]) -> Callable[Arguments, R
 
     @wraps(call)
     def wrapper(*arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
+        if not torch._C._is_any_autocast_enabled():
+            return call(*arguments, **named)
         device = _device_of((*arguments, *named.values()))
-        if (
-            device is None
-            or not torch.amp.is_autocast_available(device)
-            or not torch.is_autocast_enabled(device)
-        ):
+        if device is None or not torch.amp.is_autocast_available(device):
             return call(*arguments, **named)
         with torch.autocast(device, enabled=False):
             return call(*arguments, **named)

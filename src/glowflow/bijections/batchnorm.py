@@ -51,7 +51,7 @@ class BatchNorm(Bijection):
         self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Return (x − μ)/√(σ² + ε) and its log-determinant in nats."""
-        mean, var = self._of_batch(x) if self.training else (self.mean, self.var)
+        mean, var = self._of_batch(x) if self.training and len(x) else (self.mean, self.var)
         y = (x - _wide(mean)) * _wide((var + EPSILON).rsqrt())
         return y.to(x.dtype), self._log_det(x, var)
 

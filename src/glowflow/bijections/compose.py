@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .base import Bijection, per_sample
+from .exact import compute_weights
 
 
 class Chain(Bijection):
@@ -45,6 +46,7 @@ class Chain(Bijection):
         """Return f⁻¹(y) and its log-determinant in nats."""
         total: Any = 0.0
         for bijection in reversed(list(self)):
+            compute_weights(bijection)
             y, log_det = bijection.inverse(y, context)
             total = total + log_det
         return y, total if len(self) else per_sample(0.0, y)

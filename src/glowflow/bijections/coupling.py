@@ -101,7 +101,7 @@ class Coupling(Bijection):
         """Initialise the network (where it can be) from the first half of `x`."""
         initialize = getattr(self.network, "initialize", None)
         if initialize is not None:
-            given = {"context": context} if asks_for_context(initialize) else {}
+            given = {"context": context} if _has_context(initialize) else {}
             initialize(halves(x)[0], **given)
         return self(x, context)
 
@@ -172,22 +172,37 @@ class AffineCoupling(Coupling):
 
 def conditioned(network: nn.Module, x: Tensor, context: Tensor | None) -> Tensor:
     """network(x), or network(x, context) where there is a context and the network asks for it."""
-    if context is None or not asks_for_context(network.forward):
+    if context is None or not asks_for_context(network):
         h: Tensor = network(x)
         return h
     h = network(x, context=context)
     return h
 
 
-def asks_for_context(forward: Callable[..., Any]) -> bool:
-    """Whether a function has a parameter `context`, or takes whatever is named."""
-    return _has_context(getattr(forward, "__func__", forward))
+def asks_for_context(network: nn.Module) -> bool:
+    """Whether the network's `forward` has a parameter `context`, or wraps one that has."""
+    if _has_context(network.forward):
+        return True
+    inner = list(network.children())
+    wraps = len(inner) == 1 and _takes_whatever(network.forward)
+    return wraps and asks_for_context(inner[0])
+
+
+def _has_context(forward: Callable[..., Any]) -> bool:
+    return any(parameter.name == "context" for parameter in _parameters(forward))
+
+
+def _takes_whatever(forward: Callable[..., Any]) -> bool:
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in _parameters(forward))
+
+
+def _parameters(forward: Callable[..., Any]) -> list[inspect.Parameter]:
+    return _parameters_of(getattr(forward, "__func__", forward))
 
 
 @lru_cache(maxsize=256)
-def _has_context(function: Callable[..., Any]) -> bool:
-    parameters = inspect.signature(function).parameters.values()
-    return any(p.name == "context" or p.kind is p.VAR_KEYWORD for p in parameters)
+def _parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    return list(inspect.signature(function).parameters.values())
 
 
 def halves(

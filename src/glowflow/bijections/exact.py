@@ -9,6 +9,11 @@ from torch import nn
 from torch.autograd import forward_ad
 from torch.nn.modules import module as torch_module
 from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+from ..errors import InputError
 
 
 def is_exactly(module: nn.Module, *kinds: type[nn.Module]) -> bool:
@@ -43,6 +48,30 @@ def has_hooks(module: nn.Module) -> bool:
         or torch_module._global_backward_hooks
         or torch_module._global_backward_pre_hooks
     )
+
+
+def require_own_weights(module: nn.Module, *names: str) -> None:
+    """Refuse to set weights that are computed from others.
+
+    Raises:
+        InputError: one is parametrised, pruned or replaced.
+    """
+    for name in names:
+        if name not in module._parameters:
+            raise InputError(
+                f"{kind_of(module).__name__}.{name} is computed from other weights and cannot be "
+                "set: set or initialise the model before it is parametrised or pruned."
+            )
+
+
+def compute_weights(module: nn.Module) -> None:
+    """Let hooks that compute a weight before `forward` do so before `inverse`, which has no hooks.
+
+    They are those of `torch.nn.utils.prune`, and of the older `weight_norm` and `spectral_norm`.
+    """
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, BasePruningMethod | WeightNorm | SpectralNorm):
+            hook(module, None)
 
 
 def is_transformed() -> bool:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from .base import Bijection, per_sample, pixels, without_autocast
-from .kept import Kept
+from .exact import require_own_weights
+from .kept import Kept, is_traced
 
 
 class ChannelMixing(Bijection, Kept):
@@ -97,7 +98,12 @@ class Invertible1x1Conv(ChannelMixing):
 
     @torch.no_grad()
     def set_matrix(self, weight: Float[Tensor, "channels channels"]) -> None:
-        """Decompose an invertible matrix and take it as W."""
+        """Decompose an invertible matrix and take it as W.
+
+        Raises:
+            InputError: a weight is parametrised.
+        """
+        require_own_weights(self, "lower", "upper", "log_s")
         P, L, U = torch.linalg.lu(precise(weight))
         s = U.diagonal()
         below, above = _triangles(self.channels, weight.device)
@@ -118,7 +124,8 @@ class Invertible1x1Conv(ChannelMixing):
         """L and U + diag(s) of each map."""
         one = mixings[0]
         shape = (len(mixings), one.channels, one.channels)
-        s = torch.stack([m.sign_s for m in mixings]) * torch.stack([m.log_s for m in mixings]).exp()
+        log_s = torch.stack([m.log_s for m in mixings])
+        s = torch.stack([m.sign_s for m in mixings]).to(log_s.dtype) * log_s.exp()
         below, above = _triangles(one.channels, s.device)
         zeros = s.new_zeros(len(mixings), one.channels**2)
         L = zeros.index_copy(1, below, torch.stack([m.lower for m in mixings])).view(shape)
@@ -130,6 +137,7 @@ class Invertible1x1Conv(ChannelMixing):
         """W = P L (U + diag(s)) of each map."""
         L, U = cls.factors(mixings)
         maps, channels, _ = L.shape
+        _require_permutations([m.rows for m in mixings])
         rows = torch.cat([m.rows + k * channels for k, m in enumerate(mixings)])
         return (L @ U).reshape(-1, channels).index_select(0, rows).view(maps, channels, channels)
 
@@ -138,6 +146,7 @@ class Invertible1x1Conv(ChannelMixing):
         """W⁻¹ = (U + diag(s))⁻¹ L⁻¹ Pᵀ by two triangular solves in float64."""
         L, U = (precise(factor) for factor in cls.factors(mixings))
         eye = torch.eye(L.shape[1], dtype=L.dtype, device=L.device)
+        _require_permutations([m.rows for m in mixings])
         P_transposed = torch.stack([eye[m.rows].T for m in mixings])
         half = torch.linalg.solve_triangular(L, P_transposed, upper=False, unitriangular=True)
         return torch.linalg.solve_triangular(U, half, upper=True)
@@ -165,7 +174,12 @@ class PlainInvertible1x1Conv(ChannelMixing):
 
     @torch.no_grad()
     def set_matrix(self, weight: Float[Tensor, "channels channels"]) -> None:
-        """Take an invertible matrix as W."""
+        """Take an invertible matrix as W.
+
+        Raises:
+            InputError: the weight is parametrised.
+        """
+        require_own_weights(self, "weight")
         self.weight.copy_(weight)
 
     def extra_repr(self) -> str:
@@ -205,8 +219,7 @@ class Permutation(ChannelMixing):
 
     def __init__(self, order: Int[Tensor, " channels"]) -> None:
         super().__init__()
-        if not _stands_for_others(order) and order.sort().values.tolist() != [*range(len(order))]:
-            raise InputError(f"{order.tolist()} is not a permutation: give each index once.")
+        _require_permutations([order])
         self.register_buffer("order", order.clone())
 
     def extra_repr(self) -> str:
@@ -226,7 +239,7 @@ class Permutation(ChannelMixing):
     @classmethod
     def matrices(cls, mixings: Sequence[Self]) -> Float[Tensor, "maps channels channels"]:
         """W of each map: row c is 1 at order(c), else 0."""
-        order = torch.stack([m.order for m in mixings])
+        order = _require_permutations([m.order for m in mixings])
         channels = torch.arange(order.shape[1], device=order.device)
         return (order[..., None] == channels).to(torch.get_default_dtype())
 
@@ -275,6 +288,18 @@ def _triangles(channels: int, device: torch.device) -> tuple[Tensor, Tensor]:
     return i * channels + j, k * channels + m
 
 
-def _stands_for_others(tensor: Tensor) -> bool:
-    """Whether it has no values to look at."""
-    return tensor.device.type == "meta" or torch._C._len_torch_dispatch_stack() > 0
+def _require_permutations(orders: Sequence[Tensor]) -> Int[Tensor, "maps channels"]:
+    """These orders as one tensor; where a look does not wait for a device, each is looked at.
+
+    Raises:
+        InputError: one is not a permutation, as after an average over buffers.
+    """
+    order = torch.stack(list(orders))
+    if order.device.type == "cpu" and not is_traced():
+        ascending = torch.arange(order.shape[1]).expand_as(order)
+        if not torch.equal(order.sort(dim=1).values, ascending):
+            raise InputError(
+                f"The order of {order.shape[1]} channels is not a permutation: give each index "
+                "once; if buffers were averaged, average the parameters alone."
+            )
+    return order

@@ -13,12 +13,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch._C._functorch import is_legacy_batchedtensor
 from torch.func import functional_call
-from torch.nn.utils.parametrize import is_parametrized
 
 from ..bijections import AdditiveCoupling, AffineCoupling, Coupling, FlowStep
 from ..bijections.base import per_sample
 from ..bijections.coupling import halves
 from ..bijections.exact import has_hooks, kind_of
+from ..bijections.kept import thawed
 from ..bijections.linear import mix, precise
 from ..errors import InputError, TrainingError
 from ..nn.coupling_network import CouplingNetwork
@@ -82,12 +82,17 @@ def why_not_reversible(steps: list[FlowStep]) -> str | None:
         network: Any = coupling.network
         if type(network) is not CouplingNetwork or "forward" in network.__dict__:
             return f"a coupling network of class {kind_of(network).__name__}"
-        layers = (network.first, network.second, network.last)
-        if not network.has_exact_layers() or network._forward_pre_hooks:
-            return "coupling networks with other layers, or hooks that may change them"
-        if any(map(is_parametrized, layers)) or "_is_replica" in network.__dict__:
+        if has_hooks(network) or not network.has_exact_layers():
+            return "coupling networks with hooks or other layers"
+        if not all(map(_has_own_weights, (network.first, network.second, network.last))):
             return "coupling networks whose weights are not their parameters"
     return None
+
+
+def _has_own_weights(layer: torch.nn.Module) -> bool:
+    """Whether its weights are its parameters, and not computed from others (replicas have none)."""
+    weights = ("weight", "edge", "b", "logs")
+    return all(w in layer._parameters or getattr(layer, w) is None for w in weights)
 
 
 def forward_without_activations(
@@ -140,7 +145,11 @@ class _WayBack:
 
     def output(self, index: int) -> Tensor:
         """The output of this step."""
-        assert index == self._next and self._y is not None  # as autograd orders the steps
+        if index != self._next or self._y is None:
+            raise InputError(
+                "memory='reversible' goes back through a graph once at a time: wait for the other "
+                "backward pass, or call model.use(memory='stored') before the forward pass."
+            )
         return self._y
 
     def gradients(self, A: Tensor) -> tuple[Tensor, Tensor]:
@@ -175,7 +184,8 @@ class _Step(torch.autograd.Function):
         c: Tensor,
         *weights: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        y, log_det = coupling(mix(x, A, c))
+        with thawed(coupling):  # gradients are wanted, although autograd has turned them off here
+            y, log_det = coupling(mix(x, A, c))
         ctx.way_back, ctx.index, ctx.coupling, ctx.names = way_back, index, coupling, names
         first, last = index == 0, index == way_back.steps - 1
         ends = ((x,) if first else ()) + ((y,) if last else ())
@@ -189,7 +199,7 @@ class _Step(torch.autograd.Function):
                 "memory='reversible' has no second derivatives: call model.use(memory='stored') "
                 "before the forward pass."
             )
-        if is_legacy_batchedtensor(grad_y):
+        if is_legacy_batchedtensor(grad_y) or is_legacy_batchedtensor(grad_log_det):
             raise InputError(
                 "memory='reversible' goes back with one gradient at a time: call "
                 "model.use(memory='stored') before the forward pass."

@@ -199,9 +199,15 @@ class ImageFlow(Bijection):
         shapes = tuple(tuple(eps.shape[1:]) for eps in latents)
         if shapes != self.latent_shapes:
             raise InputError(f"Latents are {shapes}: this model's are {self.latent_shapes}.")
-        self._check_labels(labels)
+        count = len(latents[0])
+        if any(len(eps) != count for eps in latents):
+            raise InputError(
+                f"Latents are of {[len(eps) for eps in latents]} images: give as many."
+            )
+        self._check_labels(labels, count)
+        latents = tuple(self._in_own_dtype(eps, "Latents are") for eps in latents)
         levels = zip(*(torch.split(eps, IMAGES_AT_ONCE) for eps in latents), strict=True)
-        chunks = zip(levels, _split(labels, len(latents[0])), strict=True)
+        chunks = zip(levels, _split(labels, count), strict=True)
         with self.frozen():
             return torch.cat([self.inverse(some, their_labels)[0] for some, their_labels in chunks])
 
@@ -235,9 +241,11 @@ class ImageFlow(Bijection):
             )
         generator = torch.Generator().manual_seed(seed)
         sizes = [math.prod(shape) for shape in self.latent_shapes]
-        noise = temperature * torch.randn(count, sum(sizes), generator=generator)
+        noise = temperature * torch.randn(
+            count, sum(sizes), generator=generator, dtype=torch.float32, device="cpu"
+        )
         if self.config.classes and labels is None:
-            labels = torch.randint(self.config.classes, (count,), generator=generator)
+            labels = torch.randint(self.config.classes, (count,), generator=generator, device="cpu")
         images = []
         with self.frozen():
             for start in range(0, count, IMAGES_AT_ONCE):
@@ -258,7 +266,12 @@ class ImageFlow(Bijection):
 
         Each does this once in its life; a trained or loaded model is left as it is.
         The official size of this batch is 256 at 32x32, scaled by 32²/(height·width).
+
+        Raises:
+            InputError: there are no images, or they do not fit.
         """
+        if not len(images):
+            raise InputError("There are no images to initialise from: give one at least.")
         x = self.to_float(images, generator=generator).to(self.device)
         self._initialize(x)
 
@@ -378,16 +391,19 @@ class ImageFlow(Bijection):
             InputError: it does not.
         """
         self._check_shape(x)
-        self._check_labels(labels)
+        self._check_labels(labels, len(x))
         if not x.is_floating_point():
             raise InputError(f"x is {x.dtype}: give floats, as `to_float` makes them from bytes.")
-        weight = next(self.parameters(), x)
-        if x.dtype != weight.dtype and torch.promote_types(x.dtype, weight.dtype) != weight.dtype:
+        return self._in_own_dtype(x, "x is")
+
+    def _in_own_dtype(self, x: Tensor, what: str) -> Tensor:
+        own = next(self.parameters(), x).dtype
+        if x.dtype != own and torch.promote_types(x.dtype, own) != own:
             raise InputError(
-                f"x is {x.dtype} and the model is {weight.dtype}: give x.to({weight.dtype}), or "
-                f"make the model as precise with model.to({x.dtype})."
+                f"{what} {x.dtype} and the model is {own}: give {own}, or make the model as "
+                f"precise with model.to({x.dtype})."
             )
-        return x.to(weight.dtype)
+        return x.to(own)
 
     def _check_shape(self, x: Tensor) -> None:
         if x.dim() != 4 or tuple(x.shape[1:]) != self.config.image_shape:
@@ -397,9 +413,17 @@ class ImageFlow(Bijection):
                 f"(batch, {channels}, {height}, {width})."
             )
 
-    def _check_labels(self, labels: Tensor | None) -> None:
-        if labels is not None and not self.config.classes:
+    def _check_labels(self, labels: Tensor | None, count: int) -> None:
+        if labels is None:
+            return
+        if not self.config.classes:
             raise InputError("This model has no classes: leave the labels out.")
+        if not isinstance(labels, Tensor):
+            raise InputError(f"Labels are a {type(labels).__name__}: give a tensor of integers.")
+        if labels.shape != (count,) or labels.is_floating_point():
+            raise InputError(
+                f"Labels are {tuple(labels.shape)} {labels.dtype}: give {count} integers."
+            )
 
     def _require_classes(self) -> None:
         if not self.config.classes:
@@ -408,6 +432,6 @@ class ImageFlow(Bijection):
 
 def _split(labels: Tensor | None, count: int) -> tuple[Tensor | None, ...]:
     """The labels of each chunk of `count` images."""
-    if labels is None or labels.shape != (count,):  # which the model itself refuses
-        return (labels,) * max(1, -(-count // IMAGES_AT_ONCE))
+    if labels is None:
+        return (None,) * max(1, -(-count // IMAGES_AT_ONCE))
     return torch.split(labels, IMAGES_AT_ONCE)

@@ -10,14 +10,27 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..bijections import ActNorm, Bijection, Chain, FlowStep, Squeeze
+from ..bijections import (
+    ActNorm,
+    AdditiveCoupling,
+    AffineCoupling,
+    Bijection,
+    Chain,
+    Coupling,
+    FlowStep,
+    Invertible1x1Conv,
+    Permutation,
+    PlainInvertible1x1Conv,
+    Squeeze,
+)
 from ..bijections.base import per_sample, without_autocast
 from ..bijections.coupling import asks_for_context
+from ..bijections.exact import is_untouched
 from ..fused.steps import Steps
 from .config import Architecture, GlowConfig
 from .flow import ClassScores, ImageFlow, Latents, LossTerms
 from .parts import COUPLINGS, NETWORKS, PERMUTATIONS, part
-from .priors import Split, Top, standard_normal_log_prob
+from .priors import GaussianPrior, Split, SplitPrior, Top, TopPrior, standard_normal_log_prob
 
 NetworkFactory = Callable[[int, int, int], nn.Module]
 """Makes a coupling's network from its channels in, channels out and hidden channels."""
@@ -124,7 +137,7 @@ class Glow(ImageFlow):
             return super().loss_terms(x, labels)
         log_prob, logits = self.log_prob_and_logits(x, labels)
         bits = self._mean_bits(log_prob)
-        weighted = self.config.weight_classes * F.cross_entropy(logits, labels)
+        weighted = self.config.weight_classes * F.cross_entropy(logits, labels.long())
         return LossTerms(bits + weighted / math.log(2), bits)
 
     @without_autocast
@@ -139,7 +152,7 @@ class Glow(ImageFlow):
         """
         self._require_classes()
         x = self._checked(x)
-        if self._class_reaches_couplings():
+        if not self._class_stays_at_the_top():
             by_class = [self.log_prob_and_logits(x, y) for y in self._every_class(x)]
             logits = torch.stack([logits[:, y] for y, (_, logits) in enumerate(by_class)], dim=1)
             return ClassScores(torch.stack([log_p for log_p, _ in by_class], dim=1), logits)
@@ -148,7 +161,7 @@ class Glow(ImageFlow):
         return ClassScores(log_prob + by_class_of_top, self._top.logits(z))
 
     def _log_prob_by_level(self, x: Tensor) -> list[Float[Tensor, " batch"]]:
-        if not self._class_reaches_couplings():
+        if self._class_stays_at_the_top():
             below, of_top, _ = self._log_prob_of_levels(x)
             return [*below, torch.logsumexp(of_top, dim=1) - math.log(of_top.shape[1])]
         by_class = []
@@ -176,11 +189,14 @@ class Glow(ImageFlow):
         top: Any = self.levels[-1]
         return top.split
 
-    def _class_reaches_couplings(self) -> bool:
-        """Whether a coupling's network asks for the context, which is the class."""
-        networks: list[Any] = [m.network for m in self.modules() if hasattr(m, "network")]
-        return bool(self.config.classes) and any(
-            asks_for_context(network.forward) for network in networks
+    def _class_stays_at_the_top(self) -> bool:
+        """Whether every part is known, so that the class matters to the last prior alone."""
+        return all(
+            type(module) in IGNORE_CONTEXT
+            and is_untouched(module)
+            and not (isinstance(module, Coupling) and asks_for_context(module.network))
+            for module in self.levels.modules()
+            if isinstance(module, Bijection | GaussianPrior)
         )
 
     def _every_class(self, x: Tensor) -> list[Int[Tensor, " batch"]]:
@@ -208,15 +224,16 @@ class Glow(ImageFlow):
     def with_present_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weights by the names of this version, from weights by its names or those of format 1."""
         last = len(self.levels) - 1
+        own = {name for name, _ in (*self.named_parameters(), *self.named_buffers())}
         renamed = {}
         for name, weight in state.items():
             kind, _, rest = name.partition(".")
-            if kind == "splits":
+            if name not in own and kind == "splits":
                 level, _, rest = rest.partition(".")
                 name = f"levels.{level}.split.{rest}"
-            elif kind == "top":
+            elif name not in own and kind == "top":
                 name = f"levels.{last}.split.prior.{rest}"
-            elif kind == "classifier":
+            elif name not in own and kind == "classifier":
                 name = f"levels.{last}.split.classifier.{rest}"
             renamed[name] = weight
         return renamed
@@ -285,3 +302,24 @@ def _with_present_names(model: Glow, state: dict[str, Any], prefix: str, *_other
     own = {name: state.pop(name) for name in list(state) if name.startswith(prefix)}
     names = model.with_present_names({n.removeprefix(prefix): w for n, w in own.items()})
     state.update({prefix + name: weight for name, weight in names.items()})
+
+
+IGNORE_CONTEXT = (
+    ActNorm,
+    AdditiveCoupling,
+    AffineCoupling,
+    FlowStep,
+    Invertible1x1Conv,
+    Level,
+    Permutation,
+    PlainInvertible1x1Conv,
+    Split,
+    SplitPrior,
+    Squeeze,
+    Step,
+    Steps,
+    Top,
+    TopPrior,
+)
+"""Parts in which the class matters to nothing but the last level's prior; in a coupling, if its
+network does not ask for it."""

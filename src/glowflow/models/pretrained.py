@@ -31,11 +31,23 @@ def save_pretrained(folder: Path, model_type: str, config: Any, state: dict[str,
         InputError: the folder cannot be written.
     """
     with replacing(folder / WEIGHTS_FILE) as path:
-        save_file({k: v.detach().contiguous().cpu() for k, v in state.items()}, path)
+        save_file(_apart(state), path)
     text = json.dumps(
         {"model_type": model_type, "format": FORMAT, **dataclasses.asdict(config)}, indent=2
     )
     write_text(folder / CONFIG_FILE, text + "\n")
+
+
+def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights on the CPU; those that several modules share, once for each."""
+    own: dict[str, Tensor] = {}
+    places = set()
+    for name, weight in state.items():
+        place = weight.untyped_storage().data_ptr()
+        shared = weight.detach().cpu().contiguous()
+        own[name] = shared.clone() if place in places else shared
+        places.add(place)
+    return own
 
 
 def load_pretrained(

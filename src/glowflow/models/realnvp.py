@@ -75,7 +75,7 @@ class RealNVP(ImageFlow):
         context: Int[Tensor, " batch"] | None = None,
     ) -> tuple[Latents, Float[Tensor, " batch"]]:
         """Return the latents and log|det dz/dx| in nats."""
-        with nullcontext() if torch.is_grad_enabled() else evaluating(self):
+        with nullcontext() if torch.is_grad_enabled() else in_mode(self, training=False):
             return self._to_latents(x)
 
     @without_autocast
@@ -83,7 +83,7 @@ class RealNVP(ImageFlow):
         self, y: Latents, context: Int[Tensor, " batch"] | None = None
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Return x and log|det dx/dz| in nats."""
-        with evaluating(self):
+        with in_mode(self, training=False):
             *latents, z = y
             x, log_det = self.scales[-1].inverse(z)  # type: ignore[operator]
             for scale, z in reversed(list(zip(self.scales[:-1], latents, strict=True))):
@@ -105,7 +105,7 @@ class RealNVP(ImageFlow):
 
     def _log_prob_by_level(self, x: Tensor) -> list[Float[Tensor, " batch"]]:
         by_level = []
-        with evaluating(self):
+        with in_mode(self, training=False):
             x, log_det = self.logit(x)
             for scale in self.scales[:-1]:
                 x, by_scale = scale(x)
@@ -147,14 +147,12 @@ class RealNVP(ImageFlow):
     def _initialize(self, x: Tensor) -> None:
         """Set the running averages from this batch, unless they have seen one."""
         if not self.initialized:
-            training = self.training
-            self.train()
-            self._to_latents(x)
-            self.train(training)
+            with in_mode(self, training=True):
+                self._to_latents(x)
 
     def _checked(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         x = super()._checked(x, labels)
-        if isinstance(self.logit, Logit) and x.numel() and not is_traced():
+        if isinstance(self.logit, Logit) and x.numel() and not (x.is_meta or is_traced()):
             largest = float(x.detach().abs().max())
             if largest >= self.logit.limit:
                 raise InputError(
@@ -224,11 +222,12 @@ def diagonal_first(channels: int) -> Int[Tensor, " 4*channels"]:
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Eval mode, for a while."""
-    training = module.training
-    module.train(False)
+def in_mode(module: nn.Module, *, training: bool) -> Iterator[None]:
+    """Training or eval mode, for a while; each part goes back to its own mode."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.train(training)
     try:
         yield
     finally:
-        module.train(training)
+        for part, training in modes:
+            part.training = training

@@ -62,7 +62,7 @@ class ScaledConv2d(nn.Module):
         self, x: Float[Tensor, "batch in height width"]
     ) -> Float[Tensor, "batch out height width"]:
         """Normalise the output on this batch, once in the life of the layer."""
-        set_from_batch(self.b, self.logs, self.initialized, self(x))
+        set_from_batch(self, self(x))
         return self(x)
 
     def scale(self) -> Float[Tensor, " out"]:

@@ -1,5 +1,7 @@
 """The residual networks in RealNVP's couplings (RealNVP, section 3.7)."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -44,13 +46,20 @@ class ResidualNetwork(nn.Module):
     ) -> Float[Tensor, "batch out height width"]:
         """Return the network's output, in the dtype of x."""
         low = self.compute_dtype
-        with torch.autocast(x.device.type, dtype=low, enabled=low is not None):
+        with _autocast(x.device.type, low):
             h = self.first(self.norm(x))
             total = self.skips[0](h)
             for block, skip in zip(self.blocks, self.skips[1:], strict=True):
                 h = block(h)
                 total = total + skip(h)
             return self.last(F.relu(self.last_norm(total))).to(x.dtype)
+
+
+def _autocast(device: str, low: torch.dtype | None) -> AbstractContextManager[None]:
+    """`torch.autocast` to this dtype; none for None, with which any device is content."""
+    if low is None and not torch.amp.is_autocast_available(device):
+        return nullcontext()
+    return torch.autocast(device, dtype=low, enabled=low is not None)
 
 
 class ResidualBlock(nn.Module):

@@ -19,6 +19,8 @@ ENDS = 10
 """Columns of a gathered row after the pixels: 9 for the edge, one for the bias."""
 CHUNK = 2**19
 """Values of a hidden layer that a processor computes at once, so that its caches hold them."""
+CHUNKED = frozenset({"cpu"})
+"""Types of device to which `CHUNK` applies; a tensor without values may stand for another's."""
 
 
 def gather(
@@ -80,7 +82,15 @@ def _traced_network(
     padded, (height, width) = F.pad(x, (0, 0, 1, 1, 1, 1)), x.shape[1:3]
     pixels = [padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
     rows = with_ends(torch.cat(pixels, dim=-1), ends)
-    return scatter(F.relu(F.linear(F.relu(rows @ w1.T), w2, b2)) @ w3.T)
+    h = F.relu(F.linear(F.relu(rows @ w1.T), w2, b2))
+    given = F.pad((h @ w3.T).view(*x.shape[:3], 3, 3, -1), (0, 0, 0, 0, 0, 0, 1, 1, 1, 1))
+    return torch.stack(
+        [
+            given[:, 2 - i : 2 - i + height, 2 - j : 2 - j + width, i, j]
+            for i in range(3)
+            for j in range(3)
+        ]
+    ).sum(0)
 
 
 class _Network(torch.autograd.Function):
@@ -152,7 +162,7 @@ def _chunks(
     rows: Float[Tensor, "batch height width columns"], w2: Float[Tensor, "hidden hidden"]
 ) -> tuple[Tensor, ...]:
     flat = rows.reshape(-1, rows.shape[-1])
-    return torch.split(flat, max(1, CHUNK // len(w2))) if flat.device.type == "cpu" else (flat,)
+    return torch.split(flat, max(1, CHUNK // len(w2))) if flat.device.type in CHUNKED else (flat,)
 
 
 def _mask(grad: Tensor, h: Tensor) -> Tensor:
@@ -164,12 +174,8 @@ def row_ends(
     height: int, width: int, dtype: torch.dtype, device: torch.device
 ) -> Float[Tensor, "1 height width 10"]:
     """How each pixel's gathered row ends: which of the 9 pixels lie outside the image, then 1."""
-    ends = torch.zeros(1, height, width, ENDS, dtype=dtype, device=device)
-    outside = ends[..., :9].view(1, height, width, 3, 3)
-    outside[:, 0, :, 0] = outside[:, -1, :, 2] = 1.0
-    outside[:, :, 0, :, 0] = outside[:, :, -1, :, 2] = 1.0
-    ends[..., 9] = 1.0
-    return ends
+    inside = gather(torch.ones(1, height, width, 1, dtype=dtype, device=device))
+    return torch.cat((1.0 - inside, torch.ones_like(inside[..., :1])), dim=-1)
 
 
 def to_rows(
