@@ -8,7 +8,6 @@ import torch
 from torch import nn
 from torch.autograd import forward_ad
 from torch.nn.modules import module as torch_module
-from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
@@ -34,6 +33,11 @@ def kind_of(module: nn.Module) -> type[nn.Module]:
     """The module's class, without what `register_parametrization` made of it."""
     kind = type(module)
     return kind.__bases__[0] if is_parametrized(module) else kind
+
+
+def is_parametrized(module: nn.Module) -> bool:
+    """Whether `register_parametrization` was called on it; PyTorch's own question is slow."""
+    return "parametrizations" in module._modules
 
 
 def has_hooks(module: nn.Module) -> bool:

@@ -7,9 +7,8 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized
 
-from .exact import is_transformed
+from .exact import is_parametrized, is_transformed
 
 Value = TypeVar("Value")
 
