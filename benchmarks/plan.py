@@ -19,7 +19,9 @@ from torch.profiler import ProfilerActivity, profile
 from glowflow import Glow, GlowConfig
 from glowflow.files import require_writable, write_text
 from glowflow.models.config import Memory
-from glowflow.planning.plan import MODES, measured_speed, step_memory, step_seconds
+from glowflow.planning.memory import step_memory
+from glowflow.planning.passes import MODES
+from glowflow.planning.speed import measured_speed, step_seconds
 from glowflow.studies.summary import compact_json
 from glowflow.training.config import TrainConfig
 from glowflow.training.objective import Objective

@@ -1,6 +1,7 @@
 """`glow plan`, as a person calls it."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -51,11 +52,21 @@ def test_flags_and_a_configuration_file(capsys, tmp_path):
     assert facts(capsys, "--config", str(file), *SMALL, "--device", "h100") == by_flags
 
 
-def test_a_configuration_of_realnvp_is_refused(capsys, tmp_path):
+def test_a_realnvp_is_planned(capsys, tmp_path):
+    shape = ["--size", "16", "16", "--device", "h100"]
+    small = ["--family", "realnvp", "--scales", "2", "--residual-blocks", "1", *shape]
+    assert main(["plan", *small]) == 0
+    shown = capsys.readouterr()
+    assert "--memory stored" in shown.out
+    assert "2 scales" in shown.err
+    assert "reversible" not in shown.err
+    plan = facts(capsys, *small)
+    assert plan["model"]["residual_blocks"] == 1
+    assert list(plan["modes"]) == ["stored"]
     file = tmp_path / "run.yaml"
-    file.write_text(to_yaml(FAMILIES["realnvp"]), encoding="utf-8")
-    assert main(["plan", "--config", str(file), "--device", "h100"]) == 2
-    assert "RealNVP" in capsys.readouterr().err
+    model = replace(FAMILIES["realnvp"].model, scales=2, residual_blocks=1)
+    file.write_text(to_yaml(replace(FAMILIES["realnvp"], model=model)), encoding="utf-8")
+    assert facts(capsys, "--config", str(file), *shape) == plan
 
 
 def test_the_processor_here_is_timed(capsys):

@@ -35,9 +35,9 @@ def default(arguments: Sequence[str]) -> Options:
 
 def run(options: Options) -> Outcome:
     """Plan, print the table, and write plan.json if `--out` is given."""
-    from ..planning.plan import make_plan, make_target, model_config, share_of
+    from ..planning.plan import make_plan, make_target, planned_config, share_of
 
-    config = model_config(options.train, options.preset, options.classes)
+    config = planned_config(options.train, options.preset, options.classes)
     share = share_of(options.train, options.devices)
     name = _device(options.device)
     if options.out is not None:
@@ -57,7 +57,7 @@ def run(options: Options) -> Outcome:
 
 
 def _device(name: str | None) -> str:
-    from ..planning.plan import ACCELERATORS
+    from ..planning.devices import ACCELERATORS
 
     if name in ACCELERATORS:
         return str(name)
@@ -115,7 +115,7 @@ ROWS: tuple[tuple[str, Callable[["ModePlan"], str]], ...] = (
 def _table(plan: "Plan") -> Table:
     channels, height, width = plan.config.image_shape
     title = (
-        f"{height}x{width}x{channels}, {plan.config.levels} levels of {plan.config.steps} steps, "
+        f"{height}x{width}x{channels}, {_depth(plan)}, "
         f"{plan.parameters:,} parameters, {_flops(plan.flops)}FLOPs an image forward; "
         f"batches of {plan.batch:,} on {_devices(plan)}"
     )
@@ -127,13 +127,23 @@ def _table(plan: "Plan") -> Table:
     return table
 
 
+def _depth(plan: "Plan") -> str:
+    from ..models.config import GlowConfig
+
+    config = plan.config
+    if isinstance(config, GlowConfig):
+        return f"{config.levels} levels of {config.steps} steps"
+    return f"{config.scales} scales with networks of {config.residual_blocks} blocks"
+
+
 def _assumptions(plan: "Plan") -> list[str]:
-    from ..planning.plan import ACCELERATORS, USABLE, UTILISATION
+    from ..planning.devices import ACCELERATORS, USABLE, UTILISATION
 
     if plan.target.name in ACCELERATORS:
         speed = f"{UTILISATION:.0%} of the published peak in {plan.target.precision}, not measured"
     else:
-        speed = "one step of flow at each level, timed here"
+        glow = plan.config.family == "glow"
+        speed = f"{'one step of flow at each level' if glow else 'each scale'}, timed here"
     return [
         f"Speed: {speed}. Memory: {USABLE:.0%} of the device's, {_bytes(plan.target.memory)}.",
         f"Days: to {plan.images:,} images, the run's --images; the paper does not give its number.",

@@ -31,12 +31,12 @@ class ConfigOptions(CommonOptions):
     """YAML file with the configuration; flags override it."""
     preset: str | None = None
     """A published run (cifar10, imagenet32, celebahq256, …); flags override it."""
+    family: Family | None = None
+    """The kind of model, glow by default; `--family realnvp --help` shows RealNVP's options."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(ConfigOptions):
-    family: Family | None = None
-    """The kind of model, glow by default; `--family realnvp --help` shows RealNVP's options."""
     resume: Path | None = None
     """Go on with the run in this folder, from its newest checkpoint."""
     print_config: bool = False

@@ -116,7 +116,7 @@ def memory_of_step(trial: Trial, splits: Splits, device: str) -> dict[Memory, in
     Weights, gradients, optimiser state, average, activations and the backward pass.
     """
     from ...models.config import GlowConfig
-    from ...planning.plan import run_memory
+    from ...planning.memory import run_memory
     from ...training.initialisation import model_config_for
 
     config = model_config_for(trial.config, splits)

@@ -2,37 +2,41 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
+import torch.nn.functional as F
 from benchmarks.contenders import Setting
 from benchmarks.plan import Comparison, peak_allocated, table, to_dict
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
-from glowflow import Glow, GlowConfig, InputError, RealNVPArchitecture
+from glowflow import Glow, GlowConfig, InputError, RealNVP, RealNVPConfig
+from glowflow.bijections import AdditiveCoupling
 from glowflow.data.config import DataConfig
 from glowflow.models.config import Architecture
-from glowflow.planning.plan import (
-    ACCELERATORS,
-    UTILISATION,
-    Speed,
-    Target,
-    buffer_bytes,
+from glowflow.models.parts import NETWORKS
+from glowflow.nn import rows
+from glowflow.planning.cost import (
     count_parameters,
     forward_flops,
+    level_flops,
+    memory_modes,
+    passes,
+    weights_of,
+)
+from glowflow.planning.devices import ACCELERATORS, UTILISATION
+from glowflow.planning.memory import (
     forward_memory,
     initialization_memory,
-    largest_batch,
-    levels,
-    make_plan,
-    measured_speed,
-    model_config,
-    passes,
-    published_speed,
     run_memory,
     step_memory,
-    step_seconds,
 )
+from glowflow.planning.passes import FakeModel
+from glowflow.planning.plan import Target, largest_batch, make_plan, planned_config
+from glowflow.planning.speed import Speed, measured_speed, published_speed, step_seconds
 from glowflow.training.config import TrainConfig
 from glowflow.training.initialisation import initial_batch_size
 from glowflow.training.optimisation import make_optimizer
@@ -78,7 +82,7 @@ class Products(TorchDispatchMode):
 def test_parameters_and_buffers_are_those_of_the_model(name):
     config, model, _, _ = make(name)
     assert count_parameters(config) == sum(p.numel() for p in model.parameters())
-    assert buffer_bytes(config) == sum(b.nbytes for b in model.buffers())
+    assert weights_of(config).buffer_bytes == sum(b.nbytes for b in model.buffers())
 
 
 def test_cifar10_has_the_official_graphs_parameters():
@@ -122,6 +126,128 @@ def test_memory_of_a_step_is_what_is_allocated(name, memory):
         train()  # the gradients and the kept ends of rows are there before
         estimate = step_memory(config, len(x), memory, precision=precision, processor=True)
         assert peak_allocated(train) == pytest.approx(estimate.peak, rel=0.12)
+
+
+class Residual(nn.Module):
+    """A coupling network of one's own: convolutions of PyTorch."""
+
+    def __init__(self, channels_in, channels_out, hidden):
+        super().__init__()
+        self.first = nn.Conv2d(channels_in, hidden, 3, padding=1)
+        self.second = nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.last = nn.Conv2d(hidden, channels_out, 1)
+
+    def forward(self, x):
+        h = F.relu(self.first(x))
+        return self.last(h + F.relu(self.second(h)))
+
+
+class Squared(AdditiveCoupling):
+    """A coupling of one's own."""
+
+    def change(self, x2, h):
+        return super().change(x2, h.square())
+
+    def restore(self, y2, h):
+        return super().restore(y2, h.square())
+
+
+def with_another_coupling(config):
+    model = Glow(config)
+    for level in model.levels:
+        for step in level.steps:
+            step.coupling = Squared(step.coupling.network)
+    return model
+
+
+REALNVP = RealNVPConfig(image_shape=(3, 16, 16), scales=2, residual_blocks=1, hidden_channels=16)
+OTHERS = {
+    "realnvp": (RealNVP, REALNVP),
+    "network": (partial(Glow, network=Residual), GlowConfig(**{**SMALL, "steps": 5})),
+    "coupling": (with_another_coupling, GlowConfig(**SMALL, coupling="additive")),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_whatever_is_made_of_a_configuration_is_planned(name):
+    make, config = OTHERS[name]
+    model, x = make(config), torch.rand(8, *config.image_shape) - 0.5
+    assert count_parameters(config, make=make) == sum(p.numel() for p in model.parameters())
+    assert weights_of(config, make=make).buffer_bytes == sum(b.nbytes for b in model.buffers())
+
+    def train():
+        torch.autograd.backward(model.loss(x))
+
+    train()
+    estimate = step_memory(config, len(x), "stored", processor=True, make=make)
+    assert peak_allocated(train) == pytest.approx(estimate.peak, rel=0.12)
+    assert forward_flops(config, make=make) == by_counter(model, x[:3]) - by_counter(model, x[:2])
+    train_config = TrainConfig(batch_size=16, model=Architecture(), memory="stored")
+    speed = published_speed(config, ACCELERATORS["l4"], "float32", make=make)
+    plan = make_plan(train_config, config, Target("l4", 10**10, "float32", speed), make=make)
+    assert plan.modes[0].memory == "stored"
+    assert all(mode.fits and 0 < mode.seconds < 10 for mode in plan.modes)
+    measured = measured_speed(config, train_config, 2, "cpu", "float32", make=make)
+    assert len(measured.levels) == len(speed.levels) == 2
+    assert all(1e5 < rate < math.inf for rate in measured.levels)
+
+
+def by_counter(model, x):
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.log_prob(x)
+    return counter.get_total_flops()
+
+
+def test_realnvp_is_planned_in_bf16_and_has_one_memory_mode():
+    config = replace(REALNVP, scales=1)
+    low = step_memory(config, 8, "stored", precision="bf16")
+    assert low.peak != step_memory(config, 8, "stored").peak
+    assert level_flops(config, "bf16") == ({torch.bfloat16: forward_flops(config)},)
+    assert memory_modes(config) == ("stored",)
+    assert memory_modes(GlowConfig(**SMALL)) == ("stored", "reversible")
+
+
+def test_a_model_that_looks_at_values_is_refused():
+    class Looks(Residual):
+        def forward(self, x):
+            return super().forward(x) if float(x.sum()) > 0 else super().forward(-x)
+
+    make = partial(Glow, network=Looks)
+    with pytest.raises(InputError, match="must not look at values") as refused:
+        run_memory(GlowConfig(**SMALL), 4, "stored", make=make)
+    assert "\n" not in str(refused.value)
+    with pytest.raises(InputError, match="compute_dtype"):
+        step_memory(
+            GlowConfig(**SMALL), 4, "stored", precision="bf16", make=partial(Glow, network=Residual)
+        )
+
+
+def test_a_part_without_a_plan_of_its_own_does_not_pass_for_another(monkeypatch):
+    monkeypatch.setitem(NETWORKS, "wide", f"{__name__}:Residual")
+    config = GlowConfig(**SMALL)
+    object.__setattr__(config, "network", "wide")
+    assert count_parameters(config) == sum(p.numel() for p in Glow(config).parameters())
+    object.__setattr__(config, "network", "wider")
+    with pytest.raises(InputError, match="wider"):
+        count_parameters(config)
+
+
+def test_planning_leaves_the_random_numbers_and_the_model_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(())
+    torch.manual_seed(3)
+    run_memory(GlowConfig(**{**SMALL, "hidden_channels": 24}), 4, "stored", processor=True)
+    assert torch.rand(()) == expected
+    assert list(rows.CHUNKED) == ["cpu"]
+
+
+def test_steps_are_extended_exactly():
+    for memory in ("stored", "reversible"):
+        for batch in (1, 40):
+            config = GlowConfig(**{**SMALL, "steps": 9, "hidden_channels": 32})
+            (trace,) = [FakeModel(config, Glow, True).step(batch, memory, "float32", False)]
+            whole = max(line.at(batch) for line in trace.highest.values())
+            assert step_memory(config, batch, memory).peak == pytest.approx(whole, rel=1e-4)
 
 
 def test_memory_of_hidden_layers_in_chunks_is_what_is_allocated():
@@ -172,11 +298,12 @@ def test_memory_without_gradients_is_what_is_allocated():
     model.eval()
 
     def score():
-        for _ in range(2):
-            model.log_prob(x)
+        with model.frozen():
+            for _ in range(2):
+                model.log_prob(x)
 
     estimate = forward_memory(config, len(x), processor=True)
-    assert peak_allocated(score) == pytest.approx(estimate, rel=0.2)
+    assert peak_allocated(score) == pytest.approx(estimate.peak, rel=0.2)
 
 
 def test_memory_of_the_initialisation_is_what_is_allocated():
@@ -221,7 +348,7 @@ def test_accumulation_makes_up_for_what_does_not_fit():
         model=Architecture(levels=2, steps=16, hidden_channels=64),
         batch_size=500,
     )
-    config = model_config(train)
+    config = planned_config(train)
     limit = run_memory(config, 60, "stored", processor=True).peak
     target = Target("cpu", limit, "float32", SLOW.speed)
     stored, reversible = make_plan(train, config, target, 4).modes
@@ -245,7 +372,7 @@ def test_the_parts_that_a_run_asks_for_are_planned():
     train = TrainConfig(
         data=DataConfig(size=(16, 16)), model=Architecture(levels=2, steps=2), batch_size=32
     )
-    config = model_config(train)
+    config = planned_config(train)
     whole, parts = (
         make_plan(replace(train, accumulate=n), config, SLOW, 2).modes[0] for n in (1, 4)
     )
@@ -283,7 +410,7 @@ def test_a_device_that_is_here_is_timed():
     torch.manual_seed(3)
     speed = measured_speed(config, TrainConfig(), 4, "cpu", "float32")
     assert torch.rand(()) == expected
-    assert len(speed.levels) == len(levels(config))
+    assert len(speed.levels) == config.levels
     assert all(1e5 < rate < math.inf for rate in (*speed.levels, speed.update))
 
 
@@ -295,7 +422,7 @@ def test_every_preset_of_the_paper_can_be_planned():
             batch_size=preset.batch_size,
             conditional=name.endswith("conditional"),
         )
-        config = model_config(train, name)
+        config = planned_config(train, name)
         speed = published_speed(config, ACCELERATORS["h100"], "float32")
         plan = make_plan(train, config, Target("h100", 72 * 2**30, "float32", speed))
         assert all(mode.fits and mode.days > 0 for mode in plan.modes), name
@@ -305,12 +432,11 @@ def test_what_cannot_be_planned_is_said():
     sized = DataConfig(size=(16, 16))
     for train, classes, message in (
         (TrainConfig(), 0, "--size"),
-        (TrainConfig(data=sized, model=RealNVPArchitecture()), 0, "RealNVP"),
         (TrainConfig(data=sized, conditional=True), 0, "--classes"),
         (TrainConfig(data=sized), 3, "--conditional"),
     ):
         with pytest.raises(InputError, match=message):
-            model_config(train, classes=classes)
+            planned_config(train, classes=classes)
 
 
 def test_the_benchmark_divides_what_is_measured_by_the_estimate():
