@@ -19,8 +19,8 @@ from torch.profiler import ProfilerActivity, profile
 from glowflow import Glow, GlowConfig
 from glowflow.files import require_writable, write_text
 from glowflow.models.config import Memory
+from glowflow.planning.fake_model import MODES
 from glowflow.planning.memory import step_memory
-from glowflow.planning.passes import MODES
 from glowflow.planning.speed import measured_speed, step_seconds
 from glowflow.studies.summary import compact_json
 from glowflow.training.config import TrainConfig
@@ -94,15 +94,15 @@ def main() -> None:
         for hidden in given.hidden
         for steps in given.steps or STEPS[size]
     ]
-    found: list[Comparison] = []
+    comparisons: list[Comparison] = []
     with progress(2 * len(shapes)) as note:
         for setting, steps in shapes:
-            found += compare(setting, steps, given.rounds, note)
+            comparisons += compare(setting, steps, given.rounds, note)
     console = Console()
     console.width = max(console.width, WIDTH)
     console.print(str(facts), markup=False)
-    console.print(rich_table(table(found)))
-    page = {"device": asdict(facts), "comparisons": [to_dict(each) for each in found]}
+    console.print(rich_table(table(comparisons)))
+    page = {"device": asdict(facts), "comparisons": [to_dict(each) for each in comparisons]}
     target = given.out / f"plan-{slug(facts.name)}.json"
     write_text(target, compact_json(page) + "\n")
     print(f"Written: {target}")
@@ -121,29 +121,29 @@ def compare(
     train = TrainConfig(batch_size=setting.batch)
     model, x = model_and_batch(config, setting)
     step = training_step(model, x, train)
-    found = []
+    comparisons = []
     for memory in MODES:
         estimated = step_memory(config, setting.batch, memory, processor=True).peak
         name = ours(f"float32-{memory}")
         resident = peak_memory_in_a_process(name, setting, steps, CPU)
         step(memory)
         allocated = peak_allocated(lambda: torch.autograd.backward(-model.log_prob(x).mean()))
-        found.append(Comparison(setting, steps, memory, estimated, resident, allocated))
+        comparisons.append(Comparison(setting, steps, memory, estimated, resident, allocated))
     for _ in range(rounds):
-        for each in found:
+        for each in comparisons:
             speed = measured_speed(
                 config, train, setting.batch, "cpu", "float32", clock=time.process_time
             )
             estimate = step_seconds(config, setting.batch, each.memory, speed)
             each.estimated_seconds.append(estimate)
             each.measured_seconds.append(step(each.memory))
-    for each in found:
+    for each in comparisons:
         note(
             f"{setting.size}x{setting.size} H={setting.hidden} K={steps} {each.memory}: "
             f"allocated {_ratio(each.allocated_ratio)}, resident {_ratio(each.resident_ratio)}, "
             f"time {_ratio(each.time_ratio)}"
         )
-    return found
+    return comparisons
 
 
 def model_and_batch(config: GlowConfig, setting: Setting) -> tuple[Glow, Tensor]:
@@ -189,7 +189,7 @@ def training_step(model: Glow, x: Tensor, train: TrainConfig) -> Callable[[Memor
     return step
 
 
-def table(found: list[Comparison]) -> Table:
+def table(comparisons: list[Comparison]) -> Table:
     """A row a shape and mode."""
     header = [
         "shape",
@@ -204,7 +204,7 @@ def table(found: list[Comparison]) -> Table:
         "ratio",
     ]
     rows = []
-    for each in found:
+    for each in comparisons:
         rows.append(
             [
                 f"{each.setting.size}px H={each.setting.hidden} K={each.steps}",

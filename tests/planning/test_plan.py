@@ -28,13 +28,13 @@ from glowflow.planning.cost import (
     weights_of,
 )
 from glowflow.planning.devices import ACCELERATORS, UTILISATION
+from glowflow.planning.fake_model import FakeModel
 from glowflow.planning.memory import (
     forward_memory,
     initialization_memory,
     run_memory,
     step_memory,
 )
-from glowflow.planning.passes import FakeModel
 from glowflow.planning.plan import Target, largest_batch, make_plan, planned_config
 from glowflow.planning.speed import Speed, measured_speed, published_speed, step_seconds
 from glowflow.training.config import TrainConfig

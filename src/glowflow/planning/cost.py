@@ -17,8 +17,8 @@ import torch
 from ..errors import InputError
 from ..models.config import GlowConfig, Memory, Precision
 from ..models.registry import make_model
-from .fake import MANY, Line
-from .passes import Config, FakeModel, Make, fake_model, levels_of
+from .fake_model import Config, FakeModel, Make, fake_model, levels_of
+from .recorder import MANY, Line
 
 Result = TypeVar("Result")
 

@@ -20,8 +20,8 @@ from ..training.initialisation import initial_batch_size
 from ..training.optimisation import make_optimizer
 from ..training.validation import VALIDATION_BATCH_SIZE
 from .cost import extend, run, weights_of
-from .fake import MANY, Line, Recorder, Trace
-from .passes import Config, Make
+from .fake_model import Config, Make
+from .recorder import MANY, Line, Recorder, Trace
 
 
 @dataclass(frozen=True)

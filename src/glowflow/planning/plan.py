@@ -18,8 +18,8 @@ from ..training.presets import PRESETS
 from ..training.requirements import require_equal_parts
 from .cost import count_parameters, forward_flops, memory_modes, passes
 from .devices import ACCELERATORS, USABLE
+from .fake_model import Config, Make
 from .memory import RunMemory, run_memory
-from .passes import Config, Make
 from .speed import Speed, measured_speed, published_speed, step_seconds
 
 CLASSES = {"cifar10-conditional": 10, "imagenet32-conditional": 1000}

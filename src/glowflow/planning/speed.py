@@ -21,7 +21,7 @@ from ..training.config import TrainConfig
 from ..training.optimisation import make_average, make_optimizer
 from .cost import count_parameters, level_flops, passes
 from .devices import UTILISATION, DeviceFigures
-from .passes import Config, Make, levels_of
+from .fake_model import Config, Make, levels_of
 
 CALIBRATION_ROWS = {True: 2**12, False: 2**16}
 """Pixels of the batch by which a processor (True) or an accelerator is timed."""

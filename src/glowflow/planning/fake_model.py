@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..models.config import GlowConfig, Memory, Precision, RealNVPConfig
 from ..models.flow import ImageFlow
 from ..nn import rows
-from .fake import MANY, Recorder, Trace
+from .recorder import MANY, Recorder, Trace
 
 Config = GlowConfig | RealNVPConfig
 MODES: tuple[Memory, ...] = ("stored", "reversible")
