@@ -4,9 +4,8 @@ python -m benchmarks.kill [--times 20] [--steps 400] [--seed 0]
 """
 
 import argparse
+import multiprocessing
 import random
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,7 +22,9 @@ from glowflow.training.config import TrainConfig
 from glowflow.training.loop import train
 from glowflow.training.metrics import read_metrics
 
-from .measure import ROOT
+SERVER = multiprocessing.get_context("forkserver")
+"""Of processes that have loaded PyTorch already, and done nothing else."""
+SERVER.set_forkserver_preload(["glowflow.training.loop", "torch._dynamo"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,12 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--resume", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
-    if given.child:
-        train_small(given.child, given.steps, given.resume)
-        return 0
     moments = random.Random(given.seed)
     table = Table(title="kill -9 and --resume, against a run never stopped", title_justify="left")
     for column in ("", "killed after", "resumed from step", "left over", "lines", "differing"):
@@ -53,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             kill_during(run, given.steps, after)
             from_step = int(list_checkpoints(run)[-1].stem)
             left_over = len(list(run.rglob(".*.part*")))
-            start(run, given.steps, "--resume").wait()
+            start(run, given.steps, resume=True).join()
             found = figures(run)
             differing = sum(found.get(step) != line for step, line in expected.items())
             wrong += differing + len(found.keys() - expected.keys())
@@ -71,10 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if wrong else 0
 
 
-def start(run: Path, steps: int, *more: str) -> subprocess.Popen[bytes]:
+def start(run: Path, steps: int, *, resume: bool = False) -> multiprocessing.process.BaseProcess:
     """A process that trains into `run`."""
-    command = ["--child", str(run), "--steps", str(steps), *more]
-    return subprocess.Popen([sys.executable, "-m", "benchmarks.kill", *command], cwd=ROOT)
+    child = SERVER.Process(target=train_small, args=(run, steps, resume))
+    child.start()
+    return child
 
 
 def kill_during(run: Path, steps: int, after: float) -> None:
@@ -82,11 +79,11 @@ def kill_during(run: Path, steps: int, after: float) -> None:
     child = start(run, steps)
     while not list((run / FOLDER).glob("[0-9]*.pt")):
         time.sleep(0.01)
-        if child.poll() is not None:
+        if not child.is_alive():
             raise SystemExit(f"Training into {run} failed before its first checkpoint.")
     time.sleep(after)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
+    child.kill()
+    child.join()
 
 
 def figures(run: Path) -> dict[int, tuple[float, float, float]]:

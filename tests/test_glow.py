@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -16,6 +14,7 @@ from glowflow.bijections import ActNorm, AffineCoupling, Chain, Invertible1x1Con
 from glowflow.models.config import Architecture
 from glowflow.nn.coupling_network import CouplingNetwork
 from glowflow.training.presets import PRESETS
+from tests.children import Child
 from tests.conftest import perturb
 
 TINY = {"levels": 2, "steps": 2, "hidden_channels": 6}
@@ -264,7 +263,7 @@ class TestFiles:
             "model.initialize(torch.zeros(8, 3, 8, 8, dtype=torch.uint8))\n"
             "torch.save(model.log_prob(x, labels).detach(), folder + '/out.pt')\n"
         )
-        subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
+        assert Child(["-c", program, tmp_path]).answer()[0] == 0
         there = torch.load(tmp_path / "out.pt", weights_only=True)
         assert torch.equal(there, model.log_prob(x, labels).detach())
 

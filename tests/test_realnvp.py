@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -32,6 +30,7 @@ from glowflow.training.loop import train
 from glowflow.training.objective import Objective
 from glowflow.training.optimisation import make_average
 from glowflow.training.presets import FAMILIES
+from tests.children import Child
 from tests.conftest import perturb
 from tests.training.runs import losses, splits, stop_in  # noqa: F401
 
@@ -273,7 +272,7 @@ class TestFiles:
             "x = torch.load(folder + '/x.pt', weights_only=True)\n"
             "torch.save(model.log_prob(x).detach(), folder + '/out.pt')\n"
         )
-        subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
+        assert Child(["-c", program, tmp_path]).answer()[0] == 0
         there = torch.load(tmp_path / "out.pt", weights_only=True)
         assert torch.equal(there, model.log_prob(x).detach())
 

@@ -1,8 +1,6 @@
 """Training by inversion: the same gradients, flat memory, a guard, hooks, several processes."""
 
 import gc
-import subprocess
-import sys
 import weakref
 from dataclasses import replace
 
@@ -14,6 +12,7 @@ from glowflow.data.types import Splits
 from glowflow.fused.steps import Steps
 from glowflow.nn.coupling_network import CouplingNetwork
 from glowflow.training.objective import Objective
+from tests.children import Child
 from tests.conftest import perturb
 from tests.training.runs import CONFIG, losses, part, run
 
@@ -228,10 +227,9 @@ def test_two_processes_average_the_gradients(tmp_path):
     model, x = make(), batch(count=8)
     model.save_pretrained(tmp_path)
     torch.save(x, tmp_path / "x.pt")
-    processes = [
-        subprocess.Popen([sys.executable, "-c", DDP, str(tmp_path), str(rank)]) for rank in range(2)
-    ]
-    assert [p.wait(timeout=240) for p in processes] == [0, 0]
+    children = [Child(["-c", DDP, tmp_path, rank]) for rank in range(2)]
+    answers = [child.answer() for child in children]
+    assert [code for code, *_ in answers] == [0, 0], answers
     Objective(model)(x)[0].backward()
     expected = {name: w.grad for name, w in model.named_parameters()}
     found = torch.load(tmp_path / "grads.pt", weights_only=True)

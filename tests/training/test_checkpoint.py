@@ -5,8 +5,6 @@ import math
 import os
 import random
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +17,7 @@ from glowflow.files import remove_leftovers, replacing
 from glowflow.training.checkpoint import best_so_far, list_checkpoints, load_checkpoint, save_best
 from glowflow.training.metrics import read_metrics
 from glowflow.training.validation import validate
+from tests.children import Child
 
 from .runs import CONFIG, images, losses, run, stop_in
 
@@ -158,21 +157,17 @@ sys.exit(main(sys.argv[2:]))
 @pytest.mark.parametrize("limit", [20_000])
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, limit):
     np.save(tmp_path / "x.npy", images(40, 0))
-    done = subprocess.run(
-        [sys.executable, "-c", f"import glowflow.training\n{LIMITED}", str(limit),
-         "train", "x.npy", "--levels", "2", "--steps", "2", "--hidden-channels", "8",
-         "--images", "64", "--out", "run"],
-        cwd=tmp_path,
+    code, _, said = Child(
+        ["-c", LIMITED, limit, "train", "x.npy", "--levels", 2, "--steps", 2,
+         "--hidden-channels", 8, "--images", 64, "--out", "run"],
         env={**os.environ, "GLOWFLOW_CACHE": str(tmp_path / "cache"), "COLUMNS": "300"},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )  # fmt: skip
-    assert done.returncode == 2, done.stderr
-    last = done.stderr.splitlines()[-1]
+        cwd=tmp_path,
+    ).answer()  # fmt: skip
+    assert code == 2, said
+    last = said.splitlines()[-1]
     assert last.startswith("glow train: Cannot write run/")
     assert "(File too large)" in last
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in said
     assert load_checkpoint(tmp_path / "run").step == 0
     assert not list((tmp_path / "run").rglob("*.part*"))
     Glow.from_pretrained(tmp_path / "run")

@@ -28,6 +28,7 @@ from glowflow.processes import (
 from glowflow.training.as_yaml import to_yaml
 from glowflow.training.checkpoint import list_checkpoints, load_checkpoint
 from glowflow.training.loop import train
+from tests.children import Child
 from tests.conftest import perturb
 from tests.data.test_celeba import folder as celeba  # noqa: F401
 
@@ -104,21 +105,10 @@ def launch(arguments, tmp_path, count=2):
         "LOCAL_WORLD_SIZE": str(count),
     }
     started = [
-        subprocess.Popen(
-            [sys.executable, *map(str, arguments)],
-            env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=tmp_path,
-        )
+        Child(arguments, env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, cwd=tmp_path)
         for rank in range(count)
     ]
-    answers = []
-    for child in started:
-        out, err = child.communicate(timeout=900)
-        answers.append((child.returncode, out, err))
-    return answers
+    return [child.answer() for child in started]
 
 
 def train_in_two(folder, config, tmp_path, trouble="none"):
