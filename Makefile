@@ -16,7 +16,7 @@ demo: install
 	$(BIN)/glow demo
 
 test: install
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 
 lint: install
 	$(BIN)/ruff check src tests benchmarks docs
