@@ -286,7 +286,7 @@ def test_nan_in_training_exits_with_the_cause(glow, photos, tmp_path):
 
 
 def test_demo_runs_from_any_folder(process, tmp_path):
-    done = process("demo", "--minutes", 0.01, "--faces", 60, "--out", "demo", cwd=tmp_path)
+    done = process("demo", "--minutes", 0.01, "--faces", 30, "--out", "demo", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("report: demo/report.html")
     assert (tmp_path / "demo" / "report.html").is_file()
