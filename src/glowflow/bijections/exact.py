@@ -20,7 +20,7 @@ def is_exactly(module: nn.Module, *kinds: type[nn.Module]) -> bool:
 
     Parametrised weights are followed by whoever reads them as attributes, so they are allowed.
     """
-    return kind_of(module) in kinds and is_untouched(module)
+    return (type(module) in kinds or kind_of(module) in kinds) and is_untouched(module)
 
 
 def is_untouched(module: nn.Module) -> bool:

@@ -29,12 +29,13 @@ class Kept(nn.Module):
         if values is None or is_traced() or "_is_replica" in self.__dict__:
             return compute()
         of = modules()
-        if any(module._forward_pre_hooks or is_parametrized(module) for module in of):
-            return compute()
+        for module in of:
+            if module._forward_pre_hooks or is_parametrized(module):
+                return compute()
         weights = own_weights(of)
         if torch.is_grad_enabled() and any(weight.requires_grad for weight in weights):
             return compute()
-        versions = [0 if weight.is_inference() else weight._version for weight in weights]
+        versions = _versions(weights)
         name = (name, torch.is_inference_mode_enabled())
         entry = values.get(name)
         if entry is None or entry[1] != versions or not all(map(is_, entry[0], weights)):
@@ -86,6 +87,13 @@ def own_weights(modules: list[nn.Module]) -> list[Tensor]:
         for weight in weights.values()
         if weight is not None
     ]
+
+
+def _versions(weights: list[Tensor]) -> list[int]:
+    try:
+        return [weight._version for weight in weights]
+    except RuntimeError:  # inference tensors have none
+        return [0 if weight.is_inference() else weight._version for weight in weights]
 
 
 def is_traced() -> bool:
