@@ -3,6 +3,7 @@
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Literal, Protocol
@@ -220,6 +221,16 @@ class Ours(Flow):
         super().__init__(model, model.to_float(images))
         self.compiled = mode.compile
         model.use(memory=mode.memory, precision=mode.precision, compile=mode.compile)
+        self._frozen = ExitStack()
+
+    def prepare(self, *, training: bool) -> None:
+        """Switch the mode; in inference the weights stay, and the model is told so."""
+        if self.module.training == training:
+            return
+        self._frozen.close()
+        if not training:
+            self._frozen.enter_context(self.module.frozen())
+        super().prepare(training=training)
 
     def log_prob(self) -> Float[Tensor, " batch"]:
         """log p(x) of the batch in nats."""
