@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from glowflow import InputError
-from glowflow.data.images import read_photo
 from glowflow.photos import faces
 from glowflow.photos.crops import BLEND, Crop, box, centre, cut, paste
 from glowflow.photos.faces import LEFT_EYE, by_eyes, find_face
+from glowflow.photos.images import read_photo
 
 EYES = [
     ((60.0, 80.0), (100.0, 80.0)),

@@ -232,7 +232,7 @@ def test_reconstruct_returns_every_byte(glow, trained, photos, tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["bytes_changed"] == 0
     assert (tmp_path / "back" / "grid.png").is_file()
-    from glowflow.data.images import read_image
+    from glowflow.photos.images import read_image
 
     again = np.asarray(Image.open(tmp_path / "back" / "00.png")).transpose(2, 0, 1)
     assert np.array_equal(again, read_image(first, (3, 16, 16)))

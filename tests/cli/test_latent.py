@@ -13,8 +13,8 @@ from sklearn.datasets import load_sample_image
 from glowflow import Glow, GlowConfig, InputError
 from glowflow.cli import main
 from glowflow.cli.ranges import numbers
-from glowflow.data.images import read_image
 from glowflow.models.companions import identity
+from glowflow.photos.images import read_image
 from tests.conftest import perturb
 
 

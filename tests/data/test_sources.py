@@ -11,13 +11,13 @@ from PIL import Image
 
 from glowflow import DataConfig, InputError
 from glowflow.data import images
-from glowflow.data.images import read_image
 from glowflow.data.loader import batches
 from glowflow.data.open import open_splits
 from glowflow.data.partition import split_of
 from glowflow.data.sources.portraits import ATTRIBUTES, choose_portraits, paint
 from glowflow.data.store import cache_folder
 from glowflow.data.types import ImageData
+from glowflow.photos.images import read_image
 
 
 @pytest.fixture

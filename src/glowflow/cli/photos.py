@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data.images import read_image, read_photo
 from ..errors import InputError
 from ..models.flow import ImageFlow
 from ..models.likelihood import bits_per_dim
 from ..photos.crops import Crop, box, centre, cut, paste
 from ..photos.faces import find_face
+from ..photos.images import read_image, read_photo
 from .options import PhotoOptions
 
 

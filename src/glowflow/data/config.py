@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ..checks import require
+from ..checks import require, require_choice
 
 Fit = Literal["crop", "stretch", "pad"]
+Split = Literal["hash", "shuffle"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,10 @@ class DataConfig:
     held_out: float = 0.1
     """Share of the images kept for validation, and as much again for the test, where the source
     has no split of its own; of the training images for validation, where it has a test only."""
+    split: Split = "hash"
+    """Who is held out, where the source has no split of its own. `hash`: the image's name decides
+    (of an array, its index), so that another image moves nobody; `shuffle`: a random choice that
+    moves with the number of images, as versions before 0.2 made it."""
     limit: int | None = None
     """Use so many images at most, validation and test included; by default all. A hub data set is
     read no further."""
@@ -36,6 +41,8 @@ class DataConfig:
     """Which column of a hub data set has the classes; by default the only one that has, if any."""
     faces: int = 10_000
     """How many `faces` to draw."""
+    skip_small: bool = False
+    """Leave out images that are smaller than `size`, instead of naming them and stopping."""
     strict: bool = False
     """Stop at the first image that cannot be read, instead of naming and skipping it."""
 
@@ -49,6 +56,8 @@ class DataConfig:
             0.0 < self.held_out < 0.5,
             f"held_out is {self.held_out}: give a share between 0 and 0.5.",
         )
+        require_choice("fit", self.fit, Fit)
+        require_choice("split", self.split, Split)
         require(
             self.limit is None or self.limit >= 3,
             f"limit is {self.limit}: give at least 3, one image for each part.",

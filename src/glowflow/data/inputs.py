@@ -11,18 +11,8 @@ from ..errors import InputError
 from ..models.flow import ImageFlow
 from ..models.likelihood import dequantize
 from ..models.priors import check_labels
+from .partition import evenly as evenly
 from .types import ImageData
-
-
-def evenly(count: int, limit: int | None) -> NDArray[np.int64]:
-    """`limit` of the indices 0 to count − 1 at most, evenly spread.
-
-    Raises:
-        InputError: limit is below 1.
-    """
-    if limit is not None and limit < 1:
-        raise InputError(f"The number of images is {limit}: give at least 1.")
-    return np.linspace(0, count - 1, min(count, limit or count)).round().astype(np.int64)
 
 
 def require_shape(model: ImageFlow, data: ImageData) -> None:

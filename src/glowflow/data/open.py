@@ -5,8 +5,8 @@ from pathlib import Path
 from ..errors import InputError
 from .config import DataConfig
 from .kinds import DataSource, file_type, layout, named, prefixed
-from .store import cache_folder, store
-from .types import Source, Splits
+from .store import Selection, cache_folder, read_images, read_splits, store, warn
+from .types import Images, Source, Splits
 
 SOURCES: tuple[DataSource, ...] = (
     named(
@@ -40,6 +40,27 @@ def open_splits(config: DataConfig, *, cache: Path | None = None, progress: bool
     Raises:
         InputError: there are no such data, or they cannot be used.
     """
+    selection = Selection(config.held_out, config.split, config.limit)
+    splits = read_splits(_stored(config, selection, cache, progress))
+    if progress and splits.reading is not None:
+        warn(splits.skipped, splits.reading, splits.source, splits.completeness)
+    return splits
+
+
+def open_images(config: DataConfig, *, cache: Path | None = None, progress: bool = True) -> Images:
+    """Read all images that the configuration names, in the order that they have there.
+
+    New data are for whatever is not training: none of them is held out, and one is enough. A limit
+    takes images that are evenly spread. Args and errors as `open_splits`.
+    """
+    selection = Selection(limit=config.limit, whole=True)
+    images = read_images(_stored(config, selection, cache, progress))
+    if progress:
+        warn(images.skipped, images.reading)
+    return images
+
+
+def _stored(config: DataConfig, selection: Selection, cache: Path | None, progress: bool) -> Path:
     cache = cache or cache_folder()
     sources = [source for source in SOURCES if source.takes(config.data)]
     if not sources:
@@ -48,9 +69,9 @@ def open_splits(config: DataConfig, *, cache: Path | None = None, progress: bool
     return store(
         f"{sources[0].fingerprint(config)} {how}",
         lambda: _first_that_opens(sources, config, cache, progress),
-        held_out=config.held_out,
-        limit=config.limit,
+        selection,
         strict=config.strict,
+        skip_small=config.skip_small,
         cache=cache,
         progress=progress,
     )

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,22 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from ..errors import InputError
+from ..photos.images import SmallImageError, UnreadableImageError
 from ..progress import with_bar
-from .partition import complete_partition, limit_parts
+from .config import Split
+from .partition import complete_partition, evenly, limit_parts
 from .types import (
     TEST,
     TRAIN,
     VALID,
     Count,
     ImageData,
+    Images,
+    LeftOut,
     NoMoreImagesError,
+    Reading,
     Source,
     Splits,
-    UnreadableImageError,
 )
 
 THREADS = 4
@@ -43,54 +48,80 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glowflow"
 
 
+@dataclass(frozen=True)
+class Selection:
+    """Which images of a source are read, and how they are split."""
+
+    held_out: float = 0.1
+    """Share for validation, and for the test, where the source is not split."""
+    split: Split = "hash"
+    """How, then."""
+    limit: int | None = None
+    """Largest number of images."""
+    whole: bool = False
+    """All of them in the source's order, as new data are used: nothing is held out."""
+
+
 def store(
     fingerprint: str,
     make: Callable[[], Source],
+    selection: Selection,
     *,
-    held_out: float,
-    limit: int | None,
     strict: bool,
+    skip_small: bool,
     cache: Path,
     progress: bool,
-) -> Splits:
-    """Decode a source into one array under `cache`, or open the array of an earlier start.
+) -> Path:
+    """Decode a source into one array under `cache`, or find the array of an earlier start.
 
     Args:
         fingerprint: changes whenever the images would.
         make: opens the source; called only if there is no array yet.
-        held_out: share for validation, and for the test, where the source is not split.
-        limit: largest number of images.
+        selection: which images, and how they are split.
         strict: stop at a broken image instead of skipping it.
+        skip_small: skip images that are too small instead of naming them all and stopping.
         cache: folder of all arrays.
-        progress: show a bar, and warn of skipped and missing images.
+        progress: show a bar.
+
+    Returns:
+        The array's folder, for `read_splits` or `read_images`.
 
     Raises:
-        InputError: `strict` and an image is broken, or fewer than 3 can be read, or the array does
-            not fit on the disk.
+        InputError: an image is broken (`strict`) or too small, or too few can be read, or the array
+            does not fit on the disk.
     """
-    key = hashlib.sha256(f"2 {fingerprint} {held_out} {limit}".encode()).hexdigest()[:20]
+    key = hashlib.sha256(f"3 {fingerprint} {selection} {skip_small}".encode()).hexdigest()[:20]
     folder = cache / "arrays" / key
     if not (folder / "info.json").is_file():
-        _build(make(), held_out, limit, strict, folder, progress)
-    splits = _open(folder)
-    if splits.skipped and strict:
-        raise InputError(f"{splits.skipped[0]}; mend or remove the file, or leave --strict out.")
-    if progress:
-        _warn(splits)
-    return splits
+        _build(make(), selection, strict, skip_small, folder, progress)
+    skipped = _read_info(folder)["skipped"]
+    if skipped and strict:
+        raise InputError(f"{skipped[0]}; mend or remove the file, or leave --strict out.")
+    return folder
 
 
-def _warn(splits: Splits) -> None:
+def warn(skipped: tuple[str, ...], reading: Reading, source: str = "", complete: str = "") -> None:
+    """Say on stderr what is not among the images, and what else is to be known of them."""
     console = Console(stderr=True)
-    if splits.skipped:
-        shown = "; ".join(splits.skipped[:5])
-        more = f"; and {len(splits.skipped) - 5} more" if len(splits.skipped) > 5 else ""
-        console.print(
-            f"Skipped {len(splits.skipped)} images that cannot be read: {shown}{more}",
-            markup=False,
-        )
-    if splits.completeness.startswith("incomplete"):
-        console.print(f"{splits.source} ({splits.completeness}).", markup=False)
+    lines = list(reading.notes)
+    if skipped:
+        shown = "; ".join(skipped[:5])
+        more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
+        lines.append(f"Skipped {len(skipped)} images that cannot be used: {shown}{more}")
+    if reading.left_out:
+        lines.append(f"Left out: {'; '.join(map(str, reading.left_out))}.")
+    if reading.one_colour:
+        count, first = len(reading.one_colour), reading.one_colour[0]
+        lines.append(f"{count} images are of one colour throughout, the first of them {first}.")
+    if complete.startswith("incomplete"):
+        lines.append(f"{source} ({complete}).")
+    for line in lines:
+        console.print(printable(line), markup=False, soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """File names that are not UTF-8, with their bytes escaped."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def replace_folder(final: Path, fill: Callable[[Path], None]) -> None:
@@ -118,17 +149,21 @@ def replace_folder(final: Path, fill: Callable[[Path], None]) -> None:
 
 
 def _build(
-    source: Source, held_out: float, limit: int | None, strict: bool, folder: Path, progress: bool
+    source: Source,
+    selection: Selection,
+    strict: bool,
+    skip_small: bool,
+    folder: Path,
+    progress: bool,
 ) -> None:
-    count = len(source.names)
-    if count < 3:
+    count, least = len(source.names), 1 if selection.whole else 3
+    if count < least:
         raise InputError(
-            f"{source.title} has {count} images: at least 3 are needed, "
-            "one to train on, one to validate and one to test."
+            f"{source.title} has {count} images: at least {least} "
+            + ("is needed." if selection.whole else "are needed, one to train on, one to validate ")
+            + ("" if selection.whole else "and one to test.")
         )
-    partition = complete_partition(count, source.partition, held_out)
-    order = limit_parts(partition, limit, held_out)
-    order = order[np.argsort(partition[order], kind="stable")]
+    partition, order = _select(source, selection)
     row = np.zeros(count, dtype=np.int64)
     row[order] = np.arange(len(order))
 
@@ -136,25 +171,27 @@ def _build(
         path = temporary / "images.npy"
         array = _allocate(path, source, len(order))
         kept = np.zeros(len(order), dtype=bool)
+        looks = Looks(len(order))
         skipped: list[str] = []
+        small: list[str] = []
         images = _images(source, order)
         for index, image in with_bar(images, "reading images", count=len(order), visible=progress):
-            if isinstance(image, str):
+            if isinstance(image, SmallImageError):
+                small.append(str(image))
+            elif isinstance(image, str):
                 if strict:
                     raise InputError(f"{image}; mend or remove it, or leave --strict out.")
                 skipped.append(image)
             elif image is not None:
                 array[row[index]] = image
+                looks.note(int(row[index]), image)
                 kept[row[index]] = True
+        if small and not skip_small:
+            raise _too_small(small)
+        skipped += small
         indices = order[kept]
         sizes = np.bincount(partition[indices], minlength=3).tolist()
-        if min(sizes) < 1:
-            reason = f", the first one, {skipped[0]}" if skipped else ""
-            raise InputError(
-                f"{source.title}: {len(indices)} images can be read ({sizes[TRAIN]} to train on, "
-                f"{sizes[VALID]} to validate, {sizes[TEST]} to test){reason}; "
-                "each part needs at least one."
-            )
+        _require_parts(source, selection, sizes, skipped)
         if not kept.all():
             for to, start in enumerate(np.flatnonzero(kept)):
                 array[to] = array[start]
@@ -163,9 +200,73 @@ def _build(
             (temporary / "kept.npy").replace(path)
         else:
             array.flush()
-        _describe(source, temporary, indices, sizes, skipped)
+        _describe(source, selection, temporary, indices, sizes, skipped, looks.of(kept))
 
     replace_folder(folder, fill)
+
+
+def _select(source: Source, selection: Selection) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The part of each image, and the images in the order of their rows."""
+    names, own, held_out = source.names, source.partition, selection.held_out
+    if selection.whole:
+        everything = np.zeros(len(names), dtype=np.int64)
+        if selection.limit is None:
+            return everything, np.arange(len(names))
+        return everything, evenly(len(names), selection.limit)
+    partition = complete_partition(names, own, held_out, selection.split)
+    order = limit_parts(names, partition, selection.limit, held_out)
+    return partition, order[np.argsort(partition[order], kind="stable")]
+
+
+def _require_parts(
+    source: Source, selection: Selection, sizes: list[int], skipped: list[str]
+) -> None:
+    reason = f", the first one, {skipped[0]}" if skipped else ""
+    if selection.whole:
+        if not sum(sizes):
+            raise InputError(f"{source.title}: no image can be read{reason}.")
+    elif min(sizes) < 1:
+        raise InputError(
+            f"{source.title}: {sum(sizes)} images can be read ({sizes[TRAIN]} to train on, "
+            f"{sizes[VALID]} to validate, {sizes[TEST]} to test){reason}; "
+            "each part needs at least one."
+        )
+
+
+def _too_small(messages: list[str]) -> InputError:
+    """One sentence for all of them."""
+    if len(messages) == 1:
+        return InputError(f"{messages[0].removesuffix('.')}, or --skip-small.")
+    shown = "; ".join(message.split(":")[0] for message in messages[:5])
+    more = f"; and {len(messages) - 5} more" if len(messages) > 5 else ""
+    return InputError(
+        f"{len(messages)} images are smaller than what is asked for ({shown}{more}): choose a "
+        "smaller --size, or add --upscale, or leave them out with --skip-small."
+    )
+
+
+class Looks:
+    """What is noted of each row while it is written."""
+
+    def __init__(self, count: int) -> None:
+        self.contents = np.zeros(count, dtype=np.uint64)
+        self.lowest = np.zeros(count)
+        self.highest = np.zeros(count)
+        self.flat = np.zeros(count, dtype=bool)
+
+    def note(self, row: int, image: NDArray[Any]) -> None:
+        """Take the hash, the range and whether every pixel is the same."""
+        content = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest()
+        self.contents[row] = int.from_bytes(content, "big")
+        self.lowest[row], self.highest[row] = image.min(), image.max()
+        self.flat[row] = bool((image == image[:, :1, :1]).all())
+
+    def of(self, kept: NDArray[np.bool_]) -> "Looks":
+        """Those of some rows."""
+        some = Looks(0)
+        for name, values in vars(self).items():
+            setattr(some, name, values[kept])
+        return some
 
 
 def _allocate(path: Path, source: Source, count: int) -> Any:
@@ -183,12 +284,14 @@ def _allocate(path: Path, source: Source, count: int) -> Any:
 
 def _images(
     source: Source, order: NDArray[np.int64]
-) -> Iterator[tuple[int, NDArray[Any] | str | None]]:
+) -> Iterator[tuple[int, NDArray[Any] | SmallImageError | str | None]]:
     """Each image, or why it cannot be read, or None after the end of a stream."""
 
-    def attempt(index: int) -> NDArray[Any] | str | None:
+    def attempt(index: int) -> NDArray[Any] | SmallImageError | str | None:
         try:
             return source.read(index)
+        except SmallImageError as error:
+            return error
         except UnreadableImageError as error:
             return f"{source.names[index]}: {error}"
         except NoMoreImagesError:
@@ -205,10 +308,12 @@ def _images(
 
 def _describe(
     source: Source,
+    selection: Selection,
     folder: Path,
     indices: NDArray[np.int64],
     sizes: list[int],
     skipped: list[str],
+    looks: Looks,
 ) -> None:
     class_names = source.class_names
     if source.labels is not None:
@@ -217,6 +322,16 @@ def _describe(
         np.save(folder / "labels.npy", labels)
     if source.attributes is not None:
         np.save(folder / "attributes.npy", source.attributes[indices])
+    if source.values_inside is not None:
+        np.save(folder / "values_inside.npy", source.values_inside[indices])
+    own = source.partition
+    if own is not None and (own != TRAIN).any():
+        np.save(folder / "partition.npy", own[indices])
+        split = "published"
+    else:
+        split = selection.split
+    np.save(folder / "contents.npy", looks.contents)
+    names = [source.names[i] for i in indices]
     info = {
         "title": source.title,
         "dataset": source.dataset,
@@ -224,50 +339,111 @@ def _describe(
         "sizes": sizes,
         "class_names": class_names,
         "attribute_names": source.attribute_names,
-        "names": [source.names[i] for i in indices],
+        "names": names,
         "skipped": skipped,
         "sha256": file_checksum(folder / "images.npy"),
+        "layout": source.layout,
+        "split": split,
+        "value_range": [float(looks.lowest.min()), float(looks.highest.max())],
+        "one_colour": [names[i] for i in np.flatnonzero(looks.flat)]
+        if math.prod(source.shape[1:]) > 1
+        else [],
+        "left_out": source.left_out,
+        "notes": source.notes,
+        "aligned": source.aligned,
     }
     (folder / "info.json").write_text(json.dumps(info), encoding="utf-8")
 
 
-def _open(folder: Path) -> Splits:
-    try:
-        return _open_array(folder)
-    except (OSError, ValueError, LookupError) as error:
-        raise InputError(
-            f"The array in {folder} is damaged ({error}): remove that folder, it is made again."
-        ) from error
+def read_splits(folder: Path) -> Splits:
+    """What `store` has put into a folder.
 
-
-def _open_array(folder: Path) -> Splits:
-    info = json.loads((folder / "info.json").read_text(encoding="utf-8"))
-
-    def load(name: str) -> Any:
-        path = folder / f"{name}.npy"
-        return np.load(path) if path.is_file() else None
-
-    whole = ImageData(
-        np.load(folder / "images.npy", mmap_mode="r"),
-        load("labels"),
-        load("attributes"),
-        tuple(info["class_names"]),
-        tuple(info["attribute_names"]),
-        tuple(info["names"]),
-    )
+    Raises:
+        InputError: it is damaged.
+    """
+    data, info = _read(folder)
     train, valid, test = info["sizes"]
-    channels, height, width = whole.image_shape
-    colours = {1: "grey", 3: "RGB", 4: "RGBA"}.get(channels, f"{channels} channels")
     return Splits(
-        whole.part(0, train),
-        whole.part(train, train + valid),
-        whole.part(train + valid, train + valid + test),
-        f"{info['title']}: {len(whole):,} images, {height}x{width} {colours}",
+        data.part(0, train),
+        data.part(train, train + valid),
+        data.part(train + valid, train + valid + test),
+        _in_words(data, info),
         info["sha256"],
         tuple(info["skipped"]),
         info["dataset"],
         tuple(Count(part, here, tuple(sizes)) for part, here, sizes in info["counts"]),
         folder,
+        _reading(info),
+    )
+
+
+def read_images(folder: Path) -> Images:
+    """The same, of a selection that is whole."""
+    data, info = _read(folder)
+    return Images(
+        data,
+        _in_words(data, info),
+        info["sha256"],
+        _load(folder, "partition"),
+        tuple(info["skipped"]),
+        info["dataset"],
+        _reading(info),
+    )
+
+
+def _read(folder: Path) -> tuple[ImageData, dict[str, Any]]:
+    info = _read_info(folder)
+    try:
+        data = ImageData(
+            np.load(folder / "images.npy", mmap_mode="r"),
+            _load(folder, "labels"),
+            _load(folder, "attributes"),
+            tuple(info["class_names"]),
+            tuple(info["attribute_names"]),
+            tuple(info["names"]),
+            _load(folder, "contents"),
+            _load(folder, "values_inside"),
+        )
+    except (OSError, ValueError, LookupError) as error:
+        raise _damaged(folder, error) from error
+    return data, info
+
+
+def _read_info(folder: Path) -> dict[str, Any]:
+    try:
+        info: dict[str, Any] = json.loads((folder / "info.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _damaged(folder, error) from error
+    return info
+
+
+def _load(folder: Path, name: str) -> Any:
+    path = folder / f"{name}.npy"
+    return np.load(path) if path.is_file() else None
+
+
+def _damaged(folder: Path, error: Exception) -> InputError:
+    return InputError(
+        f"The array in {folder} is damaged ({error}): remove that folder, it is made again."
+    )
+
+
+def _in_words(data: ImageData, info: dict[str, Any]) -> str:
+    channels, height, width = data.image_shape
+    colours = {1: "grey", 3: "RGB", 4: "RGBA"}.get(channels, f"{channels} channels")
+    return f"{info['title']}: {len(data):,} images, {height}x{width} {colours}"
+
+
+def _reading(info: dict[str, Any]) -> Reading:
+    low, high = info["value_range"]
+    return Reading(
+        info["layout"],
+        info["split"],
+        (low, high),
+        tuple(info["one_colour"]),
+        tuple(LeftOut(*each) for each in info["left_out"]),
+        tuple(info["notes"]),
+        info["aligned"],
     )
 
 

@@ -1,14 +1,29 @@
 """What a source is before it is read, and what it is afterwards."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..photos.images import UnreadableImageError as UnreadableImageError
+
 TRAIN, VALID, TEST = 0, 1, 2
+
+
+class LeftOut(NamedTuple):
+    """Files that are not among the images, and why."""
+
+    reason: str
+    files: int
+    example: str
+    """The first of them."""
+
+    def __str__(self) -> str:
+        more = f" and {self.files - 1:,} more" if self.files > 1 else ""
+        return f"{self.example}{more}: {self.reason}"
 
 
 class Count(NamedTuple):
@@ -43,6 +58,11 @@ class ImageData:
     attribute_names: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     """File names, relative to the folder they are from."""
+    contents: NDArray[np.uint64] | None = None
+    """(N,) hashes of each image's bytes: equal images have equal ones."""
+    values_inside: NDArray[np.int64] | None = None
+    """(N,) how many of each image's values are the source's, and not the margin that `--fit pad`
+    put around it; None where there are no margins."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -55,15 +75,55 @@ class ImageData:
 
     def part(self, start: int, stop: int) -> "ImageData":
         """Images `start` to `stop`, as views."""
-        some = slice(start, stop)
-        return ImageData(
-            self.images[some],
-            None if self.labels is None else self.labels[some],
-            None if self.attributes is None else self.attributes[some],
-            self.class_names,
-            self.attribute_names,
-            self.names[some],
-        )
+        return self._at(slice(start, stop), self.names[start:stop])
+
+    def choose(self, indices: NDArray[np.int64]) -> "ImageData":
+        """These images, copied."""
+        names = tuple(self.names[i] for i in indices) if self.names else ()
+        return self._at(indices, names)
+
+    def _at(self, some: Any, names: tuple[str, ...]) -> "ImageData":
+        per_image = ("images", "labels", "attributes", "contents", "values_inside")
+        values = {name: getattr(self, name) for name in per_image}
+        chosen: dict[str, Any] = {
+            name: None if v is None else v[some] for name, v in values.items()
+        }
+        return replace(self, names=names, **chosen)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How images were read, of whatever use they are."""
+
+    layout: str = ""
+    """What the source was recognised as: `folder`, `class folders`, `CelebA`, `npz`, …"""
+    split: Literal["published", "hash", "shuffle"] = "hash"
+    """Whose the split is: the source's own, or `split_of`'s."""
+    value_range: tuple[float, float] = (0.0, 0.0)
+    """Smallest and largest value of all images."""
+    one_colour: tuple[str, ...] = ()
+    """Names of the images in which every pixel is the same."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Files that are there and are not among the images."""
+    notes: tuple[str, ...] = ()
+    """What else a user should know of how the source was read, in sentences."""
+    aligned: bool = False
+    """Whether images of 178x218 were cut to the square that is used of CelebA's aligned faces."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """All images of a source in its own order: new data, used whole."""
+
+    data: ImageData
+    source: str
+    """What was read, in words."""
+    checksum: str
+    partition: NDArray[np.int64] | None
+    """(N,) of TRAIN, VALID and TEST, where the source has a split of its own."""
+    skipped: tuple[str, ...]
+    dataset: str
+    reading: Reading
 
 
 @dataclass(frozen=True)
@@ -88,6 +148,8 @@ class Splits:
     """Of each part of the published data set."""
     folder: Path | None = None
     """Where the array is."""
+    reading: "Reading | None" = None
+    """How the images were read."""
 
     @property
     def completeness(self) -> str:
@@ -125,10 +187,16 @@ class Source:
     """As in `Splits`."""
     counts: tuple[Count, ...] = ()
     """As in `Splits`."""
-
-
-class UnreadableImageError(Exception):
-    """One image is broken; the others may be fine."""
+    layout: str = ""
+    """As in `Reading`."""
+    left_out: tuple[LeftOut, ...] = ()
+    """As in `Reading`."""
+    notes: tuple[str, ...] = ()
+    """As in `Reading`."""
+    aligned: bool = False
+    """As in `Reading`."""
+    values_inside: NDArray[np.int64] | None = None
+    """As in `ImageData`; `read` may fill it as it goes, as `labels`."""
 
 
 class NoMoreImagesError(Exception):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.images import from_array
+from ..photos.images import from_array
 from .baselines import Baseline
 from .estimate import mean_and_error
 

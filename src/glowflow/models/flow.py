@@ -2,8 +2,10 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -18,6 +20,7 @@ from .execution import use_compile, use_memory, use_precision
 from .likelihood import bits_per_dim, dequantize, quantize
 from .pretrained import check_state, load_pretrained, save_pretrained
 from .priors import standard_normal_log_prob
+from .training_data import AxisOrder, Picture, TrainingData, prepare
 
 Latents = tuple[Float[Tensor, "batch *shape"], ...]
 """Whitened latents ε: one tensor a level, first level first, standard normal under the model."""
@@ -55,6 +58,9 @@ class ImageFlow(Bijection):
     model_type: ClassVar[str]
     config_class: ClassVar[type[Any]] = GlowConfig
     config: GlowConfig
+    trained_on: TrainingData | None = None
+    """What its training images were and what was done to them; None where that is not known.
+    Written into `config.json`."""
 
     @property
     @abstractmethod
@@ -331,6 +337,42 @@ class ImageFlow(Bijection):
         self._check_shape(images)
         return images.to(self.dtype)
 
+    def prepare(
+        self,
+        images: Picture | Sequence[Picture],
+        *,
+        fit: str | None = None,
+        upscale: bool | None = None,
+        axes: AxisOrder | None = None,
+    ) -> Tensor:
+        """New images as the training images were prepared: fitted, in the model's size, channels.
+
+        `log_prob(to_float(prepare(…)))` and `bits_per_dim(prepare(…))` are then comparable with
+        those of held-out images. A model that does not know what was done to its training images
+        (`trained_on` is None) crops.
+
+        Args:
+            images: one or several of: path, Pillow image, array or tensor (H, W), (C, H, W),
+                (H, W, C); or a batch of them as one array. Bytes; floats where `config.bits` is
+                None.
+            fit: `crop`, `stretch` or `pad`; by default the training images'.
+            upscale: enlarge images that are too small; by default as the training images.
+            axes: of arrays, `NHW`, `NCHW` or `NHWC`, where their shape does not say.
+
+        Returns:
+            (N, C, H, W) uint8, or float where `config.bits` is None, on the CPU.
+
+        Raises:
+            InputError: an image is missing, broken, too small or of another kind.
+        """
+        known = self.trained_on or TrainingData()
+        dtype = "float32" if self.config.bits is None else "uint8"
+        fit = known.fit if fit is None else fit
+        require_choice("fit", fit, Literal["crop", "stretch", "pad"])
+        upscale = known.upscale if upscale is None else upscale
+        data = replace(known, dtype=dtype, fit=fit, upscale=upscale)
+        return prepare(images, self.config.image_shape, data, axes=axes)
+
     def to_images(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> UInt8[Tensor, "batch channels height width"]:
@@ -343,7 +385,8 @@ class ImageFlow(Bijection):
         Raises:
             InputError: the folder cannot be written.
         """
-        save_pretrained(Path(folder), self.model_type, self.config, self.state_dict())
+        state = self.state_dict()
+        save_pretrained(Path(folder), self.model_type, self.config, state, self.trained_on)
 
     @classmethod
     def from_pretrained(
@@ -362,8 +405,9 @@ class ImageFlow(Bijection):
         Raises:
             CheckpointError: nothing is there, it is damaged, or it is another architecture.
         """
-        config, state = load_pretrained(source, cls.model_type, cls.config_class)
+        config, state, data = load_pretrained(source, cls.model_type, cls.config_class)
         model: Self = cls(config, **parts)
+        model.trained_on = data
         dtypes = {weight.dtype for weight in state.values() if weight.is_floating_point()}
         if len(dtypes) == 1:
             model.to(dtypes.pop())

@@ -14,28 +14,37 @@ from torch import Tensor
 
 from ..errors import CheckpointError, InputError
 from ..files import replacing, write_text
+from .training_data import TrainingData
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 FORMAT = 1
+DATA_SECTION = "data"
 SHIPPED = Path(str(files("glowflow"))) / "pretrained_models"
 """Folders of models that come with the package, found by their names."""
 
 Config = TypeVar("Config")
 
 
-def save_pretrained(folder: Path, model_type: str, config: Any, state: dict[str, Tensor]) -> None:
-    """Write the configuration and the weights, each whole or not at all.
+def save_pretrained(
+    folder: Path,
+    model_type: str,
+    config: Any,
+    state: dict[str, Tensor],
+    data: TrainingData | None = None,
+) -> None:
+    """Write the configuration, with what is known of the training images, and the weights, each
+    whole or not at all.
 
     Raises:
         InputError: the folder cannot be written.
     """
     with replacing(folder / WEIGHTS_FILE) as path:
         save_file(_apart(state), path)
-    text = json.dumps(
-        {"model_type": model_type, "format": FORMAT, **dataclasses.asdict(config)}, indent=2
-    )
-    write_text(folder / CONFIG_FILE, text + "\n")
+    fields = {"model_type": model_type, "format": FORMAT, **dataclasses.asdict(config)}
+    if data is not None:
+        fields[DATA_SECTION] = data.to_dict()
+    write_text(folder / CONFIG_FILE, json.dumps(fields, indent=2) + "\n")
 
 
 def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -52,8 +61,8 @@ def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def load_pretrained(
     source: str | Path, model_type: str, config_class: type[Config]
-) -> tuple[Config, dict[str, Tensor]]:
-    """Read the configuration and the weights from wherever `locate` finds them.
+) -> tuple[Config, dict[str, Tensor], TrainingData | None]:
+    """Read the configuration, the weights and the section `data`, if there is one.
 
     Raises:
         CheckpointError: nothing is there, it is damaged, or it is another kind of model.
@@ -71,11 +80,13 @@ def load_pretrained(
             f"{config_path} has format {version!r} and this version reads {FORMAT}: "
             "update glowflow."
         )
+    section = fields.pop(DATA_SECTION, None)
     try:
         config = config_class(**fields)
+        data = None if section is None else TrainingData.from_dict(section)
     except (TypeError, InputError) as error:
         raise CheckpointError(f"{config_path} does not describe a model: {error}") from error
-    return config, load_weights(weights_path)
+    return config, load_weights(weights_path), data
 
 
 def read_model_type(source: str | Path) -> str | None:

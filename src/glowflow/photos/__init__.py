@@ -1,1 +1,2 @@
-"""Squares of photographs: faces found and levelled, cut out, and put back after an edit."""
+"""Images as files and as arrays; squares of photographs: faces found and levelled, cut out, and put
+back after an edit."""

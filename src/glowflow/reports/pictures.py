@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ..data.images import from_array
 from ..files import replacing
+from ..photos.images import from_array
 
 CELL = 64
 """Images smaller than this are shown enlarged by a whole factor."""

@@ -3,10 +3,11 @@
 from dataclasses import replace
 
 from ..data.loader import batches
-from ..data.types import ImageData, Splits
+from ..data.types import ImageData, Reading, Splits
 from ..errors import InputError
 from ..models.config import GlowConfig, RealNVPArchitecture, RealNVPConfig
 from ..models.flow import ImageFlow
+from ..models.training_data import TrainingData
 from .batches import noise_for
 from .config import TrainConfig
 
@@ -29,6 +30,32 @@ def model_config_for(config: TrainConfig, splits: Splits) -> GlowConfig | RealNV
         return RealNVPConfig.of(architecture, data.image_shape)
     classes = len(data.class_names) if config.conditional else 0
     return GlowConfig.of(architecture, data.image_shape, classes)
+
+
+def training_data(config: TrainConfig, splits: Splits) -> TrainingData:
+    """What the model keeps of the data that it is trained on."""
+    some, data, reading = splits.train, config.data, splits.reading or Reading()
+    channels, height, width = some.image_shape
+    bits = some.images.dtype == "uint8"
+    return TrainingData(
+        source=data.data,
+        layout=reading.layout,
+        dataset=splits.dataset,
+        size=(height, width),
+        channels=channels,
+        fit=data.fit,
+        upscale=data.upscale,
+        aligned=reading.aligned,
+        dtype=str(some.images.dtype),
+        value_range=reading.value_range,
+        bits=config.model.bits if bits else None,
+        class_names=some.class_names,
+        attribute_names=some.attribute_names,
+        split=reading.split,
+        held_out=None if reading.split == "published" else data.held_out,
+        images=(len(splits.train), len(splits.valid), len(splits.test)),
+        checksum=splits.checksum,
+    )
 
 
 def initial_batch_size(config: GlowConfig | RealNVPConfig) -> int:

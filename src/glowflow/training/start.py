@@ -7,7 +7,7 @@ from ..processes import on_main_process
 from .checkpoint import best_so_far
 from .config import write_run_config
 from .hardware import can_compile, choose_precision
-from .initialisation import initialize, model_config_for
+from .initialisation import initialize, model_config_for, training_data
 from .metrics import keep_metrics_until
 from .optimisation import make_average, make_optimizer
 from .run import Run
@@ -43,6 +43,7 @@ def _new_state(run: Run, device: torch.device) -> TrainingState:
     config = run.config
     torch.manual_seed(config.seed)
     model = make_model(model_config_for(config, run.splits)).to(device)
+    model.trained_on = training_data(config, run.splits)
     average = make_average(model, config.ema) if config.ema else None
     optimizer = make_optimizer(model, config.optimizer, config.lr)
     return TrainingState(run, model, average, optimizer)

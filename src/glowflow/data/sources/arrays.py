@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
+from ...photos.images import refit
 from ..config import DataConfig
-from ..images import refit
 from ..types import Source
 
 IMAGE_KEYS = ("images", "x", "data", "arr_0")

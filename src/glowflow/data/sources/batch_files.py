@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
+from ...photos.images import refit
 from ..config import DataConfig
 from ..formats.batch_file import read_batch_file
-from ..images import refit
 from ..types import TEST, TRAIN, Source, count_parts
 
 

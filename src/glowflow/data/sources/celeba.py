@@ -1,5 +1,6 @@
 """CelebA: aligned faces with attributes."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,16 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
+from ...photos.images import decode
 from ..config import DataConfig
-from ..images import open_image, resize, to_array
 from ..types import TEST, TRAIN, VALID, Source, count_parts
 from .folder import SIZE, image_files
 
 CELEBA = ("img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt")
-ALIGNED = (178, 218)
-"""Width and height of CelebA's aligned faces."""
-CROP = (15, 40, 163, 188)
-"""Left, top, right and bottom of the square that is used of them: rows 40:188, columns 15:163."""
 PUBLISHED = (("train", TRAIN, (162_770,)), ("valid", VALID, (19_867,)), ("test", TEST, (19_962,)))
 _NAMES = """
 5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose
@@ -102,19 +99,20 @@ def faces_with_attributes(
                 f"in {attribute_file.name}: give the file that belongs to the images."
             )
     shape = (config.channels or 3, *(config.size or SIZE))
+    inside = np.zeros(len(names), dtype=np.int64) if config.fit == "pad" else None
 
     def read(index: int) -> NDArray[np.uint8]:
+        note = None if inside is None else partial(inside.__setitem__, index)
         path = root / names[index]
-        image = open_image(path, shape[0])
-        if image.size == ALIGNED and config.fit == "crop":
-            image = image.crop(CROP)
-        return to_array(resize(image, *shape[1:], config.fit, config.upscale, str(path)))
+        return decode(path, shape, config.fit, config.upscale, aligned=True, inside=note)
 
     return {
         "shape": shape,
         "dtype": "uint8",
         "names": names,
         "read": read,
+        "aligned": True,
+        "values_inside": inside,
         "attributes": np.array([[v == "1" for v in values[name]] for name in names], dtype=bool),
         "attribute_names": attribute_names,
     }

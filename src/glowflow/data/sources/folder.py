@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import InputError
+from ...photos.images import decode
 from ..config import DataConfig
-from ..images import decode
 from ..partition import SPLIT_NAMES
 from ..types import Source
 

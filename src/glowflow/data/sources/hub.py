@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
+from ...photos.images import decode
 from ..config import DataConfig
 from ..extras import extra
-from ..images import decode
 from ..partition import SPLIT_NAMES, held_size
 from ..types import TEST, TRAIN, VALID, NoMoreImagesError, Source, UnreadableImageError
 from .folder import SIZE

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
+from ...photos.images import decode
 from ..config import DataConfig
-from ..images import decode
 from ..types import TEST, TRAIN, Source, UnreadableImageError, count_parts
 from .batch_files import batch_file_source
 from .folder import image_files

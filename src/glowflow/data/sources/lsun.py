@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
+from ...photos.images import decode
 from ..config import DataConfig
 from ..extras import extra
-from ..images import decode
 from ..types import TEST, TRAIN, Count, Source
 from .folder import SIZE
 

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
+from ...photos.images import refit
 from ..config import DataConfig
 from ..formats.idx import read_idx
-from ..images import refit
 from ..types import TEST, TRAIN, Source, count_parts
 
 PARTS = {"train": TRAIN, "t10k": TEST}

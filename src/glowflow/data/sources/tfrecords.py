@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
+from ...photos.images import refit
 from ..config import DataConfig
 from ..formats.tfrecord import parse_example, read_records
-from ..images import refit
 from ..partition import SPLIT_NAMES
 from ..types import TRAIN, VALID, Source, count_parts
 from .celeba import ATTRIBUTES

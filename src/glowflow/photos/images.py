@@ -1,5 +1,6 @@
 """One image file to one uint8 array."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -8,13 +9,29 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from ..errors import InputError
-from .types import UnreadableImageError
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+ALIGNED = (178, 218)
+"""Width and height of CelebA's aligned faces."""
+CROP = (15, 40, 163, 188)
+"""Left, top, right and bottom of the square that is used of them: rows 40:188, columns 15:163."""
+
+
+class UnreadableImageError(Exception):
+    """One image is broken; the others may be fine."""
+
+
+class SmallImageError(InputError):
+    """One image is smaller than what is asked for, and is not to be enlarged."""
 
 
 def read_image(
-    path: Path, shape: tuple[int, int, int], *, fit: str = "crop", upscale: bool = False
+    path: Path,
+    shape: tuple[int, int, int],
+    *,
+    fit: str = "crop",
+    upscale: bool = False,
+    aligned: bool = False,
 ) -> NDArray[np.uint8]:
     """Read an image file as uint8 (C, H, W).
 
@@ -23,6 +40,7 @@ def read_image(
         shape: channels (1, 3 or 4), height, width.
         fit: `crop` the centre, `stretch`, or `pad`.
         upscale: enlarge smaller images.
+        aligned: cut images of 178x218 to CelebA's square first, where `fit` is `crop`.
 
     Raises:
         InputError: the file is missing, broken, or smaller than `shape`.
@@ -30,7 +48,7 @@ def read_image(
     if not path.is_file():
         raise InputError(f"There is no image {path}: give an image file.")
     try:
-        return decode(path, shape, fit, upscale)
+        return decode(path, shape, fit, upscale, aligned=aligned)
     except UnreadableImageError as error:
         raise InputError(f"Cannot read the image {path}: {error}.") from error
 
@@ -55,6 +73,8 @@ def decode(
     fit: str,
     upscale: bool,
     name: str = "",
+    aligned: bool = False,
+    inside: Callable[[int], None] | None = None,
 ) -> NDArray[np.uint8]:
     """Decode, honour the EXIF rotation, convert, fit and resize.
 
@@ -64,13 +84,19 @@ def decode(
         fit: `crop`, `stretch` or `pad`.
         upscale: enlarge smaller images.
         name: what to call an open file in the message of an error.
+        aligned: cut images of 178x218 to CelebA's square first, where `fit` is `crop`.
+        inside: is told how many of the values are the image's, and not of the margin of `pad`.
 
     Raises:
         UnreadableImageError: the file is broken.
-        InputError: the image is smaller than `shape` and not to be enlarged.
+        SmallImageError: the image is smaller than `shape` and not to be enlarged.
     """
     channels, height, width = shape
     image = open_image(file, channels)
+    if aligned and fit == "crop" and image.size == ALIGNED:
+        image = image.crop(CROP)
+    if inside is not None:
+        inside(values_inside(image.size, shape, fit))
     return to_array(resize(image, height, width, fit, upscale, name or str(file)))
 
 
@@ -92,13 +118,39 @@ def open_image(file: Path | BinaryIO, channels: int) -> Image.Image:
         raise UnreadableImageError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
+def values_inside(size: tuple[int, int], shape: tuple[int, int, int], fit: str) -> int:
+    """How many of the C·H·W values of `shape` are those of an image of this width and height, and
+    not of the margin that `pad` puts around it."""
+    channels, height, width = shape
+    inside = _padded_size(*size, height, width) if fit == "pad" else (width, height)
+    return channels * inside[0] * inside[1]
+
+
 def refit(
-    image: NDArray[np.uint8], shape: tuple[int, int, int], fit: str, upscale: bool, name: str
+    image: NDArray[np.uint8],
+    shape: tuple[int, int, int],
+    fit: str,
+    upscale: bool,
+    name: str,
+    *,
+    aligned: bool = False,
 ) -> NDArray[np.uint8]:
-    """Convert and resize uint8 (C, H, W), where its shape is another one."""
+    """Convert and resize uint8 (C, H, W) as `decode` does a file, where its shape is another one.
+
+    Raises:
+        SmallImageError: the image is smaller than `shape` and not to be enlarged.
+        InputError: it has another number of channels than 1, 3 or 4.
+    """
     if image.shape == shape:
         return image
+    if len(image) not in MODES or shape[0] not in MODES:
+        raise InputError(
+            f"The image {name} is {image.shape} and {shape} is asked for: only images with 1, 3 or "
+            "4 channels are converted."
+        )
     picture = convert(from_array(image), shape[0])
+    if aligned and fit == "crop" and picture.size == ALIGNED:
+        picture = picture.crop(CROP)
     return to_array(resize(picture, shape[1], shape[2], fit, upscale, name))
 
 
@@ -128,12 +180,11 @@ def resize(
     puts the image in the middle of black; what does not fit is made smaller, nothing is enlarged.
 
     Raises:
-        InputError: the image would have to be enlarged, and `upscale` is false.
+        SmallImageError: the image would have to be enlarged, and `upscale` is false.
     """
     have_width, have_height = image.size
     if fit == "pad":
-        scale = min(1.0, width / have_width, height / have_height)
-        inside = (max(1, round(have_width * scale)), max(1, round(have_height * scale)))
+        inside = _padded_size(have_width, have_height, height, width)
         if inside != image.size:
             image = image.resize(inside, Image.Resampling.BOX)
         padded = Image.new(image.mode, (width, height))
@@ -146,7 +197,7 @@ def resize(
         box = (left, top, left + width * scale, top + height * scale)
     if have_width < width or have_height < height:
         if not upscale:
-            raise InputError(
+            raise SmallImageError(
                 f"The image {name} is {have_height}x{have_width}, smaller than the "
                 f"{height}x{width} that is asked for: choose a smaller --size, or add --upscale."
             )
@@ -154,6 +205,12 @@ def resize(
     if image.size == (width, height):
         return image
     return image.resize((width, height), Image.Resampling.BOX, box)
+
+
+def _padded_size(have_width: int, have_height: int, height: int, width: int) -> tuple[int, int]:
+    """Width and height of an image inside of its margins."""
+    scale = min(1.0, width / have_width, height / have_height)
+    return max(1, round(have_width * scale)), max(1, round(have_height * scale))
 
 
 def to_array(image: Image.Image) -> NDArray[np.uint8]:
