@@ -1,29 +1,74 @@
-"""The data of a model that is named on the command line."""
+"""A model that is named on the command line, and images for it."""
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from ..data.config import DataConfig
+from rich.console import Console
+
+from ..checks import require_choice
+from ..data.config import DataConfig, Fit
 from ..errors import CheckpointError, InputError
 from ..models.flow import ImageFlow
 from ..models.pretrained import locate
+from ..models.training_data import TrainingData
+from ..processes import local_main_process_first, process_index
 from ..training.config import CONFIG_FILE, read_run_config
 
+if TYPE_CHECKING:
+    from ..data.record import SplitRecord
+    from ..data.types import ImageData
 
-def data_for(model: ImageFlow, source: str, data: str | None, upscale: bool) -> DataConfig:
-    """The data that the model `source` was trained on, or those that are named, in its size.
+
+def load_model_for(source: str, device: str) -> ImageFlow:
+    """The model, which knows its training data as far as its files say.
+
+    Where its `config.json` is of the first version, the run's `train.yaml` says how the images were
+    fitted.
 
     Raises:
-        InputError: no data are named, and there is no train.yaml with the model.
+        CheckpointError: as `load_model`.
     """
-    if data is None:
+    from ..models.registry import load_model
+
+    model = load_model(source, device=device)
+    config = run_config(source) if model.trained_on is None else None
+    if config is not None:
+        data = config.data
+        _, height, width = model.config.image_shape
+        model.trained_on = TrainingData(
+            source=data.data,
+            size=(height, width),
+            channels=model.config.image_shape[0],
+            fit=data.fit,
+            upscale=data.upscale,
+            dtype="uint8" if model.config.bits is not None else "float32",
+            bits=model.config.bits,
+        )
+    return model
+
+
+def run_config(source: str) -> Any:
+    """The `TrainConfig` of the run that a model is of; None where there is none."""
+    folder = run_folder(source)
+    return None if folder is None else read_run_config(folder)
+
+
+def run_folder(source: str) -> Path | None:
+    """The folder of the run that a model is of: the model's, or that above its `best/`."""
+    folder = Path(source)
+    if not folder.is_dir():
         try:
-            return read_run_config(locate(source, CONFIG_FILE).parent).data
-        except CheckpointError as error:
-            raise InputError(f"{source} does not say what to read: give --data.") from error
-    channels, height, width = model.config.image_shape
-    own = DataConfig(data=data, upscale=upscale)
-    if model.config.bits is None:
-        return own
-    known: Any = channels if channels in (1, 3, 4) else None
-    return replace(own, size=(height, width), channels=known)
+            return locate(source, CONFIG_FILE).parent
+        except CheckpointError:
+            return None
+    above = folder.resolve().parent
+    return next((f for f in (folder, above) if (f / CONFIG_FILE).is_file()), None)
+
+
+def split_record(source: str) -> "SplitRecord | None":
+    """Which images the model's run was trained on; None where that is not known."""
+    from ..data.record import SplitRecord
+
+    folder = run_folder(source)
+    return None if folder is None else SplitRecord.load(folder)

@@ -33,9 +33,32 @@ class Baseline:
     """Standard error of the mean over the images; `None` for fewer than two images."""
     note: str
     """How it was measured, or why it was not."""
+    mean_inside: float | None = None
+    """Mean bits per value of the source, where `--fit pad` put margins around it."""
+    standard_error_inside: float | None = None
+
+    @classmethod
+    def of(
+        cls, name: str, figures: NDArray[np.float64], note: str, margins: NDArray[Any] | None
+    ) -> "Baseline":
+        """Of one figure an image, in bits/dim.
+
+        Args:
+            name: of what was measured.
+            figures: (N,).
+            note: how.
+            margins: (N,) values of the frame for each of the source, 1 or more.
+        """
+        inside = (None, None) if margins is None else mean_and_error(figures * margins)
+        return cls(name, *mean_and_error(figures), note, *inside)
 
 
-def independent_pixels(train: NDArray[Any], images: NDArray[Any], bits: int | None = 8) -> Baseline:
+def independent_pixels(
+    train: NDArray[Any],
+    images: NDArray[Any],
+    bits: int | None = 8,
+    margins: NDArray[Any] | None = None,
+) -> Baseline:
     """Every position has its own histogram, fitted on `train` with one count added to each value.
 
     −(1/D) Σ_d log2 p_d(x_d), with p_d(v) = (count_d(v) + 1) / (N_train + 2^bits).
@@ -44,6 +67,7 @@ def independent_pixels(train: NDArray[Any], images: NDArray[Any], bits: int | No
         train: images to fit, uint8 of shape (N_train, C, H, W).
         images: images to score, uint8 of shape (N, C, H, W).
         bits: bits per value, 1 to 8; `None` for float data, which have no histogram.
+        margins: as in `Baseline.of`.
 
     Raises:
         InputError: the shapes of `train` and `images` differ, or one of them is empty.
@@ -65,7 +89,7 @@ def independent_pixels(train: NDArray[Any], images: NDArray[Any], bits: int | No
         ]
     )
     note = f"one histogram of {values} values a position, fitted on {len(train):,} images"
-    return Baseline(name, *mean_and_error(math.log2(len(train) + values) - scores), note)
+    return Baseline.of(name, math.log2(len(train) + values) - scores, note, margins)
 
 
 def require_same_shape(train: NDArray[Any], images: NDArray[Any]) -> None:

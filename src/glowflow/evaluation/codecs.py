@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from ..photos.images import from_array
 from .baselines import Baseline
-from .estimate import mean_and_error
 
 PNG: dict[str, Any] = {"format": "PNG", "optimize": True}
 WEBP: dict[str, Any] = {
@@ -22,17 +21,22 @@ LARGEST = 16383
 """Pixels of a side: WebP's limit."""
 
 
-def png(images: NDArray[Any], bits: int | None = 8) -> Baseline:
+def png(
+    images: NDArray[Any], bits: int | None = 8, margins: NDArray[Any] | None = None
+) -> Baseline:
     """Every image compressed by itself as PNG: 8 · (bytes of the file) / D, headers included.
 
     Args:
         images: uint8 of shape (N, C, H, W), with C one of 1, 3, 4.
         bits: bits per value; below 8 the quantised image, scaled back to 0..255, is compressed.
+        margins: as in `Baseline.of`.
     """
-    return _baseline("PNG", images, bits, PNG, "")
+    return _baseline("PNG", images, bits, PNG, "", margins)
 
 
-def webp(images: NDArray[Any], bits: int | None = 8) -> Baseline:
+def webp(
+    images: NDArray[Any], bits: int | None = 8, margins: NDArray[Any] | None = None
+) -> Baseline:
     """Every image compressed by itself as lossless WebP: 8 · (bytes of the file) / D.
 
     Grey images are stored as RGB, which WebP needs, and counted per grey value.
@@ -40,9 +44,10 @@ def webp(images: NDArray[Any], bits: int | None = 8) -> Baseline:
     Args:
         images: uint8 of shape (N, C, H, W), with C one of 1, 3, 4.
         bits: bits per value; below 8 the quantised image, scaled back to 0..255, is compressed.
+        margins: as in `Baseline.of`.
     """
     note = "; grey is stored as RGB" if images.shape[1] == 1 else ""
-    return _baseline("WebP lossless", images, bits, WEBP, note)
+    return _baseline("WebP lossless", images, bits, WEBP, note, margins)
 
 
 def code_lengths(images: NDArray[Any], bits: int | None = 8) -> NDArray[np.float64] | None:
@@ -63,13 +68,18 @@ def code_lengths(images: NDArray[Any], bits: int | None = 8) -> NDArray[np.float
 
 
 def _baseline(
-    name: str, images: NDArray[Any], bits: int | None, codec: dict[str, Any], note: str
+    name: str,
+    images: NDArray[Any],
+    bits: int | None,
+    codec: dict[str, Any],
+    note: str,
+    margins: NDArray[Any] | None,
 ) -> Baseline:
     refusal = "float data is not an image file" if bits is None else _refusal(images)
     if bits is None or refusal:
         return Baseline(name, None, None, refusal)
     figures = _bits_per_dim(images, bits, codec)
-    return Baseline(name, *mean_and_error(figures), f"one file an image, headers included{note}")
+    return Baseline.of(name, figures, f"one file an image, headers included{note}", margins)
 
 
 def _refusal(images: NDArray[Any]) -> str:

@@ -57,11 +57,26 @@ class Evaluation:
     images_unchanged: int
     largest_error: float
     """Largest |decode(encode(x)) − x|, in units of x (images: 1 is the range of the bytes)."""
+    mean_inside: float | None = None
+    """Bits per value of the source, where `--fit pad` put margins around it: an image's bits,
+    margins included, over the values that are its own; None without margins."""
+    standard_error_inside: float | None = None
+    values_inside: float | None = None
+    """Values of an image that are its own, on average."""
+    what: str = "held-out images"
+    """What the images are to the model, in words."""
 
     @property
     def bits_per_dim(self) -> Estimate:
         """The mean with its error, which prints as 1.891 ± 0.017."""
         return Estimate(self.mean, self.standard_error)
+
+    @property
+    def bits_per_source_value(self) -> Estimate | None:
+        """The same per value of the source; None without margins."""
+        if self.mean_inside is None:
+            return None
+        return Estimate(self.mean_inside, self.standard_error_inside)
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON can hold them."""
@@ -73,12 +88,13 @@ def evaluate(
     model: ImageFlow,
     data: ImageData,
     *,
-    train: ImageData,
+    train: ImageData | None = None,
     draws: int = 1,
     limit: int | None = None,
     batch_size: int = 50,
     seed: int = 0,
     dataset: str = "",
+    what: str = "held-out images",
     progress: bool = True,
 ) -> Evaluation:
     """Bits/dim, its baselines, accuracies and the round trip, all on the same images.
@@ -94,12 +110,14 @@ def evaluate(
     Args:
         model: in eval mode.
         data: images to score.
-        train: images the baselines are fitted on.
+        train: images the baselines are fitted on; without them only codecs stand beside the model,
+            and all classes are equally probable.
         draws: noise draws per image.
         limit: score so many images at most, evenly spread.
         batch_size: images at once; does not change the figures beyond float rounding.
         seed: of the noise.
         dataset: `Splits.dataset`, if the images are its test: chooses the published figures.
+        what: the images are to the model, in words.
         progress: show a bar on stderr.
 
     Raises:
@@ -122,6 +140,10 @@ def evaluate(
     mean, standard_error = mean_and_error(measured.bits_per_dim.numpy())
     accuracies = (measured.right.sum(0) / len(indices)).tolist() if classes else (None, None)
     images = data.images[indices]
+    margins = _margins(data, indices)
+    inside = (None, None)
+    if margins is not None:
+        inside = mean_and_error(measured.bits_per_dim.numpy() * margins)
     return Evaluation(
         mean=mean,
         standard_error=standard_error,
@@ -129,7 +151,7 @@ def evaluate(
         draws=draws if bits is not None else 0,
         bits=bits,
         dataset=dataset,
-        baselines=on_main_process(lambda: _baselines(train.images, images, bits, seed)),
+        baselines=on_main_process(lambda: _baselines(train, images, bits, margins, seed)),
         published=published(dataset, bits, classes),
         bayes_accuracy=accuracies[0],
         classifier_accuracy=accuracies[1],
@@ -137,7 +159,19 @@ def evaluate(
         bytes_changed=int(measured.bytes_changed.sum()),
         images_unchanged=int((measured.bytes_changed == 0).sum()) if bits is not None else 0,
         largest_error=float(measured.error.max()),
+        mean_inside=inside[0],
+        standard_error_inside=inside[1],
+        values_inside=None if margins is None else float(data.values_inside[indices].mean()),  # type: ignore[index]
+        what=what,
     )
+
+
+def _margins(data: ImageData, indices: NDArray[np.int64]) -> NDArray[np.float64] | None:
+    """(N,) values of the frame for each of the source; None where there are no margins."""
+    dims = math.prod(data.image_shape)
+    if data.values_inside is None or (data.values_inside[indices] == dims).all():
+        return None
+    return dims / data.values_inside[indices]
 
 
 class _PerImage(NamedTuple):
@@ -176,8 +210,11 @@ def _gather(batches: Sequence[_PerImage], count: int) -> _PerImage:
     return _PerImage(*(gather_in_order(column, count) for column in columns))
 
 
-def _class_prior(model: ImageFlow, train: ImageData) -> Float[Tensor, " classes"]:
-    """log p(y): the shares of the training images; empty without classes."""
+def _class_prior(model: ImageFlow, train: ImageData | None) -> Float[Tensor, " classes"]:
+    """log p(y): the shares of the training images, equal ones without them; empty without
+    classes."""
+    if train is None:
+        return torch.zeros(model.config.classes)
     labels = labels_of(model, train, np.arange(len(train)))
     if labels is None:
         return torch.zeros(0)
@@ -213,11 +250,17 @@ def _round_trip(
 
 
 def _baselines(
-    train: NDArray[Any], images: NDArray[Any], bits: int | None, seed: int
+    train: ImageData | None,
+    images: NDArray[Any],
+    bits: int | None,
+    margins: NDArray[np.float64] | None,
+    seed: int,
 ) -> tuple[Baseline, ...]:
+    codecs = (png(images, bits, margins), webp(images, bits, margins))
+    if train is None:
+        return codecs
     return (
-        independent_pixels(train, images, bits),
-        gaussian(train, images, bits, seed=seed),
-        png(images, bits),
-        webp(images, bits),
+        independent_pixels(train.images, images, bits, margins),
+        gaussian(train.images, images, bits, margins, seed=seed),
+        *codecs,
     )

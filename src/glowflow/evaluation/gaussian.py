@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 
 from .baselines import AT_ONCE, Baseline, in_parts, require_same_shape
-from .estimate import mean_and_error
 
 LARGEST = 4096
 """Dimensions that `gaussian` accepts by default: its time grows with the cube."""
@@ -20,6 +19,7 @@ def gaussian(
     train: NDArray[Any],
     images: NDArray[Any],
     bits: int | None = 8,
+    margins: NDArray[Any] | None = None,
     *,
     seed: int = 0,
     max_dims: int = LARGEST,
@@ -35,6 +35,7 @@ def gaussian(
         train: images to fit, of shape (N_train, C, H, W).
         images: images to score, of shape (N, C, H, W).
         bits: bits per value, 1 to 8; `None` for float data.
+        margins: as in `Baseline.of`.
         seed: seed of the uniform noise.
         max_dims: above this many dimensions nothing is computed: it takes O(N_train D² + D³).
 
@@ -61,7 +62,7 @@ def gaussian(
         [factor.score(_dequantised(some, bits, noise)) for some in in_parts(images)]
     )
     note = f"fitted on {len(train):,} images, shrunk by {shrinkage:g} towards its diagonal"
-    return Baseline(name, *mean_and_error(scores / dims / math.log(2)), note)
+    return Baseline.of(name, scores / dims / math.log(2), note, margins)
 
 
 @dataclass(frozen=True)

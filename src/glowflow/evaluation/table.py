@@ -8,32 +8,49 @@ from .baselines import Baseline
 from .evaluate import Evaluation
 
 MODEL = "This model"
+PER_SOURCE_VALUE = "bits/source value"
+"""Name of the figure that leaves the margins of `--fit pad` out of the count of values."""
 
 
 def table(evaluation: Evaluation) -> Table:
     """The model among its baselines and published figures, best first, for the terminal."""
     unit = "differential " if evaluation.bits is None else ""
     shown = Table(
-        title=f"{unit}bits/dim of {evaluation.images} held-out images",
+        title=f"{unit}bits/dim of {evaluation.images} {evaluation.what}",
         title_justify="left",
         caption="\n".join(remarks(evaluation)) or None,
         caption_justify="left",
     )
-    for column, justify in (("", "left"), ("bits/dim", "right"), ("±", "right"), ("", "left")):
-        shown.add_column(column, justify=justify)  # type: ignore[arg-type]
+    inside = evaluation.mean_inside is not None
+    shown.add_column("")
+    for column in ("bits/dim", "±", *((PER_SOURCE_VALUE, "±") if inside else ())):
+        shown.add_column(column, justify="right")
+    shown.add_column("")
     for row in ranked(evaluation):
-        value = "–" if row.mean is None else f"{row.mean:.3f}"
-        error = "" if row.standard_error is None else f"{row.standard_error:.3f}"
+        cells = [_cell(row.mean) or "–", _cell(row.standard_error)]
+        if inside:
+            cells += [_cell(row.mean_inside), _cell(row.standard_error_inside)]
         style = "bold" if row.name == MODEL else None
-        shown.add_row(row.name, value, error, row.note, style=style)
+        shown.add_row(row.name, *cells, row.note, style=style)
     return shown
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def ranked(evaluation: Evaluation) -> list[Baseline]:
     """The model, its baselines and published figures, best first, what does not apply last."""
     draws = f"{evaluation.draws} noise draw{'s' if evaluation.draws != 1 else ''} per image"
     note = draws if evaluation.bits is not None else "float data: depends on the unit"
-    own = Baseline(MODEL, evaluation.mean, evaluation.standard_error, note)
+    own = Baseline(
+        MODEL,
+        evaluation.mean,
+        evaluation.standard_error,
+        note,
+        evaluation.mean_inside,
+        evaluation.standard_error_inside,
+    )
     return sorted(
         (own, *evaluation.baselines, *evaluation.published),
         key=lambda b: math.inf if b.mean is None else b.mean,
@@ -53,12 +70,24 @@ def remarks(evaluation: Evaluation) -> list[str]:
         sentences.append(
             f"Read as {evaluation.dataset}, {evaluation.bits} bits{given}: {figures} set beside it."
         )
+    if evaluation.values_inside is not None:
+        sentences.append(
+            f"The images have margins: bits/dim counts them as values, {PER_SOURCE_VALUE} counts "
+            f"the source's own alone ({evaluation.values_inside:,.0f} an image) for the same bits."
+        )
     if evaluation.bayes_accuracy is not None and evaluation.classifier_accuracy is not None:
         sentences.append(
             f"Right class: {evaluation.bayes_accuracy:.1%} by Bayes' rule on the likelihoods, "
             f"{evaluation.classifier_accuracy:.1%} by the classifier."
         )
     return sentences
+
+
+def figure(evaluation: Evaluation) -> str:
+    """The figure in words, per value of the source, too, where there are margins."""
+    inside = evaluation.bits_per_source_value
+    more = "" if inside is None else f" ({inside} bits per source value, margins not counted)"
+    return f"{evaluation.bits_per_dim} bits/dim{more}"
 
 
 def round_trip_sentence(evaluation: Evaluation) -> str:

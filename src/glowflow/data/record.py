@@ -1,0 +1,184 @@
+"""Which images a run was trained on: kept with the run, in 17 bytes an image."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ..errors import CheckpointError
+from ..files import replacing
+from .partition import hash_of
+from .types import TRAIN, ImageData, Splits
+
+FILE = "split.safetensors"
+"""In a run's folder."""
+KIND = "glowflow split 1"
+
+
+@dataclass(frozen=True)
+class Changes:
+    """In what the images differ from those of a run."""
+
+    added: int
+    removed: int
+    changed: int
+    """Those of the same name with other pixels."""
+
+    @property
+    def any(self) -> bool:
+        """Whether they differ."""
+        return bool(self.added or self.removed or self.changed)
+
+    def __str__(self) -> str:
+        if not self.any:
+            return "the images are those of the run"
+        return (
+            f"{self.added:,} images were added since the run started, {self.removed:,} removed and "
+            f"{self.changed:,} changed"
+        )
+
+
+@dataclass(frozen=True)
+class SplitRecord:
+    """The images of a run by the hashes of their names and of their bytes, and the part of each."""
+
+    names: NDArray[np.uint64]
+    """(N,) `hash_of` each name, ascending."""
+    contents: NDArray[np.uint64]
+    """(N,) as `ImageData.contents`."""
+    parts: NDArray[np.uint8]
+    """(N,) TRAIN, VALID or TEST."""
+
+    @classmethod
+    def of(cls, splits: Splits) -> "SplitRecord":
+        """The record of these splits."""
+        parts = (splits.train, splits.valid, splits.test)
+        names = np.concatenate([_names(data) for data in parts])
+        contents = np.concatenate([_contents(data) for data in parts])
+        numbers = np.repeat(np.arange(3, dtype=np.uint8), [len(data) for data in parts])
+        order = np.argsort(names, kind="stable")
+        return cls(names[order], contents[order], numbers[order])
+
+    def save(self, folder: Path) -> None:
+        """Write `split.safetensors`.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        tensors = {
+            "names": torch.from_numpy(self.names.view(np.int64)),
+            "contents": torch.from_numpy(self.contents.view(np.int64)),
+            "parts": torch.from_numpy(self.parts),
+        }
+        with replacing(folder / FILE) as path:
+            save_file(tensors, path, {"kind": KIND})
+
+    @classmethod
+    def load(cls, folder: Path) -> "SplitRecord | None":
+        """The record in a run's folder; None in that of an earlier version, which kept none.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        path = folder / FILE
+        if not path.is_file():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                if (file.metadata() or {}).get("kind") != KIND:
+                    raise ValueError("it is of another kind")
+                names, contents, parts = (
+                    file.get_tensor(name).numpy() for name in ("names", "contents", "parts")
+                )
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            raise CheckpointError(
+                f"Cannot read {path}, which says what the run was trained on ({error}): put it "
+                "back from a copy, or train anew."
+            ) from error
+        return cls(names.view(np.uint64), contents.view(np.uint64), parts)
+
+    def changes(self, splits: Splits) -> Changes:
+        """In what these images differ from the recorded ones."""
+        now = SplitRecord.of(splits)
+        place, known = self._find(now.names)
+        changed = int((self.contents[place[known]] != now.contents[known]).sum())
+        removed = int((~np.isin(self.names, now.names)).sum())
+        return Changes(int((~known).sum()), removed, changed)
+
+    def same_images(self, splits: Splits) -> bool:
+        """Whether the images are the recorded ones, whatever they are called now."""
+        now = SplitRecord.of(splits)
+        return bool(
+            len(now.contents) == len(self.contents)
+            and (np.sort(now.contents) == np.sort(self.contents)).all()
+        )
+
+    def trained(self, data: ImageData) -> NDArray[np.bool_]:
+        """Whether the run was trained on each image (N,).
+
+        It was if an image of that name was; or, if there was no such name, one with the same bytes.
+        """
+        place, known = self._find(_names(data))
+        theirs = np.isin(_contents(data), self.contents[self.parts == TRAIN])
+        theirs[known] = self.parts[place[known]] == TRAIN
+        return theirs
+
+    def held_out(self, data: ImageData) -> tuple[ImageData, int]:
+        """The images that the run was not trained on, and how many it was trained on."""
+        trained = self.trained(data)
+        if not trained.any():
+            return data, 0
+        return data.choose(np.flatnonzero(~trained)), int(trained.sum())
+
+    def keep(self, splits: Splits) -> Splits:
+        """The splits with each recorded image in its recorded part, and new ones where they are."""
+        parts = (splits.train, splits.valid, splits.test)
+        goals = []
+        for number, data in enumerate(parts):
+            place, known = self._find(_names(data))
+            goal = np.full(len(data), number)
+            goal[known] = self.parts[place[known]]
+            # A renamed training image stays one.
+            goal[~known & self.trained(data)] = TRAIN
+            goals.append(goal)
+        if all((goal == number).all() for number, goal in enumerate(goals)):
+            return splits
+        chosen = [
+            _join(
+                [
+                    data.choose(np.flatnonzero(goal == part))
+                    for data, goal in zip(parts, goals, strict=True)
+                ]
+            )
+            for part in range(3)
+        ]
+        return replace(splits, train=chosen[0], valid=chosen[1], test=chosen[2])
+
+    def _find(self, names: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Where each name is in the record, and whether it is there."""
+        if not len(self.names):
+            return np.zeros(len(names), np.int64), np.zeros(len(names), bool)
+        place = np.searchsorted(self.names, names).clip(max=len(self.names) - 1)
+        return place, self.names[place] == names
+
+
+def _names(data: ImageData) -> NDArray[np.uint64]:
+    return np.fromiter((hash_of(name) for name in data.names), np.uint64, len(data.names))
+
+
+def _contents(data: ImageData) -> NDArray[np.uint64]:
+    return np.zeros(len(data), np.uint64) if data.contents is None else data.contents
+
+
+def _join(some: list[ImageData]) -> ImageData:
+    def joined(name: str) -> NDArray[np.generic] | None:
+        values = [getattr(data, name) for data in some]
+        return None if values[0] is None else np.concatenate(values)
+
+    names = tuple(name for data in some for name in data.names)
+    per_image = ("images", "labels", "attributes", "contents", "values_inside")
+    return replace(some[0], names=names, **{name: joined(name) for name in per_image})
