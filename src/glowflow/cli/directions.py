@@ -24,7 +24,7 @@ class Options(DataOptions):
     """Images with attributes: faces, a folder in CelebA's layout, …; by default the data of the
     run."""
     split: Literal["train", "valid", "test"] = "train"
-    """Which part of the data."""
+    """Which part of the run's data, or of data with a split of their own; others are used whole."""
     estimator: Estimator = "mean"
     """mean: with minus without, as published; matched: over pairs that agree in the other
     attributes; linear: normal of a classifier, without what the other attributes do."""
@@ -49,12 +49,10 @@ def run(options: Options) -> Outcome:
 
 
 def _run(options: Options, device: str) -> Outcome:
-    from ..data.open import open_splits
     from ..latents.directions import save_directions
     from ..latents.estimation import estimate_directions
-    from ..models.registry import load_model
     from ..processes import local_main_process_first, on_main_process, process_index
-    from .model_data import data_for
+    from .model_data import choose, load_model_for
 
     progress = not options.json and process_index() == 0
     path = options.out or Path("directions.safetensors")
@@ -67,19 +65,27 @@ def _run(options: Options, device: str) -> Outcome:
         require_at_least(options, 1, "batch_size")
 
     on_main_process(check)
-    model = local_main_process_first(lambda: load_model(options.model, device=device))
-    config = on_main_process(lambda: data_for(model, options.model, options.data, options.upscale))
-    splits = local_main_process_first(lambda: open_splits(config, progress=progress))
-    part = {"train": splits.train, "valid": splits.valid, "test": splits.test}[options.split]
+    model = local_main_process_first(lambda: load_model_for(options.model, device))
+    chosen = local_main_process_first(
+        lambda: choose(
+            model,
+            options.model,
+            options.data,
+            part=options.split,
+            fit=options.fit,
+            upscale=options.upscale,
+            progress=progress,
+        )
+    )
     directions = estimate_directions(
         model,
-        part,
+        chosen.data,
         estimator=options.estimator,
         names=options.attributes or None,
         minimum=options.minimum,
         limit=options.images,
         batch_size=options.batch_size,
-        source=f"{splits.source}, {options.split}, SHA-256 {splits.checksum}",
+        source=f"{chosen.source}, {chosen.part}, SHA-256 {chosen.checksum}",
         progress=progress,
     )
     on_main_process(lambda: save_directions(path, directions))

@@ -1,4 +1,4 @@
-"""`glow evaluate`: bits per dimension on held-out images, beside baselines."""
+"""`glow evaluate`: bits per dimension on held-out or new images, beside baselines."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,9 @@ DATA_FIRST = True
 
 @dataclass(frozen=True, kw_only=True)
 class Options(DataOptions):
-    split: Literal["test", "valid", "train"] = "test"
-    """Which part of the data."""
+    split: Literal["test", "valid", "train", "all"] | None = None
+    """Which part of the run's data, or of data with a split of their own: by default the test.
+    Others are new data: all of them are evaluated."""
     images: int | None = 500
     """Score so many images at most; None for all."""
     draws: int = 1
@@ -35,39 +36,48 @@ def run(options: Options) -> Outcome:
 
 def _run(options: Options, device: str) -> Outcome:
     from ..data.inputs import require_shape
-    from ..data.open import open_splits
     from ..evaluation.evaluate import evaluate
-    from ..evaluation.table import round_trip_sentence, table
-    from ..models.registry import load_model
+    from ..evaluation.table import figure, round_trip_sentence, table
     from ..processes import local_main_process_first, on_main_process, process_index
-    from .model_data import data_for
+    from .model_data import choose, load_model_for
 
     progress = not options.json and process_index() == 0
-    model = local_main_process_first(lambda: load_model(options.model, device=device))
-    data = on_main_process(lambda: data_for(model, options.model, options.data, options.upscale))
-    splits = local_main_process_first(lambda: open_splits(data, progress=progress))
-    part = {"test": splits.test, "valid": splits.valid, "train": splits.train}[options.split]
+    model = local_main_process_first(lambda: load_model_for(options.model, device))
+    chosen = local_main_process_first(
+        lambda: choose(
+            model,
+            options.model,
+            options.data,
+            part=options.split,
+            fit=options.fit,
+            upscale=options.upscale,
+            progress=progress,
+        )
+    )
+    train = local_main_process_first(chosen.train)
 
     def prepare() -> Path | None:
         require_at_least(options, 1, "draws", "images")
-        require_shape(model, part)
+        require_shape(model, chosen.data)
         return None if options.out is None else new_folder(options.out, "evaluation")
 
     folder = on_main_process(prepare)
     evaluation = evaluate(
         model,
-        part,
-        train=splits.train,
+        chosen.data,
+        train=train,
         draws=options.draws,
         limit=options.images,
         seed=options.seed,
-        dataset=splits.dataset if options.split == "test" else "",
+        dataset=chosen.dataset,
+        what=chosen.what,
         progress=progress,
     )
     facts: dict[str, object] = {
         "model": options.model,
-        "data": splits.source,
-        "split": options.split,
+        "data": chosen.source,
+        "split": chosen.part,
+        "skipped": list(chosen.skipped),
     }
     facts["evaluation"] = evaluation.to_dict()
     if folder is not None and process_index() == 0:
@@ -75,7 +85,8 @@ def _run(options: Options, device: str) -> Outcome:
     if progress:
         Console(stderr=True).print(table(evaluation))
     return Outcome(
-        f"{evaluation.bits_per_dim} bits/dim; round trip: {round_trip_sentence(evaluation)}.",
+        f"{figure(evaluation)} on {evaluation.images:,} {evaluation.what}; "
+        f"round trip: {round_trip_sentence(evaluation)}.",
         facts,
         code=1 if evaluation.bytes_changed else 0,
     )

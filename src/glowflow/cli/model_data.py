@@ -1,23 +1,46 @@
 """A model that is named on the command line, and images for it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 from rich.console import Console
 
-from ..checks import require_choice
 from ..data.config import DataConfig, Fit
+from ..data.inputs import with_classes_of
+from ..data.open import open_images, open_splits
+from ..data.record import SplitRecord
+from ..data.types import TEST, TRAIN, VALID, ImageData, Images, Splits
 from ..errors import CheckpointError, InputError
 from ..models.flow import ImageFlow
 from ..models.pretrained import locate
+from ..models.registry import load_model
 from ..models.training_data import TrainingData
-from ..processes import local_main_process_first, process_index
-from ..training.config import CONFIG_FILE, read_run_config
+from ..processes import process_index
+from ..training.config import CONFIG_FILE, TrainConfig, read_run_config
 
-if TYPE_CHECKING:
-    from ..data.record import SplitRecord
-    from ..data.types import ImageData
+PARTS = {"train": TRAIN, "valid": VALID, "test": TEST}
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Images that a command works on."""
+
+    data: ImageData
+    source: str
+    """What was read, in words."""
+    checksum: str
+    skipped: tuple[str, ...]
+    dataset: str
+    """The published data set that these are the test of; empty for others."""
+    part: str
+    """`train`, `valid`, `test` or `all`."""
+    what: str
+    """What the images are to the model, in words."""
+    train: Callable[[], ImageData | None]
+    """Training images that go with them, to fit baselines on; None where there are none."""
 
 
 def load_model_for(source: str, device: str) -> ImageFlow:
@@ -29,29 +52,20 @@ def load_model_for(source: str, device: str) -> ImageFlow:
     Raises:
         CheckpointError: as `load_model`.
     """
-    from ..models.registry import load_model
-
     model = load_model(source, device=device)
     config = run_config(source) if model.trained_on is None else None
     if config is not None:
-        data = config.data
-        _, height, width = model.config.image_shape
+        channels, height, width = model.config.image_shape
         model.trained_on = TrainingData(
-            source=data.data,
+            source=config.data.data,
             size=(height, width),
-            channels=model.config.image_shape[0],
-            fit=data.fit,
-            upscale=data.upscale,
+            channels=channels,
+            fit=config.data.fit,
+            upscale=config.data.upscale,
             dtype="uint8" if model.config.bits is not None else "float32",
             bits=model.config.bits,
         )
     return model
-
-
-def run_config(source: str) -> Any:
-    """The `TrainConfig` of the run that a model is of; None where there is none."""
-    folder = run_folder(source)
-    return None if folder is None else read_run_config(folder)
 
 
 def run_folder(source: str) -> Path | None:
@@ -66,9 +80,232 @@ def run_folder(source: str) -> Path | None:
     return next((f for f in (folder, above) if (f / CONFIG_FILE).is_file()), None)
 
 
-def split_record(source: str) -> "SplitRecord | None":
-    """Which images the model's run was trained on; None where that is not known."""
-    from ..data.record import SplitRecord
-
+def run_config(source: str) -> TrainConfig | None:
+    """That of the run that a model is of; None where there is none."""
     folder = run_folder(source)
-    return None if folder is None else SplitRecord.load(folder)
+    return None if folder is None else read_run_config(folder)
+
+
+def data_for(
+    model: ImageFlow,
+    source: str,
+    data: str | None,
+    *,
+    fit: Fit | None = None,
+    upscale: bool = False,
+) -> DataConfig:
+    """The data that the model `source` was trained on, or those that are named, read as they were.
+
+    Raises:
+        InputError: no data are named, and there is no train.yaml with the model.
+    """
+    known = model.trained_on
+    if data is None:
+        config = run_config(source)
+        if config is None:
+            raise InputError(f"{source} does not say what to read: give --data.")
+        _tell_fit(fit, known, source)
+        return replace(config.data, fit=fit or config.data.fit)
+    if model.config.bits is None:
+        return DataConfig(data=data)
+    if known is None:
+        if fit is None:
+            _say(
+                f"{source} does not say how its training images became {model.config.image_shape}: "
+                "these are cropped; --fit says otherwise."
+            )
+        known = TrainingData()
+    _tell_fit(fit, known, source)
+    channels, height, width = model.config.image_shape
+    wanted: Any = channels if channels in (1, 3, 4) else None
+    how: Any = fit or known.fit
+    return DataConfig(
+        data=data,
+        size=(height, width),
+        channels=wanted,
+        fit=how,
+        upscale=upscale or known.upscale,
+    )
+
+
+def own_splits(model: ImageFlow, source: str, config: DataConfig, progress: bool) -> Splits:
+    """The run's data: what it was trained on, and what it was not.
+
+    Where images have been added, removed or changed since, that is said; whatever the run was
+    trained on is no part of what is held out.
+
+    Raises:
+        InputError: as `open_splits`, or nothing is left to hold out.
+    """
+    splits = open_splits(config, progress=progress)
+    folder = run_folder(source)
+    record = None if folder is None else SplitRecord.load(folder)
+    if record is None:
+        known = model.trained_on
+        if known is None or known.checksum != splits.checksum:
+            since = "has other images now" if known and known.checksum else "keeps no list of them"
+            _say(
+                f"{source} {since}: images that are called held out may be among those that it was "
+                "trained on."
+            )
+        return with_classes_of(model, splits)
+    changes = record.changes(splits)
+    if changes.any:
+        _say(f"{source}: {changes}.")
+    valid, trained_valid = record.held_out(splits.valid)
+    test, trained_test = record.held_out(splits.test)
+    if trained := trained_valid + trained_test:
+        _say(
+            f"{trained:,} images that would be held out now are left out: the model was trained on "
+            "them."
+        )
+    return with_classes_of(model, replace(splits, valid=valid, test=test))
+
+
+def splits_for(
+    model: ImageFlow,
+    source: str,
+    data: str | None,
+    *,
+    fit: Fit | None = None,
+    upscale: bool = False,
+    progress: bool = True,
+) -> Splits:
+    """All parts of the run's own data, or of others: for what fits something on one part and looks
+    at another. Args and errors as `choose`."""
+    config = data_for(model, source, data, fit=fit, upscale=upscale)
+    if data is None:
+        return own_splits(model, source, config, progress)
+    return with_classes_of(model, open_splits(config, progress=progress))
+
+
+def choose(
+    model: ImageFlow,
+    source: str,
+    data: str | None,
+    *,
+    part: str | None = None,
+    limit: int | None = None,
+    fit: Fit | None = None,
+    upscale: bool = False,
+    progress: bool = True,
+) -> Chosen:
+    """Images to work on: of the run's own data a part, of new data all.
+
+    Args:
+        model: whose shape, fit and classes the images get.
+        source: how the model was named.
+        data: what to read; None for the run's own.
+        part: `train`, `valid`, `test` or `all`; by default the test where there is one.
+        limit: read so many images of new data at most.
+        fit: another than the model's.
+        upscale: accept images that are smaller.
+        progress: show bars and remarks.
+
+    Raises:
+        InputError: there are no such images.
+    """
+    config = data_for(model, source, data, fit=fit, upscale=upscale)
+    if part != "all" and (data is None or _is_own(source, data)):
+        own = run_config(source)
+        assert own is not None
+        splits = own_splits(model, source, replace(own.data, fit=config.fit), progress)
+        part = part or "test"
+        some: ImageData = getattr(splits, part)
+        if not len(some):
+            raise InputError(
+                f"No image of {splits.source} is left to be called {part}: give other --data."
+            )
+        return Chosen(
+            some,
+            splits.source,
+            splits.checksum,
+            splits.skipped,
+            splits.dataset if part == "test" else "",
+            part,
+            "training images" if part == "train" else "held-out images",
+            lambda: splits.train,
+        )
+    images = open_images(config if limit is None else _limited(config, limit), progress=progress)
+    return _new(model, source, images, part)
+
+
+def trained_among(source: str, data: ImageData) -> int:
+    """How many of these images the model's run was trained on, as far as that is known."""
+    folder = run_folder(source)
+    record = None if folder is None else SplitRecord.load(folder)
+    if record is None or data.contents is None:
+        return 0
+    return int(np.isin(data.contents, record.contents[record.parts == TRAIN]).sum())
+
+
+def _new(model: ImageFlow, source: str, images: Images, part: str | None) -> Chosen:
+    data, own = images.data, images.partition
+    chosen = "all"
+    if part != "all" and own is not None:
+        # Of two parts the one that is not trained on is the test, whatever it is called.
+        test = own == TEST if (own == TEST).any() else own == VALID
+        wanted = own == PARTS[part] if part in ("train", "valid") else test
+        if not wanted.any():
+            raise InputError(f"{images.source} has no part that is called {part}: leave it out.")
+        chosen = part or "test"
+        if not wanted.all():
+            data = data.choose(np.flatnonzero(wanted))
+    elif part not in (None, "all"):
+        _say(f"{images.source} has no split of its own: all of it is used, and not a part {part}.")
+    data = with_classes_of(model, data)
+    if count := trained_among(source, data):
+        _say(
+            f"{count:,} of the {len(data):,} images are among those that the model was trained on."
+        )
+    return Chosen(
+        data,
+        images.source,
+        images.checksum,
+        images.skipped,
+        images.dataset if chosen == "test" else "",
+        chosen,
+        "images" if count or chosen == "train" else "new images",
+        lambda: _train_beside(model, source, images),
+    )
+
+
+def _train_beside(model: ImageFlow, source: str, images: Images) -> ImageData | None:
+    """The training part of the images' own split, else the run's training images, if they are at
+    hand."""
+    own = images.partition
+    if own is not None and (own == TRAIN).any():
+        return with_classes_of(model, images.data.choose(np.flatnonzero(own == TRAIN)))
+    config = run_config(source)
+    if config is None or not Path(config.data.data).expanduser().exists():
+        return None
+    try:
+        train = with_classes_of(model, open_splits(config.data, progress=False)).train
+    except InputError:  # a folder of that name is there, and is another one
+        return None
+    return train if train.image_shape == images.data.image_shape else None
+
+
+def _is_own(source: str, data: str) -> bool:
+    """Whether these data are those that the run names."""
+    config = run_config(source)
+    if config is None:
+        return False
+    theirs = Path(config.data.data).expanduser()
+    return data == config.data.data or (
+        theirs.exists() and theirs.resolve() == Path(data).expanduser().resolve()
+    )
+
+
+def _limited(config: DataConfig, limit: int) -> DataConfig:
+    return replace(config, limit=max(limit, 3))
+
+
+def _tell_fit(fit: Fit | None, known: TrainingData | None, source: str) -> None:
+    if fit is not None and known is not None and fit != known.fit:
+        _say(f"The images are read with --fit {fit}; {source} was trained with {known.fit}.")
+
+
+def _say(line: str) -> None:
+    if process_index() == 0:
+        Console(stderr=True).print(line, markup=False, soft_wrap=True)

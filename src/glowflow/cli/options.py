@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -45,6 +45,8 @@ class DataOptions(ModelOptions):
     """Images: faces, digits, a folder, an array, …; by default the data of the run."""
     upscale: bool = False
     """Accept images smaller than the model's and enlarge them."""
+    fit: Literal["crop", "stretch", "pad"] | None = None
+    """How images become the model's size; by default as its training images did."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,20 +40,24 @@ class Options(DataOptions):
 
 def run(options: Options) -> Outcome:
     """Fit the axes, read the attributes off them, and write pca.html and pca.json."""
-    from ..data.open import open_splits
     from ..latents.levels import latent_pca
-    from ..models.registry import load_model
     from ..reports.levels import write_pca_report
     from ..studies.measured.components import facts as facts_of
-    from .model_data import data_for
+    from .model_data import load_model_for, splits_for
 
     device = check_device(options.device)
     require_at_least(options, 1, "components", "batch_size", "minimum", "points")
-    model = load_model(options.model, device=device)
+    model = load_model_for(options.model, device)
     if model.config.bits is None:
         raise InputError("This model is for float data: there are no pictures to show of it.")
-    config = data_for(model, options.model, options.data, options.upscale)
-    splits = open_splits(config, progress=not options.json)
+    splits = splits_for(
+        model,
+        options.model,
+        options.data,
+        fit=options.fit,
+        upscale=options.upscale,
+        progress=not options.json,
+    )
     pca = latent_pca(
         model,
         splits,

@@ -13,11 +13,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..checks import require_at_least
-from ..data.types import ImageData, Splits
 from ..errors import InputError
 from ..evaluation.choices import Score
 from ..files import require_new, write_text
-from .options import DataOptions, Outcome, PhotoOptions, check_device
+from .options import DataOptions, Outcome, check_device
 from .results import new_folder, write_json
 
 if TYPE_CHECKING:
@@ -81,13 +80,24 @@ def run(options: Options) -> Outcome:
     from ..evaluation.calibration import save_calibration
     from ..evaluation.comparison import batch_typicality, columns, compare, strangeness
     from ..evaluation.scoring import score
-    from ..models.registry import load_model
+    from .model_data import choose, load_model_for
 
     device = check_device(options.device)
     _check(options)
-    model = load_model(options.model, device=device)
+    model = load_model_for(options.model, device)
     known = _known_calibration(options, model)
-    data, source, skipped = _read(options, model)
+    part = options.split or ("test" if options.data is None else "all")
+    chosen = choose(
+        model,
+        options.model,
+        options.data,
+        part=part,
+        limit=options.images,
+        fit=options.fit,
+        upscale=options.upscale,
+        progress=not options.json,
+    )
+    data = chosen.data
     calibration = _calibrate(options, model) if known is None else known
     scores = score(
         model,
@@ -118,8 +128,8 @@ def run(options: Options) -> Outcome:
         "calibrated_on": calibration.source,
         "calibration_images": len(calibration),
         "model": options.model,
-        "data": source,
-        "skipped": list(skipped),
+        "data": f"{chosen.source}, {chosen.part}",
+        "skipped": list(chosen.skipped),
         "images": len(scores),
         "draws": calibration.draws,
         "by": by,
@@ -165,68 +175,32 @@ def _known_calibration(options: Options, model: "ImageFlow") -> "Calibration | N
     return calibration
 
 
-def _read(options: Options, model: "ImageFlow") -> tuple[ImageData, str, tuple[str, ...]]:
-    """The images to score, what they are in words, and which could not be read."""
-    from ..data.open import open_splits
-    from .model_data import data_for
-    from .photos import read_photos
-
-    few = _few(options.data)
-    if few:
-        photos = read_photos(few, model, PhotoOptions(upscale=options.upscale))
-        images = np.stack([photo.seen for photo in photos])
-        return ImageData(images, names=tuple(path.name for path in few)), str(options.data), ()
-    config = data_for(model, options.model, options.data, options.upscale)
-    splits = open_splits(config, progress=not options.json)
-    part = options.split or ("test" if options.data is None else "all")
-    return _part(splits, part), f"{splits.source}, {part}", splits.skipped
-
-
-def _few(data: str | None) -> tuple[Path, ...]:
-    """An image file, or the images of a folder that has too few of them to be split."""
-    from ..data.sources.folder import SUFFIXES, files_below
-
-    if data is None:
-        return ()
-    path = Path(data).expanduser()
-    if path.is_dir():
-        names = [name for name in files_below(path) if name.lower().endswith(SUFFIXES)]
-        return tuple(path / name for name in names) if len(names) < 3 else ()
-    return (path,) if path.is_file() and path.suffix.lower() in SUFFIXES else ()
-
-
-def _part(splits: Splits, part: Part) -> ImageData:
-    """One part, or all of them in the order of their names."""
-    parts = {"train": splits.train, "valid": splits.valid, "test": splits.test}
-    if part != "all":
-        return parts[part]
-    images: NDArray[Any] = np.concatenate([data.images for data in parts.values()])
-    names = tuple(name for data in parts.values() for name in data.names)
-    order = sorted(range(len(names)), key=names.__getitem__)
-    return ImageData(images[order], names=tuple(names[i] for i in order))
-
-
 def _calibrate(options: Options, model: "ImageFlow") -> "Calibration":
-    from ..data.open import open_splits
     from ..evaluation.calibration import calibrate
-    from .model_data import data_for
+    from .model_data import choose, run_folder
 
-    try:
-        config = data_for(model, options.model, options.calibration_data, options.upscale)
-    except InputError as error:
+    if options.calibration_data is None and run_folder(options.model) is None:
         raise InputError(
             f"{options.model} does not say what it was trained on: give --calibration, or "
             "--calibration-data."
-        ) from error
-    splits = open_splits(config, progress=not options.json)
+        )
+    chosen = choose(
+        model,
+        options.model,
+        options.calibration_data,
+        part=options.calibrate_on if options.calibration_data is None else None,
+        fit=options.fit,
+        upscale=options.upscale,
+        progress=not options.json,
+    )
     return calibrate(
         model,
-        _part(splits, options.calibrate_on),
+        chosen.data,
         draws=options.draws,
         limit=options.calibration_images,
         batch_size=options.batch_size,
         seed=options.seed,
-        source=f"{splits.source}, {options.calibrate_on}, SHA-256 {splits.checksum}",
+        source=f"{chosen.source}, {chosen.part}, SHA-256 {chosen.checksum}",
         progress=not options.json,
     )
 

@@ -71,16 +71,20 @@ def run(options: Any) -> Outcome:
 
 def _measure(options: Any) -> Outcome:
     """A study of a model that is there."""
-    from ..data.open import open_splits
-    from ..models.registry import load_model
-    from .model_data import data_for
+    from .model_data import load_model_for, splits_for
     from .results import new_folder
 
     start = time.monotonic()
     device = check_device(options.device)
-    model = load_model(options.model, device=device)
-    config = data_for(model, options.model, options.data, options.upscale)
-    splits = open_splits(config, progress=not options.json)
+    model = load_model_for(options.model, device)
+    splits = splits_for(
+        model,
+        options.model,
+        options.data,
+        fit=options.fit,
+        upscale=options.upscale,
+        progress=not options.json,
+    )
     options.check(model, splits)
     folder = new_folder(options.out, f"study-{options.name}")
     findings = options.run(model, splits, progress=not options.json)

@@ -1,6 +1,8 @@
 """Images of a data set as a model takes them: which of them, what fits, their labels and noise."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,7 +14,10 @@ from ..models.flow import ImageFlow
 from ..models.likelihood import dequantize
 from ..models.priors import check_labels
 from .partition import evenly as evenly
-from .types import ImageData
+from .types import ImageData, Splits
+
+PARTS = ("train", "valid", "test")
+Data = TypeVar("Data", ImageData, Splits)
 
 
 def require_shape(model: ImageFlow, data: ImageData) -> None:
@@ -37,6 +42,35 @@ def require_fit(model: ImageFlow, data: ImageData) -> None:
     require_shape(model, data)
     if model.config.classes:
         _labels(data)
+
+
+def with_classes_of(model: ImageFlow, data: Data) -> Data:
+    """Images, or all parts of a source, with the labels that the model's classes have: by name.
+
+    Data may lack classes of the model. Where either side has no names, labels stay as they are.
+
+    Raises:
+        InputError: the data have a class that the model does not know.
+    """
+    if isinstance(data, Splits):
+        parts = {part: with_classes_of(model, getattr(data, part)) for part in PARTS}
+        return replace(data, **parts)
+    known = () if model.trained_on is None else model.trained_on.class_names
+    if not model.config.classes or data.labels is None or not known or data.class_names == known:
+        return data
+    numbers = {name: number for number, name in enumerate(known)}
+    if unknown := [name for name in data.class_names if name not in numbers]:
+        raise InputError(
+            f"The data have a class {unknown[0]!r}, which the model does not know: its classes are "
+            f"{in_short(known)}; leave those images out, or rename their class."
+        )
+    new = np.array([numbers[name] for name in data.class_names], dtype=np.int64)
+    return replace(data, labels=new[data.labels], class_names=known)
+
+
+def in_short(names: Sequence[str], most: int = 20) -> str:
+    """The first of them."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def require_kind(model: ImageFlow, data: ImageData) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -175,7 +176,7 @@ def _contents(data: ImageData) -> NDArray[np.uint64]:
 
 
 def _join(some: list[ImageData]) -> ImageData:
-    def joined(name: str) -> NDArray[np.generic] | None:
+    def joined(name: str) -> Any:
         values = [getattr(data, name) for data in some]
         return None if values[0] is None else np.concatenate(values)
 

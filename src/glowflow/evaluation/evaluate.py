@@ -141,7 +141,7 @@ def evaluate(
     accuracies = (measured.right.sum(0) / len(indices)).tolist() if classes else (None, None)
     images = data.images[indices]
     margins = _margins(data, indices)
-    inside = (None, None)
+    inside: tuple[float | None, float | None] = (None, None)
     if margins is not None:
         inside = mean_and_error(measured.bits_per_dim.numpy() * margins)
     return Evaluation(
