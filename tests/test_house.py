@@ -8,13 +8,13 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "glowflow"
 ROWS = [
-    ["errors"],
+    ["errors", "former"],
     ["checks", "files", "launcher"],
     ["processes", "progress", "photos"],
     ["bijections"],
     ["nn"],
     ["fused"],
-    ["models", "networks"],
+    ["models"],
     ["data"],
     ["training"],
     ["evaluation", "latents"],

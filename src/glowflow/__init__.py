@@ -4,6 +4,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from . import former
 from .errors import CheckpointError, GlowflowError, InputError, TrainingError
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from .models.registry import load_model
 
 __version__ = version("glowflow")
+
+former.install()
 
 _WHERE = {
     "Architecture": "models.config",

@@ -1,1 +1,5 @@
 """One training run: configuration, objective, loop, state, validation."""
+
+from ..former import attributes
+
+__getattr__ = attributes("training")
