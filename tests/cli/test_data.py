@@ -54,7 +54,7 @@ def test_prepare_decodes_once_and_warns(glow, cifar, tmp_path):
 def test_info_for_people(glow, cifar):
     code, out, err = glow("info", cifar)
     assert code == 0
-    assert out.strip().endswith("18 train, 2 valid, 4 test.")
+    assert out.strip().endswith("19 train, 1 valid, 4 test.")
     for word in ("cifar10", "3 x 32 x 32 uint8", "airplane", "SHA-256", "incomplete"):
         assert word in err, word
 
@@ -64,7 +64,7 @@ def test_info_for_scripts(glow, cifar):
     assert (code, err) == (0, "")
     facts = json.loads(out)
     assert facts["dataset"] == "cifar10"
-    assert facts["splits"] == {"train": 18, "valid": 2, "test": 4}
+    assert facts["splits"] == {"train": 19, "valid": 1, "test": 4}
     assert facts["shape"] == [3, 32, 32]
     assert facts["classes"][9] == "truck"
     assert facts["counts"][1] == {"part": "test", "found": 4, "published": [10_000]}
@@ -143,3 +143,68 @@ def test_a_missing_batch_is_bad_input(glow, cifar):
     code, _, err = glow("verify", cifar)
     assert code == 2
     assert "has no data_batch_5" in err
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two classes of ten pictures; one of a colour; a copy of a training image in the test."""
+    root = tmp_path / "photos"
+    random = np.random.default_rng(0)
+    for part, count in (("train", 8), ("valid", 2), ("test", 2)):
+        for name in ("cat", "dog"):
+            folder = root / part / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                pixels = random.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{index}.png")
+    Image.new("RGB", (8, 8), "red").save(root / "train" / "cat" / "3.png")
+    copied = (root / "train" / "dog" / "1.png").read_bytes()
+    (root / "test" / "cat" / "1.png").write_bytes(copied)
+    return root
+
+
+def test_info_names_copies_colours_ranges_and_classes(glow, photos):
+    code, out, _ = glow("info", photos, "--size", 8, 8, "--json")
+    facts = json.loads(out)
+    assert code == 0
+    assert facts["splits"] == {"train": 16, "valid": 4, "test": 4}
+    assert facts["split"] == "published"
+    assert facts["class_counts"]["dog"] == {"train": 8, "valid": 2, "test": 2}
+    assert facts["duplicates"] == {
+        "across_parts": 1,
+        "examples": [["test/cat/1.png (test)", "train/dog/1.png (train)"]],
+        "inside_train": 0,
+    }
+    assert facts["one_colour"] == {"count": 1, "examples": ["train/cat/3.png"]}
+    assert facts["value_range"] == [0, 255]
+    _, _, shown = glow("info", photos, "--size", 8, 8)
+    for words in ("copies across parts", "of one colour", "0 to 255", "8 train, 2 valid, 2 test"):
+        assert words in shown, words
+
+
+def test_sheet_shows_what_the_model_sees(glow, photos, tmp_path):
+    sheet = tmp_path / "sheet.png"
+    code, out, _ = glow("info", photos, "--size", 8, 8, "--sheet", sheet)
+    assert code == 0
+    assert str(sheet) in out
+    with Image.open(sheet) as picture:
+        seen = np.asarray(picture.convert("RGB"))
+    first = np.asarray(Image.open(photos / "train" / "cat" / "0.png"))
+    enlarged = np.kron(first, np.ones((8, 8, 1), np.uint8))
+    places = np.lib.stride_tricks.sliding_window_view(seen, enlarged.shape)[2, :, 0]
+    assert any((place == enlarged).all() for place in places)
+    assert glow("info", photos, "--size", 8, 8, "--sheet", sheet)[0] == 2
+    code, out, _ = glow("info", photos, "--size", 8, 8, "--out", tmp_path / "out", "--sheet")
+    assert code == 0
+    assert (tmp_path / "out" / "sheet.png").is_file()
+
+
+def test_info_of_images_that_cannot_be_trained_on(glow, tmp_path):
+    folder = tmp_path / "two"
+    folder.mkdir()
+    for index in range(2):
+        Image.new("RGB", (8, 8), (index, 9, 9)).save(folder / f"{index}.png")
+    code, out, _ = glow("info", folder, "--size", 8, 8, "--json")
+    facts = json.loads(out)
+    assert (code, facts["splits"]) == (0, {"all": 2})
+    assert "at least 3 are needed" in facts["untrainable"]
