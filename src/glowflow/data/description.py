@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .types import ImageData, Images, Reading, Splits
+from .types import Count, ImageData, Images, Reading, Splits
 
 SHOWN = 5
 """Names that are given of what is odd."""
@@ -35,6 +35,8 @@ class Description:
     dataset: str
     completeness: str
     reading: Reading
+    counts: tuple[Count, ...] = ()
+    """Of each part of the published data set."""
     untrainable: str = ""
     """Why these images cannot be trained on."""
 
@@ -44,8 +46,10 @@ class Description:
         if isinstance(data, Splits):
             parts = {"train": data.train, "valid": data.valid, "test": data.test}
             completeness, reading = data.completeness, data.reading or Reading()
+            counts = data.counts
         else:
             parts, completeness, reading = {"all": data.data}, "", data.reading
+            counts = ()
         return cls(
             parts,
             data.source,
@@ -54,6 +58,7 @@ class Description:
             data.dataset,
             completeness,
             reading,
+            counts,
             untrainable,
         )
 
@@ -112,6 +117,7 @@ class Description:
             "layout": reading.layout,
             "dataset": self.dataset,
             "completeness": self.completeness,
+            "counts": [count._asdict() for count in self.counts],
             "splits": {name: len(part) for name, part in self.parts.items()},
             "split": reading.split,
             "shape": list(some.image_shape),
