@@ -206,7 +206,7 @@ def choose(
         InputError: there are no such images.
     """
     config = data_for(model, source, data, fit=fit, upscale=upscale)
-    if part != "all" and (data is None or _is_own(source, data)):
+    if part != "all" and (data is None or is_own(source, data)):
         own = run_config(source)
         assert own is not None
         splits = own_splits(model, source, replace(own.data, fit=config.fit), progress)
@@ -286,7 +286,7 @@ def _train_beside(model: ImageFlow, source: str, images: Images) -> ImageData | 
     return train if train.image_shape == images.data.image_shape else None
 
 
-def _is_own(source: str, data: str) -> bool:
+def is_own(source: str, data: str) -> bool:
     """Whether these data are those that the run names."""
     config = run_config(source)
     if config is None:

@@ -177,18 +177,20 @@ def _known_calibration(options: Options, model: "ImageFlow") -> "Calibration | N
 
 def _calibrate(options: Options, model: "ImageFlow") -> "Calibration":
     from ..evaluation.calibration import calibrate
-    from .model_data import choose, run_folder
+    from .model_data import choose, is_own, run_folder
 
     if options.calibration_data is None and run_folder(options.model) is None:
         raise InputError(
             f"{options.model} does not say what it was trained on: give --calibration, or "
             "--calibration-data."
         )
+    other = options.calibration_data
+    own = other is None or is_own(options.model, other)
     chosen = choose(
         model,
         options.model,
-        options.calibration_data,
-        part=options.calibrate_on if options.calibration_data is None else None,
+        other,
+        part=options.calibrate_on if own else None,
         fit=options.fit,
         upscale=options.upscale,
         progress=not options.json,

@@ -7,6 +7,7 @@ from sklearn.datasets import load_digits
 
 from ...errors import InputError
 from ..config import DataConfig
+from ..partition import split_of
 from ..types import Source
 
 SIZE = (16, 16)
@@ -16,6 +17,7 @@ SIZE = (16, 16)
 def digits_source(config: DataConfig, cache: Path, progress: bool) -> Source:
     """1,797 digits of 8x8 pixels and 17 greys, in the middle of a black field.
 
+    Their split is a random choice that is the same in every version; figures are of it.
     They are not enlarged: each keeps its 64 pixels. Source: UCI "Optical Recognition of
     Handwritten Digits" (Alpaydin & Kaynak 1998), test part.
 
@@ -34,11 +36,13 @@ def digits_source(config: DataConfig, cache: Path, progress: bool) -> Source:
     images[:, :3, top : top + 8, left : left + 8] = pixels[:, None]
     if config.channels == 4:
         images[:, 3] = 255
+    names = tuple(f"{i:04d}" for i in range(len(images)))
     return Source(
         title="scikit-learn's handwritten digits",
         shape=images.shape[1:],
         dtype="uint8",
-        names=tuple(f"{i:04d}" for i in range(len(images))),
+        names=names,
+        partition=split_of(names, config.held_out, "shuffle"),
         read=lambda i: images[i],
         labels=data.target.astype(np.int64),
         class_names=tuple(map(str, range(10))),
