@@ -1,17 +1,19 @@
 """Figures that can be trusted: one model on any batch size, every byte counted."""
 
+import io
 import json
 import math
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from glowflow import Glow, GlowConfig, InputError
 from glowflow.data.types import ImageData
 from glowflow.evaluation.evaluate import evaluate
 from glowflow.evaluation.published import published
-from glowflow.evaluation.table import ranked, round_trip_sentence, table
+from glowflow.evaluation.table import figure, ranked, round_trip_sentence, table
 from tests.conftest import perturb
 from tests.evaluation.images import noise
 
@@ -215,3 +217,35 @@ def test_one_image_has_a_figure_without_an_error(model):
     assert found.standard_error is None
     assert str(found.bits_per_dim) == f"{found.mean:.3f}"
     assert table(found).row_count == 5
+
+
+def test_margins_are_told_from_the_source():
+    """A 4x4 picture in an 8x8 frame: the same bits, over a quarter of the values."""
+    torch.manual_seed(0)
+    model = Glow(GlowConfig(levels=2, steps=1, hidden_channels=4, image_shape=(1, 8, 8))).eval()
+    images = np.zeros((6, 1, 8, 8), np.uint8)
+    images[:, :, 2:6, 2:6] = np.random.default_rng(0).integers(0, 256, (6, 1, 4, 4))
+    inside = np.array([16, 16, 16, 16, 32, 64])
+    data = ImageData(images, values_inside=inside)
+    found = evaluate(model, data, train=data, progress=False)
+    assert found.values_inside == inside.mean()
+    same = evaluate(model, ImageData(images), train=ImageData(images), progress=False)
+    assert same.mean_inside is None
+    assert same.mean == found.mean
+    first = evaluate(model, data.choose(np.arange(4)), progress=False)
+    assert first.mean_inside == pytest.approx(4 * first.mean)
+    png = {b.name: b for b in first.baselines}["PNG"]
+    assert png.mean_inside == pytest.approx(4 * png.mean)
+    console = Console(width=200, file=io.StringIO())
+    console.print(table(first))
+    shown = console.file.getvalue()
+    assert "bits/source value" in shown
+    assert "16 an image" in shown
+    assert "per source value, margins not counted" in figure(first)
+
+
+def test_without_training_images_only_codecs_stand_beside():
+    model = Glow(GlowConfig(levels=1, steps=1, hidden_channels=4, image_shape=(1, 8, 8))).eval()
+    data = ImageData(np.zeros((3, 1, 8, 8), np.uint8))
+    names = [b.name for b in evaluate(model, data, progress=False).baselines]
+    assert names == ["PNG", "WebP lossless"]
