@@ -139,7 +139,8 @@ def evaluate(
     measured = _gather(batches, len(indices))
     mean, standard_error = mean_and_error(measured.bits_per_dim.numpy())
     accuracies = (measured.right.sum(0) / len(indices)).tolist() if classes else (None, None)
-    images = data.images[indices]
+    # All of them stay on the disk.
+    images = data.images if len(indices) == len(data) else data.images[indices]
     margins = _margins(data, indices)
     inside: tuple[float | None, float | None] = (None, None)
     if margins is not None:
