@@ -7,6 +7,7 @@ from ..checks import require, require_choice
 
 Fit = Literal["crop", "stretch", "pad"]
 Split = Literal["hash", "shuffle"]
+Layout = Literal["folder", "NHW", "NCHW", "NHWC"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +16,7 @@ class DataConfig:
 
     data: str = "faces"
     """`faces`, `digits`, a folder of images or of a published data set, an .npy / .npz array, or
-    `hub:org/name`."""
+    `hub:org/name`; also a zip or tar file of images, a text file that lists them, one image."""
     size: tuple[int, int] | None = None
     """Height and width in pixels; by default the source's own (a folder: 64 64)."""
     channels: Literal[1, 3, 4] | None = None
@@ -23,12 +24,22 @@ class DataConfig:
     fit: Fit = "crop"
     """How an image becomes `size`: by a centre crop; stretched; or padded with black, which keeps
     the pixels of images that are not larger."""
+    layout: Layout | None = None
+    """What the data are, where that cannot be told: `folder` takes every image below it and neither
+    parts nor classes; NHW, NCHW and NHWC are the axes of an array."""
+    array: str | None = None
+    """Which array of an .npz file has the images."""
+    frames: Literal["first", "all"] = "first"
+    """Of animations and files of several pages: the first frame, or each as an image."""
+    source_range: tuple[float, float] | None = None
+    """Values that become 0 and 255, of images and integer arrays with more than 8 bits; by default
+    0 65535, or what the file says."""
     upscale: bool = False
     """Accept images smaller than `size` and enlarge them."""
     held_out: float = 0.1
     """Share of the images kept for validation, and as much again for the test, where the source
     has no split of its own; of the training images for validation, where it has a test only."""
-    split: Split = "hash"
+    split_by: Split = "hash"
     """Who is held out, where the source has no split of its own. `hash`: the image's name decides
     (of an array, its index), so that another image moves nobody; `shuffle`: a random choice that
     moves with the number of images, as versions before 0.2 made it."""
@@ -57,7 +68,14 @@ class DataConfig:
             f"held_out is {self.held_out}: give a share between 0 and 0.5.",
         )
         require_choice("fit", self.fit, Fit)
-        require_choice("split", self.split, Split)
+        require_choice("split_by", self.split_by, Split)
+        require_choice("frames", self.frames, Literal["first", "all"])
+        if self.layout is not None:
+            require_choice("layout", self.layout, Layout)
+        require(
+            self.source_range is None or self.source_range[0] < self.source_range[1],
+            f"source_range is {self.source_range}: give a lower and a higher value.",
+        )
         require(
             self.limit is None or self.limit >= 3,
             f"limit is {self.limit}: give at least 3, one image for each part.",

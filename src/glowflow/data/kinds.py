@@ -2,6 +2,7 @@
 folder. What reads them is named by `module:function`, and imported when it is used."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,8 +11,8 @@ from pkgutil import resolve_name
 from typing import Literal
 
 from .config import DataConfig
-from .sources.folder import files_below
 from .types import Source
+from .walk import begins_like_image, files_below
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,18 @@ def file_type(suffixes: tuple[str, ...], source: str) -> DataSource:
     return DataSource(
         "file",
         " or ".join(suffixes),
-        lambda data: _path(data).is_file() and _path(data).suffix in suffixes,
+        lambda data: _path(data).is_file() and _path(data).name.lower().endswith(suffixes),
+        lambda config: _listing(_path(config.data)),
+        lambda config, cache, progress: resolve_name(source)(_path(config.data), config),
+    )
+
+
+def image_file(source: str) -> DataSource:
+    """Any other file that Pillow knows; `source` is `module:function`, as of `file_type`."""
+    return DataSource(
+        "file",
+        "one image",
+        lambda data: _path(data).is_file() and begins_like_image(_path(data)),
         lambda config: _listing(_path(config.data)),
         lambda config, cache, progress: resolve_name(source)(_path(config.data), config),
     )
@@ -104,9 +116,10 @@ def _path(data: str) -> Path:
 
 def _listing(path: Path) -> str:
     """A hash of the names, sizes and dates of the files at or below a path that are not hidden."""
-    digest = hashlib.sha256(str(path.resolve()).encode())
-    for name in files_below(path) if path.is_dir() else [""]:
+    digest = hashlib.sha256(os.fsencode(path.resolve()))
+    for name in files_below(path).names if path.is_dir() else [""]:
         with suppress(FileNotFoundError):  # a broken link
             status = (path / name).stat()
-            digest.update(f"{name} {status.st_size} {status.st_mtime_ns}\n".encode())
+            line = f"{name} {status.st_size} {status.st_mtime_ns}\n"
+            digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()

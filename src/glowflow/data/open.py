@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from .config import DataConfig
-from .kinds import DataSource, file_type, layout, named, prefixed
+from .kinds import DataSource, file_type, image_file, layout, named, prefixed
 from .store import Selection, cache_folder, read_images, read_splits, store, warn
 from .types import Images, Source, Splits
 
@@ -15,6 +15,12 @@ SOURCES: tuple[DataSource, ...] = (
     named("digits", "glowflow.data.sources.digits:digits_source"),
     prefixed("hub:", "glowflow.data.sources.hub:hub_source", "glowflow.data.sources.hub:version"),
     file_type((".npy", ".npz"), "glowflow.data.sources.arrays:array_source"),
+    file_type(
+        (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz"),
+        "glowflow.data.sources.archive:archive_source",
+    ),
+    file_type((".txt", ".csv", ".tsv", ".lst"), "glowflow.data.sources.listing:list_source"),
+    image_file("glowflow.data.sources.one_image:image_source"),
     layout("glowflow.data.sources.cifar10:cifar10"),
     layout("glowflow.data.sources.imagenet:imagenet_old"),
     layout("glowflow.data.sources.imagenet:imagenet_new"),
@@ -40,7 +46,7 @@ def open_splits(config: DataConfig, *, cache: Path | None = None, progress: bool
     Raises:
         InputError: there are no such data, or they cannot be used.
     """
-    selection = Selection(config.held_out, config.split, config.limit)
+    selection = Selection(config.held_out, config.split_by, config.limit)
     splits = read_splits(_stored(config, selection, cache, progress))
     if progress and splits.reading is not None:
         warn(splits.skipped, splits.reading, splits.source, splits.completeness)
@@ -63,9 +69,14 @@ def open_images(config: DataConfig, *, cache: Path | None = None, progress: bool
 def _stored(config: DataConfig, selection: Selection, cache: Path | None, progress: bool) -> Path:
     cache = cache or cache_folder()
     sources = [source for source in SOURCES if source.takes(config.data)]
+    if config.layout == "folder" and sources and sources[0].kind == "folder":
+        sources = sources[-1:]
     if not sources:
         raise _refusal(config.data)
-    how = f"{config.size} {config.channels} {config.fit} {config.upscale}"
+    how = (
+        f"{config.size} {config.channels} {config.fit} {config.upscale} {config.layout} "
+        f"{config.array} {config.frames} {config.source_range}"
+    )
     return store(
         f"{sources[0].fingerprint(config)} {how}",
         lambda: _first_that_opens(sources, config, cache, progress),

@@ -349,7 +349,7 @@ def _describe(
         if math.prod(source.shape[1:]) > 1
         else [],
         "left_out": source.left_out,
-        "notes": source.notes,
+        "notes": [*source.notes, *source.late_notes()],
         "aligned": source.aligned,
     }
     (folder / "info.json").write_text(json.dumps(info), encoding="utf-8")

@@ -1,6 +1,6 @@
 """What a source is before it is read, and what it is afterwards."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -193,6 +193,8 @@ class Source:
     """As in `Reading`."""
     notes: tuple[str, ...] = ()
     """As in `Reading`."""
+    late_notes: Callable[[], Sequence[str]] = tuple
+    """What else there is to note once all images have been read."""
     aligned: bool = False
     """As in `Reading`."""
     values_inside: NDArray[np.int64] | None = None

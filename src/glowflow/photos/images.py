@@ -1,8 +1,8 @@
 """One image file to one uint8 array."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,17 @@ class UnreadableImageError(Exception):
     """One image is broken; the others may be fine."""
 
 
+class Seen(NamedTuple):
+    """What an image was before it was made to fit."""
+
+    frames: int
+    """Of the file: an animation or several pages."""
+    values_inside: int
+    """As the function of that name."""
+    highest: float | None
+    """Largest value, where pixels have more than 8 bits."""
+
+
 class SmallImageError(InputError):
     """One image is smaller than what is asked for, and is not to be enlarged."""
 
@@ -32,6 +43,7 @@ def read_image(
     fit: str = "crop",
     upscale: bool = False,
     aligned: bool = False,
+    source_range: tuple[float, float] | None = None,
 ) -> NDArray[np.uint8]:
     """Read an image file as uint8 (C, H, W).
 
@@ -41,6 +53,7 @@ def read_image(
         fit: `crop` the centre, `stretch`, or `pad`.
         upscale: enlarge smaller images.
         aligned: cut images of 178x218 to CelebA's square first, where `fit` is `crop`.
+        source_range: as in `decode`.
 
     Raises:
         InputError: the file is missing, broken, or smaller than `shape`.
@@ -48,7 +61,8 @@ def read_image(
     if not path.is_file():
         raise InputError(f"There is no image {path}: give an image file.")
     try:
-        return decode(path, shape, fit, upscale, aligned=aligned)
+        how: Any = {"aligned": aligned, "source_range": source_range}
+        return decode(path, shape, fit, upscale, **how)
     except UnreadableImageError as error:
         raise InputError(f"Cannot read the image {path}: {error}.") from error
 
@@ -73,8 +87,11 @@ def decode(
     fit: str,
     upscale: bool,
     name: str = "",
+    *,
     aligned: bool = False,
-    inside: Callable[[int], None] | None = None,
+    frame: int = 0,
+    source_range: tuple[float, float] | None = None,
+    seen: Callable[[Seen], None] | None = None,
 ) -> NDArray[np.uint8]:
     """Decode, honour the EXIF rotation, convert, fit and resize.
 
@@ -85,33 +102,59 @@ def decode(
         upscale: enlarge smaller images.
         name: what to call an open file in the message of an error.
         aligned: cut images of 178x218 to CelebA's square first, where `fit` is `crop`.
-        inside: is told how many of the values are the image's, and not of the margin of `pad`.
+        frame: which one, of an animation or a file of several pages.
+        source_range: values that become 0 and 255, of images that have more than 8 bits.
+        seen: is told what the image was.
 
     Raises:
         UnreadableImageError: the file is broken.
         SmallImageError: the image is smaller than `shape` and not to be enlarged.
     """
     channels, height, width = shape
-    image = open_image(file, channels)
+    image, frames, highest = _open(file, channels, frame, source_range)
     if aligned and fit == "crop" and image.size == ALIGNED:
         image = image.crop(CROP)
-    if inside is not None:
-        inside(values_inside(image.size, shape, fit))
+    if seen is not None:
+        seen(Seen(frames, values_inside(image.size, shape, fit), highest))
     return to_array(resize(image, height, width, fit, upscale, name or str(file)))
 
 
-def open_image(file: Path | BinaryIO, channels: int) -> Image.Image:
+def open_image(
+    file: Path | BinaryIO,
+    channels: int,
+    *,
+    frame: int = 0,
+    source_range: tuple[float, float] | None = None,
+) -> Image.Image:
     """Decode, honour the EXIF rotation, and convert to 8 bits and 1, 3 or 4 channels.
+
+    Args as `decode`.
 
     Raises:
         UnreadableImageError: the file is broken.
         InputError: there is no such number of channels.
     """
+    return _open(file, channels, frame, source_range)[0]
+
+
+def _open(
+    file: Path | BinaryIO, channels: int, frame: int, source_range: tuple[float, float] | None
+) -> tuple[Image.Image, int, float | None]:
+    """The image, how many frames the file has, and the largest value, where it has more than 8
+    bits."""
     if channels not in MODES:
         raise InputError(f"Image files have 1, 3 or 4 channels, and the model has {channels}.")
     try:
         with Image.open(file) as opened:
-            return convert(ImageOps.exif_transpose(opened), channels)
+            frames = int(getattr(opened, "n_frames", 1))
+            if frame:
+                opened.seek(frame)
+            largest = source_range or _declared_range(opened)
+            highest = None
+            if opened.mode.startswith(("I", "F")):
+                highest = float(np.max(np.asarray(opened)))
+            picture = convert(_rotated(opened), channels, largest)
+            return picture, frames, highest
     except UnreadableImageError:
         raise
     except Exception as error:  # Pillow raises whatever its decoders raise
@@ -124,6 +167,15 @@ def values_inside(size: tuple[int, int], shape: tuple[int, int, int], fit: str) 
     channels, height, width = shape
     inside = _padded_size(*size, height, width) if fit == "pad" else (width, height)
     return channels * inside[0] * inside[1]
+
+
+def values_of(
+    size: Sequence[int], shape: tuple[int, int, int], fit: str, count: int
+) -> NDArray[np.int64] | None:
+    """`values_inside` of `count` images of one size (height, width); None unless `fit` is `pad`."""
+    if fit != "pad":
+        return None
+    return np.full(count, values_inside((size[1], size[0]), shape, fit), dtype=np.int64)
 
 
 def refit(
@@ -154,14 +206,44 @@ def refit(
     return to_array(resize(picture, shape[1], shape[2], fit, upscale, name))
 
 
-def convert(image: Image.Image, channels: int) -> Image.Image:
-    """To 8-bit grey, RGB or RGBA; transparency becomes white where there is no alpha channel."""
-    if image.mode.startswith("I"):
-        # 16-bit grey: 65535 is 255
-        values = np.asarray(image).astype(np.int64)
-        image = Image.fromarray(((values.clip(0, 65535) + 128) // 257).astype(np.uint8))
+def _rotated(image: Image.Image) -> Image.Image:
+    """As the EXIF data say, if they can be read."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # damaged EXIF data: the pixels may be fine
+        return image
+
+
+def _declared_range(image: Image.Image) -> tuple[float, float] | None:
+    """What a TIFF says of its smallest and largest value."""
+    tags: Any = getattr(image, "tag_v2", {})
+    try:
+        high = float(np.max(tags[281]))
+        low = float(np.min(tags.get(280, 0)))
+    except (KeyError, TypeError, ValueError):
+        return None
+    return (low, high) if high > low else None
+
+
+def convert(
+    image: Image.Image, channels: int, source_range: tuple[float, float] | None = None
+) -> Image.Image:
+    """To 8-bit grey, RGB or RGBA; transparency becomes white where there is no alpha channel.
+
+    Of grey images with more than 8 bits `source_range` becomes 0 to 255; by default 0 to 65,535, or
+    0 to 255 where 32-bit integers go no higher.
+
+    Raises:
+        UnreadableImageError: the pixels are floats, and no range is given.
+    """
+    if image.mode.startswith("I") or (image.mode == "F" and source_range is not None):
+        values = np.asarray(image).astype(np.float64)
+        high = 255.0 if image.mode == "I" and values.max() <= 255 else 65535.0
+        image = Image.fromarray(to_bytes(values, source_range or (0.0, high)))
     elif image.mode == "F":
-        raise UnreadableImageError("pixels are 32-bit floats; save them as an .npy array")
+        raise UnreadableImageError(
+            "its pixels are 32-bit floats: say with --source-range LOW HIGH what is black and white"
+        )
     if channels == 4:
         return image.convert("RGBA")
     if image.has_transparency_data:
@@ -169,6 +251,13 @@ def convert(image: Image.Image, channels: int) -> Image.Image:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
     return image.convert("RGB").convert(MODES[channels])
+
+
+def to_bytes(values: NDArray[Any], source_range: tuple[float, float]) -> NDArray[np.uint8]:
+    """LOW to 0 and HIGH to 255, what is outside to the nearer end."""
+    low, high = source_range
+    scaled = (np.asarray(values, dtype=np.float64) - low) * (255.0 / (high - low))
+    return np.floor(np.nan_to_num(scaled).clip(0, 255) + 0.5).astype(np.uint8)
 
 
 def resize(

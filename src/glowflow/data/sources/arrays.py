@@ -1,6 +1,7 @@
 """Arrays of NumPy files."""
 
-import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,27 +9,189 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from ...photos.images import refit
+from ...photos.images import refit, to_bytes, values_of
 from ..config import DataConfig
-from ..types import Source
+from ..types import TEST, TRAIN, VALID, Source
+from .folder import MOST_CLASSES, natural
 
-IMAGE_KEYS = ("images", "x", "data", "arr_0")
-LABEL_KEYS = ("labels", "y")
+IMAGE_NAMES = ("images", "image", "imgs", "x", "data", "arr_0", "photos", "pictures")
+"""What arrays of images are called, the likeliest first."""
+LABEL_NAMES = ("labels", "label", "y", "targets", "target", "classes")
+PARTS = {
+    "train": TRAIN, "training": TRAIN, "val": VALID, "valid": VALID, "validation": VALID,
+    "test": TEST, "testing": TEST,
+}  # fmt: skip
+LOOKED_AT = 200
+"""Images of a float array that are looked at for whether they were bytes once."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The arrays of a file that belong together."""
+
+    layout: str
+    images: tuple[NDArray[Any], ...]
+    """Of each part."""
+    labels: tuple[NDArray[Any] | None, ...]
+    parts: tuple[int, ...] | None = None
+    """What each is for; None where the file has no parts."""
 
 
 def array_source(path: Path, config: DataConfig) -> Source:
-    """Images of an .npy file, or of an .npz file with `images` (or x, data) and `labels` (or y).
+    """Images of an .npy or .npz file.
 
-    Axes may be (N, H, W), (N, C, H, W) or (N, H, W, C): the last axis is taken for channels if it
-    is 1, 3 or 4 and the second is none of these, or larger. uint8 arrays are bytes of
-    images; float arrays become float32 and are neither scaled nor dequantised.
+    An .npz file has one array of images and, if it likes, `labels` (or y, targets, …), or parts of
+    its own as Keras' files (`x_train`, `y_train`, …) and MedMNIST's (`train_images`, …). Of several
+    that may be the images, `array` names one. Axes may be (N, H, W), (N, C, H, W) or
+    (N, H, W, C); `layout` says which where both can be. uint8 arrays are bytes of images, and so
+    are other integers from 0 to 255; larger ones need `source_range`. Float arrays become float32
+    and are neither scaled nor dequantised. Labels are whole numbers, truth values, text, or one
+    column a class: their distinct values are the classes.
 
     Raises:
-        InputError: the file is damaged, or the array is of another type or shape, or empty, or has
-            values that are not finite.
+        InputError: the file is damaged, or an array is of another type or shape, or empty, or has
+            values that are not finite, or it cannot be told what it is.
     """
-    images, labels = _load(path)
-    if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
+    found = _find(path, _load(path), config)
+    notes: list[str] = []
+    parts = [_axes(images, path, config, notes) for images in found.images]
+    if len({(images.shape[1:], images.dtype) for images in parts}) > 1:
+        shapes = ", ".join(f"{images.dtype} {images.shape[1:]}" for images in parts)
+        raise InputError(f"The parts of {path} have images of {shapes}: give them one shape.")
+    some = parts[0]
+    scale = _scale(parts, path, config, notes)
+    is_float = np.issubdtype(some.dtype, np.floating)
+    native = some.shape[1:]
+    shape = (config.channels or native[0], *(config.size or native[1:]))
+    if is_float:
+        for images in parts:
+            _require_finite(images, path)
+        _note_bytes(some, path, notes)
+    if shape != native and (is_float or native[0] not in (1, 3, 4)):
+        raise InputError(
+            f"The array in {path} has images of shape {native} and {shape} is asked for: "
+            "only images of bytes with 1, 3 or 4 channels can be converted."
+        )
+    starts = np.cumsum([0, *map(len, parts)])
+    labels, class_names = _labels(found, parts, path, notes)
+
+    def read(index: int) -> NDArray[Any]:
+        part = int(np.searchsorted(starts, index, side="right")) - 1
+        image = parts[part][index - starts[part]]
+        if is_float:
+            return image.astype(np.float32)
+        values = image if scale is None else to_bytes(image, scale)
+        return refit(values.astype(np.uint8), shape, config.fit, config.upscale, f"{path}[{index}]")
+
+    count = int(starts[-1])
+    return Source(
+        title=str(path.name),
+        shape=shape,
+        dtype="float32" if is_float else "uint8",
+        names=tuple(map(str, range(count))),
+        read=read,
+        labels=labels,
+        class_names=class_names,
+        partition=None if found.parts is None else np.repeat(found.parts, np.diff(starts)),
+        layout=found.layout,
+        notes=tuple(notes),
+        values_inside=None if is_float else values_of(native[1:], shape, config.fit, count),
+    )
+
+
+def _load(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of the file by name; that of an .npy file is called `arr_0`."""
+    try:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"arr_0": loaded}
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
+    except MemoryError as error:
+        raise InputError(
+            f"{path} does not fit into memory: save its images as an .npy file, which is read from "
+            "the disk."
+        ) from error
+    except Exception as error:  # what damaged headers make of zipfile, zlib and ast
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"Cannot read {path}: it is damaged, or holds Python objects ({said[:200]}); "
+            "save a plain array with numpy.save."
+        ) from error
+
+
+def _find(path: Path, arrays: dict[str, NDArray[Any]], config: DataConfig) -> Found:
+    """Which arrays are the images, and which their labels.
+
+    Raises:
+        InputError: several may be, or none.
+    """
+    if not arrays:
+        raise InputError(f"{path} has no array in it.")
+    told = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in arrays.items())
+    if config.array is not None:
+        if config.array not in arrays:
+            raise InputError(f"{path} has no array {config.array!r}: it has {told}.")
+        return _plain(path, arrays, config.array)
+    if len(arrays) == 1:
+        return _plain(path, arrays, next(iter(arrays)))
+    if (found := _in_parts(path, arrays)) is not None:
+        return found
+    candidates = [name for name, array in arrays.items() if array.ndim in (3, 4)]
+    if len(candidates) == 1:
+        return _plain(path, arrays, candidates[0])
+    if not candidates:
+        raise InputError(
+            f"{path} has no array of images, which have 3 or 4 axes: it has {told}; give one of "
+            "them with --array."
+        )
+    raise InputError(
+        f"{path} has several arrays that may be the images ({told}): say which with --array NAME."
+    )
+
+
+def _plain(path: Path, arrays: dict[str, NDArray[Any]], name: str) -> Found:
+    others = {other.lower(): array for other, array in arrays.items() if other != name}
+    labels = next((others[each] for each in LABEL_NAMES if each in others), None)
+    layout = "array" if path.suffix.lower() == ".npy" else "npz"
+    return Found(layout, (arrays[name],), (labels,))
+
+
+def _in_parts(path: Path, arrays: dict[str, NDArray[Any]]) -> Found | None:
+    """Keras' and MedMNIST's names, and others of that form."""
+    found: dict[int, dict[str, NDArray[Any]]] = {}
+    layout = ""
+    for name, array in arrays.items():
+        words = name.lower().replace("-", "_").split("_")
+        parts = [PARTS[word] for word in words if word in PARTS]
+        kinds = [
+            kind
+            for kind, known in (("images", IMAGE_NAMES), ("labels", LABEL_NAMES))
+            for word in words
+            if word in known
+        ]
+        if len(words) != 2 or len(parts) != 1 or len(kinds) != 1:
+            continue
+        if kinds[0] in found.setdefault(parts[0], {}):
+            return None
+        found[parts[0]][kinds[0]] = array
+        layout = "npz (Keras)" if words[0] not in PARTS else "npz (MedMNIST)"
+    complete = {part: some for part, some in found.items() if "images" in some}
+    if TRAIN not in complete:
+        return None
+    order = sorted(complete)
+    return Found(
+        layout,
+        tuple(complete[part]["images"] for part in order),
+        tuple(complete[part].get("labels") for part in order),
+        tuple(order),
+    )
+
+
+def _axes(images: NDArray[Any], path: Path, config: DataConfig, notes: list[str]) -> NDArray[Any]:
+    """(N, C, H, W), as a view."""
+    kinds = (np.integer, np.floating, np.bool_)
+    if not any(np.issubdtype(images.dtype, kind) for kind in kinds):
         raise InputError(
             f"The array in {path} is {images.dtype}: give uint8 images (0 to 255) or floats."
         )
@@ -37,65 +200,149 @@ def array_source(path: Path, config: DataConfig) -> Source:
             f"The array in {path} has shape {images.shape}: give (N, H, W), (N, C, H, W) or "
             "(N, H, W, C), with at least one of each."
         )
-    if images.ndim == 3:
-        images = images[:, None]
-    elif images.shape[3] in (1, 3, 4) and not (
-        images.shape[1] in (1, 3, 4) and images.shape[1] <= images.shape[3]
-    ):
-        images = images.transpose(0, 3, 1, 2)
-    shape = (config.channels or images.shape[1], *(config.size or images.shape[2:]))
-    is_float = images.dtype != np.uint8
-    if is_float:
-        _require_finite(images, path)
-    if shape != images.shape[1:] and (is_float or images.shape[1] not in (1, 3, 4)):
+    layout: str | None = config.layout if config.layout != "folder" else None
+    if layout is not None and len(layout) != images.ndim:
         raise InputError(
-            f"The array in {path} has images of shape {images.shape[1:]} and {shape} is asked for: "
-            "only uint8 images with 1, 3 or 4 channels can be converted."
+            f"The array in {path} has shape {images.shape}, which is not {layout}: give another "
+            "--layout."
         )
+    if images.ndim == 3:
+        return images[:, None]
+    if layout is None:
+        layout = _likely_axes(images.shape, path, notes)
+    return images.transpose(0, 3, 1, 2) if layout == "NHWC" else images
 
-    def read(index: int) -> NDArray[Any]:
-        image = images[index]
-        if is_float:
-            return image.astype(np.float32)
-        return refit(image, shape, config.fit, config.upscale, f"{path}[{index}]")
 
-    return Source(
-        title=str(path.name),
-        shape=shape,
-        dtype="float32" if is_float else "uint8",
-        names=tuple(map(str, range(len(images)))),
-        read=read,
-        labels=labels,
+def _likely_axes(shape: tuple[int, ...], path: Path, notes: list[str]) -> str:
+    """NCHW or NHWC, where a shape says so: 1, 3 or 4 are channels, and so is what is not a side of
+    a square.
+
+    Raises:
+        InputError: it does not.
+    """
+    first, last = shape[1], shape[3]
+    colours = (1, 3, 4)
+    if first in colours and last in colours:
+        if first == last or shape[2] in colours:
+            return "NCHW"
+        raise InputError(
+            f"The array in {path} has shape {shape}, of which both {first} and {last} may be the "
+            "channels: say with --layout NCHW or --layout NHWC."
+        )
+    if first in colours or last in colours:
+        return "NCHW" if first in colours else "NHWC"
+    if (shape[1] == shape[2]) != (shape[2] == shape[3]):
+        layout, channels = ("NHWC", last) if shape[1] == shape[2] else ("NCHW", first)
+        if not any(path.name in note and "channels" in note for note in notes):
+            notes.append(
+                f"{path.name} is read as {layout}, with {channels} channels; --layout says "
+                "otherwise."
+            )
+        return layout
+    raise InputError(
+        f"The array in {path} has shape {shape}, with {first} channels as NCHW and {last} as NHWC: "
+        "say which with --layout NCHW or --layout NHWC."
     )
 
 
-def _load(path: Path) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
-    try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded, None
-        with loaded:
-            keys = [key for key in IMAGE_KEYS if key in loaded] or list(loaded)
-            if not keys:
-                raise InputError(f"{path} has no array in it.")
-            images = loaded[keys[0]]
-            label_keys = [key for key in LABEL_KEYS if key in loaded and key != keys[0]]
-            labels = loaded[label_keys[0]] if label_keys else None
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"Cannot read {path}: it is damaged, or holds Python objects ({error}); "
-            "save a plain array with numpy.save."
-        ) from error
-    if labels is None:
-        return images, None
-    if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
-        raise InputError(
-            f"The labels in {path} are {labels.dtype} {labels.shape}: give one integer per image "
-            f"({images.shape[0]})."
+def _scale(
+    parts: Sequence[NDArray[Any]], path: Path, config: DataConfig, notes: list[str]
+) -> tuple[float, float] | None:
+    """What becomes 0 and 255 of integers that are not bytes; None for bytes and floats."""
+    dtype = parts[0].dtype
+    if dtype == np.uint8 or np.issubdtype(dtype, np.floating):
+        return None
+    if config.source_range is not None:
+        return config.source_range
+    if dtype == np.bool_:
+        notes.append(f"{path.name} is of truth values: false is read as 0 and true as 255.")
+        return (0.0, 1.0)
+    low = min(int(images.min()) for images in parts)
+    high = max(int(images.max()) for images in parts)
+    if low >= 0 and high <= 255:
+        notes.append(f"{path.name} is {dtype} from {low} to {high}: it is read as bytes.")
+        return (0.0, 255.0)
+    raise InputError(
+        f"The array in {path} is {dtype} from {low} to {high}: say with --source-range LOW HIGH "
+        "what becomes 0 and 255, or give floats."
+    )
+
+
+def _note_bytes(images: NDArray[Any], path: Path, notes: list[str]) -> None:
+    """Say when floats were bytes once: their density is then unbounded."""
+    some = np.asarray(images[:LOOKED_AT], dtype=np.float64)
+    low, high = float(some.min()), float(some.max())
+    for scale, words in ((255.0, "k/255"), (1.0, "whole numbers")):
+        steps = some * scale
+        if (
+            low >= 0
+            and 1 / scale < high <= 255 / scale
+            and np.abs(steps - np.round(steps)).max() < 1e-3
+        ):
+            notes.append(
+                f"The values of {path.name} are floats, and all of them are {words}: they were "
+                "bytes, and as floats they are not dequantised, so that their likelihood has no "
+                "bound; save them as uint8 (0 to 255)."
+            )
+            return
+
+
+def _labels(
+    found: Found, parts: Sequence[NDArray[Any]], path: Path, notes: list[str]
+) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    """Labels and the names of their classes.
+
+    Raises:
+        InputError: labels are no classes, or not as many as the images.
+    """
+    if all(labels is None for labels in found.labels):
+        return None, ()
+    columns = []
+    for labels, images in zip(found.labels, parts, strict=True):
+        if labels is None:
+            notes.append(f"A part of {path.name} has no labels: the images have none.")
+            return None, ()
+        columns.append(_one_each(labels, len(images), path))
+    values = np.concatenate(columns)
+    if values.dtype.kind == "b":
+        values = values.astype(np.int64)
+    distinct, numbers = np.unique(values, return_inverse=True)
+    if len(distinct) > MOST_CLASSES:
+        notes.append(
+            f"The labels of {path.name} have {len(distinct):,} different values, too many for "
+            f"classes (at most {MOST_CLASSES:,}): the images have no labels."
         )
-    if len(labels) and labels.min() < 0:
-        raise InputError(f"The labels in {path} go down to {labels.min()}: give 0 or more.")
-    return images, labels.astype(np.int64)
+        return None, ()
+    names = [str(value) for value in distinct.tolist()]
+    if len(set(names)) < len(names):
+        raise InputError(f"Labels in {path} differ and read alike: give whole numbers or text.")
+    order = list(range(len(names)))  # numpy sorts numbers by their value
+    if values.dtype.kind == "U":
+        order.sort(key=lambda i: natural(names[i]))
+    rank = np.empty(len(names), dtype=np.int64)
+    rank[order] = np.arange(len(names))
+    return rank[numbers.reshape(-1)], tuple(names[i] for i in order)
+
+
+def _one_each(labels: NDArray[Any], count: int, path: Path) -> NDArray[Any]:
+    """(N,) whole numbers, truth values or text."""
+    if labels.shape == (count, 1):
+        labels = labels[:, 0]
+    kind = labels.dtype.kind
+    if labels.ndim == 2 and len(labels) == count and kind in "iubf":
+        if ((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all():
+            return labels.argmax(1)
+    elif labels.shape == (count,):
+        if kind == "f" and (np.abs(labels) < 2.0**53).all() and (labels == labels.round()).all():
+            return labels.astype(np.int64)
+        if kind in "iubU":
+            return labels
+        if kind == "S":
+            return np.char.decode(labels, "utf-8", "replace")
+    raise InputError(
+        f"The labels in {path} are {labels.dtype} {labels.shape}: give one whole number or word "
+        f"per image ({count})."
+    )
 
 
 def _require_finite(images: NDArray[Any], path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from ...photos.images import refit
+from ...photos.images import refit, values_of
 from ..config import DataConfig
 from ..formats.batch_file import read_batch_file
 from ..types import TEST, TRAIN, Source, count_parts
@@ -82,6 +82,8 @@ def batch_file_source(
     (train_name, train_size), (test_name, test_size) = published
     return Source(
         title=title.format(side=side),
+        layout="batch files",
+        values_inside=values_of(native[1:], shape, config.fit, len(names)),
         shape=shape,
         dtype="uint8",
         names=names,

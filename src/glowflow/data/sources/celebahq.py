@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ...errors import InputError
 from ..config import DataConfig
 from ..types import Count, Source
 from .celeba import faces_with_attributes
@@ -14,17 +15,28 @@ def celeba_hq(folder: Path, config: DataConfig) -> Source | None:
     """`CelebA-HQ-img` and `CelebAMask-HQ-attribute-anno.txt` in `folder`.
 
     Returns:
-        The source, or None where one of the two is not there.
+        The source, or None where neither is there.
 
     Raises:
-        InputError: the text file does not fit the images.
+        InputError: one of the two is missing, or the text file does not fit the images.
     """
-    if not all((folder / name).exists() for name in MASK_LAYOUT):
+    root = folder
+    if (folder / "CelebAMask-HQ").is_dir():
+        root = folder / "CelebAMask-HQ"
+    there = [(root / name).exists() for name in MASK_LAYOUT]
+    if not any(there):
         return None
-    names = image_files(folder / MASK_LAYOUT[0])
+    if not all(there):
+        missing = MASK_LAYOUT[there.index(False)]
+        raise InputError(
+            f"CelebA-HQ in {root} has no {missing}: put it there, or read all images as an "
+            "ordinary folder with --layout folder."
+        )
+    names = image_files(root / MASK_LAYOUT[0])
+    source = faces_with_attributes(root / MASK_LAYOUT[0], names, root / MASK_LAYOUT[1], config)
     return Source(
         title="CelebA-HQ",
         dataset="celebahq",
         counts=(Count("images", len(names), (30_000,)),),
-        **faces_with_attributes(folder / MASK_LAYOUT[0], names, folder / MASK_LAYOUT[1], config),
+        **{**source, "layout": "CelebA-HQ"},
     )

@@ -42,6 +42,8 @@ def digits_source(config: DataConfig, cache: Path, progress: bool) -> Source:
         shape=images.shape[1:],
         dtype="uint8",
         names=names,
+        layout="digits",
+        values_inside=np.full(len(names), 64 * min(len(images[0]), 3)),
         partition=split_of(names, config.held_out, "shuffle"),
         read=lambda i: images[i],
         labels=data.target.astype(np.int64),

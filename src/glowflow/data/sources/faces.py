@@ -27,7 +27,7 @@ def faces_source(config: DataConfig, cache: Path, progress: bool) -> Source:
     """
     drawn = celeba(drawn_faces(config.faces, cache, progress), config)
     assert drawn is not None
-    return replace(drawn, title="drawn faces")
+    return replace(drawn, title="drawn faces", layout="drawn faces", aligned=False)
 
 
 def drawn_faces(count: int, cache: Path, progress: bool) -> Path:

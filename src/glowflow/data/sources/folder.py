@@ -1,80 +1,320 @@
-"""Folders of image files."""
+"""Folders of image files, and what their names say: parts and classes."""
 
-import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from ...errors import InputError
-from ...photos.images import decode
+from ...photos.images import Seen, decode
 from ..config import DataConfig
-from ..partition import SPLIT_NAMES
-from ..types import Source
+from ..margins import Margins
+from ..types import TEST, TRAIN, VALID, LeftOut, Source
+from ..walk import files_below, images_among
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 SIZE = (64, 64)
 """Height and width by default."""
+MOST_CLASSES = 1000
+"""Folders that are read as classes, at most."""
+WORDS = {
+    "train": TRAIN, "training": TRAIN, "trainset": TRAIN, "traindata": TRAIN,
+    "valid": VALID, "val": VALID, "validation": VALID, "dev": VALID, "valset": VALID,
+    "test": TEST, "testing": TEST, "testset": TEST, "eval": TEST, "evaluation": TEST,
+}  # fmt: skip
+"""What people call the parts of a data set."""
 
 
 def folder_source(folder: Path, config: DataConfig) -> Source:
     """Every image file below `folder`, in the order of their paths.
 
-    Sub-folders `train`, `valid` (or `val`) and `test` are splits; other sub-folders, if every image
-    is in one, are classes.
+    Folders called train, valid (val, validation, dev) and test (testing, eval), or with one of
+    these words in their names, are parts; other folders, if every image is in one, are classes.
 
     Raises:
         InputError: there is no image.
     """
-    names = image_files(folder)
-    shape = (config.channels or 3, *(config.size or SIZE))
-    return Source(
-        title=folder.name or str(folder),
-        shape=shape,
-        dtype="uint8",
-        names=names,
-        read=lambda i: decode(folder / names[i], shape, config.fit, config.upscale),
-        **_layout([PurePosixPath(name) for name in names]),
+    found = files_below(folder)
+    names, left_out = images_among(found, folder)
+    if not names:
+        kinds = f" ({'; '.join(map(str, left_out[:3]))})" if left_out else ""
+        raise InputError(
+            f"There is no image in {folder}{kinds}: give a folder with png, jpg or webp files in "
+            "it."
+        )
+    return images_source(
+        folder.name or str(folder), folder, names, left_out, config, lambda name: folder / name
     )
 
 
 def image_files(folder: Path) -> tuple[str, ...]:
-    """The image files below `folder` that are not hidden, sorted, relative to it.
+    """The image files below `folder`, sorted, relative to it.
 
     Raises:
         InputError: there is none.
     """
-    names = tuple(name for name in files_below(folder) if name.lower().endswith(SUFFIXES))
+    names, _ = images_among(files_below(folder), folder)
     if not names:
-        raise InputError(
-            f"There is no image in {folder}: give a folder with png, jpg or webp files in it."
-        )
+        raise InputError(f"There is no image in {folder}: give a folder with png or jpg files.")
     return names
 
 
-def files_below(folder: Path) -> list[str]:
-    """The files below `folder` that are not hidden, sorted, relative to it."""
-    names: list[str] = []
-    for here, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        inside = Path(here).relative_to(folder).as_posix()
-        prefix = "" if inside == "." else f"{inside}/"
-        names += [prefix + name for name in files if not name.startswith(".")]
-    return sorted(names)
+def images_source(
+    title: str,
+    root: Path,
+    names: Sequence[str],
+    left_out: Sequence[LeftOut],
+    config: DataConfig,
+    open_file: Callable[[str], Any],
+    *,
+    in_order: bool = False,
+) -> Source:
+    """A source of files that are named as in a folder, wherever their bytes are.
+
+    Args:
+        title: of the source.
+        root: for messages.
+        names: paths below the root.
+        left_out: what is not among them.
+        config: how they are read.
+        open_file: a path or an open file, by name.
+        in_order: as in `Source`.
+    """
+    shape = (config.channels or 3, *(config.size or SIZE))
+    layout = arrange(names) if config.layout != "folder" else Arranged("folder", tuple(names))
+    files = list(layout.names)
+    frames = [0] * len(files)
+    many = Frames()
+    if config.frames == "all":
+        files, frames, order = _all_frames(files, open_file)
+        layout = layout.at(order)
+    shown = tuple(
+        name if config.frames == "first" or frame < 0 else f"{name}[{frame}]"
+        for name, frame in zip(files, frames, strict=True)
+    )
+    margins = Margins(len(files), config.fit)
+
+    def note(index: int, seen: Seen) -> None:
+        margins.of(index)(seen)
+        many.note(files[index], seen, config)
+
+    def read(index: int) -> NDArray[np.uint8]:
+        return decode(
+            open_file(files[index]),
+            shape,
+            config.fit,
+            config.upscale,
+            str(root / files[index]),
+            frame=max(frames[index], 0),
+            source_range=config.source_range,
+            seen=partial(note, index),
+        )
+
+    return Source(
+        title=title,
+        shape=shape,
+        dtype="uint8",
+        names=shown,
+        read=read,
+        in_order=in_order,
+        labels=layout.labels,
+        class_names=layout.class_names,
+        partition=layout.partition,
+        layout=layout.name,
+        left_out=(*left_out, *layout.left_out),
+        notes=layout.notes,
+        late_notes=many.sentences,
+        values_inside=margins.inside,
+    )
 
 
-def _layout(paths: list[PurePosixPath]) -> dict[str, Any]:
+class Frames:
+    """What is noted of images while they are read."""
+
+    def __init__(self) -> None:
+        self.several: list[str] = []
+        self.dark: list[str] = []
+        self.highest = 0.0
+
+    def note(self, name: str, seen: Seen, config: DataConfig) -> None:
+        """Take a file of several frames, and one of 16 bits that uses few of its values."""
+        if seen.frames > 1 and config.frames == "first":
+            self.several.append(name)
+        if seen.highest is not None and config.source_range is None and 255 < seen.highest < 8192:
+            self.dark.append(name)
+            self.highest = max(self.highest, seen.highest)
+
+    def sentences(self) -> tuple[str, ...]:
+        """What a user should know of them."""
+        said = []
+        if self.several:
+            said.append(
+                f"{len(self.several):,} files have several frames or pages, as "
+                f"{min(self.several)}: the first is read; --frames all reads each."
+            )
+        if self.dark:
+            said.append(
+                f"{len(self.dark):,} images of more than 8 bits go no higher than "
+                f"{self.highest:g} of 65535, as {min(self.dark)}, and are dark: --source-range 0 "
+                f"{2 ** int(np.ceil(np.log2(self.highest + 1))) - 1} spreads them."
+            )
+        return tuple(said)
+
+
+@dataclass(frozen=True)
+class Arranged:
+    """What the paths of images say."""
+
+    name: str
+    """Of the layout."""
+    names: tuple[str, ...]
+    """The images that belong to it."""
+    labels: NDArray[np.int64] | None = None
+    class_names: tuple[str, ...] = ()
+    partition: NDArray[np.int64] | None = None
+    left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def at(self, order: NDArray[np.int64]) -> "Arranged":
+        """The same of images that are taken once, several times or not at all."""
+        return Arranged(
+            self.name,
+            tuple(self.names[i] for i in order),
+            None if self.labels is None else self.labels[order],
+            self.class_names,
+            None if self.partition is None else self.partition[order],
+            self.left_out,
+            self.notes,
+        )
+
+
+def arrange(names: Sequence[str]) -> Arranged:
+    """Parts and classes by the folders in the paths.
+
+    Raises:
+        InputError: the folders can be read in two ways.
+    """
+    paths = [PurePosixPath(name) for name in names]
+    while all(len(path.parts) > 1 for path in paths) and len({p.parts[0] for p in paths}) == 1:
+        if part_of(paths[0].parts[0]) is not None:
+            break
+        paths = [PurePosixPath(*path.parts[1:]) for path in paths]  # one folder round everything
     tops = [path.parts[0] if len(path.parts) > 1 else "" for path in paths]
-    if all(top.lower() in SPLIT_NAMES for top in tops):
-        partition = np.array([SPLIT_NAMES[top.lower()] for top in tops])
-        inside = [path.parts[1] if len(path.parts) > 2 else "" for path in paths]
-        return {"partition": partition, **_classes(inside)}
-    return _classes(tops)
+    parts = _parts(sorted(set(tops) - {""}))
+    if not parts:
+        labels, class_names, notes = _classes(tops)
+        name = "class folders" if class_names else "folder"
+        return Arranged(name, tuple(names), labels, class_names, None, (), notes)
+    strays: dict[str, list[str]] = {}
+    for name, top in zip(names, tops, strict=True):
+        if top not in parts:
+            strays.setdefault(top, []).append(name)
+    left_out = [
+        LeftOut(
+            f"in {top}/, which is none of the parts" if top else "beside the parts", len(n), n[0]
+        )
+        for top, n in strays.items()
+    ]
+    kept = [i for i, top in enumerate(tops) if top in parts]
+    inner = _unwrapped([(tops[i], paths[i]) for i in kept])
+    labels, class_names, notes = _classes(inner)
+    return Arranged(
+        "split folders of classes" if class_names else "split folders",
+        tuple(names[i] for i in kept),
+        labels,
+        class_names,
+        np.array([parts[tops[i]] for i in kept], dtype=np.int64),
+        tuple(left_out),
+        notes,
+    )
 
 
-def _classes(tops: list[str]) -> dict[str, Any]:
-    class_names = tuple(sorted(set(tops)))
-    if "" in class_names or not 2 <= len(class_names) <= 1000:
-        return {}
+def part_of(name: str) -> int | None:
+    """TRAIN, VALID or TEST, where a folder's name has one such word among others."""
+    words = [WORDS[word] for word in re.split(r"[^a-z]+", name.lower()) if word in WORDS]
+    return words[0] if len(words) == 1 else None
+
+
+def _parts(tops: Sequence[str]) -> dict[str, int]:
+    """The folders that are parts: at least one to train on and one held out, or nothing beside."""
+    exact = {top: WORDS[top.lower()] for top in tops if top.lower() in WORDS}
+    loose = {top: part for top in tops if (part := part_of(top)) is not None}
+    for found in (exact, loose):
+        several = len(set(found.values())) > 1 and TRAIN in found.values()
+        alone = found and len(found) == len(tops)
+        if several or alone:
+            twice = [top for top in found if list(found.values()).count(found[top]) > 1]
+            if twice:
+                raise InputError(
+                    f"The folders {' and '.join(twice)} are the same part: rename one of them, or "
+                    "read all images as one folder with --layout folder."
+                )
+            return found
+    return {}
+
+
+def _unwrapped(some: Sequence[tuple[str, PurePosixPath]]) -> list[str]:
+    """The folder within the part that each image is in; empty for none. A folder in a part that is
+    called as the part itself, and holds all of it, is no class."""
+    inside = {top: [path.parts[1:-1] for t, path in some if t == top] for top, _ in some}
+    skip = {
+        top: 1 if all(folders and folders[0] == top for folders in within) else 0
+        for top, within in inside.items()
+    }
+    found = []
+    for top, path in some:
+        folders = path.parts[1 + skip[top] : -1]
+        found.append(folders[0] if folders else "")
+    return found
+
+
+def _classes(
+    folders: Sequence[str],
+) -> tuple[NDArray[np.int64] | None, tuple[str, ...], tuple[str, ...]]:
+    """Labels, names, and why there are none."""
+    class_names = tuple(sorted(set(folders), key=natural))
+    if len(class_names) < 2:
+        return None, (), ()
+    if "" in class_names:
+        count = sum(not folder for folder in folders)
+        return None, (), (
+            f"{count:,} of {len(folders):,} images are in no folder of a class: the folders are "
+            "not read as classes.",
+        )  # fmt: skip
+    if len(class_names) > MOST_CLASSES:
+        return None, (), (
+            f"{len(class_names):,} folders are too many for classes (at most {MOST_CLASSES:,}): "
+            "the images have no labels.",
+        )  # fmt: skip
     index = {name: i for i, name in enumerate(class_names)}
-    return {"class_names": class_names, "labels": np.array([index[top] for top in tops])}
+    return np.array([index[folder] for folder in folders], dtype=np.int64), class_names, ()
+
+
+def natural(name: str) -> list[tuple[int, int, str]]:
+    """A key that sorts numbers in names by their values: 2 before 10."""
+    pieces = re.split(r"(\d+)", name)
+    return [(0, int(p), p) if p.isdigit() and p.isascii() else (1, 0, p) for p in pieces if p]
+
+
+def _all_frames(
+    files: Sequence[str], open_file: Callable[[str], Any]
+) -> tuple[list[str], list[int], NDArray[np.int64]]:
+    """Each frame of each file, its number (-1 in a file of one), and the file's number."""
+    names: list[str] = []
+    frames: list[int] = []
+    order: list[int] = []
+    for index, name in enumerate(files):
+        try:
+            with Image.open(open_file(name)) as image:
+                count = int(getattr(image, "n_frames", 1))
+        except Exception:  # what is broken is told of when it is read
+            count = 1
+        names += [name] * count
+        frames += range(count) if count > 1 else [-1]
+        order += [index] * count
+    return names, frames, np.array(order, dtype=np.int64)

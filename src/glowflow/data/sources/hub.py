@@ -13,6 +13,7 @@ from ...errors import InputError
 from ...photos.images import decode
 from ..config import DataConfig
 from ..extras import extra
+from ..margins import Margins
 from ..partition import SPLIT_NAMES, held_size
 from ..types import TEST, TRAIN, VALID, NoMoreImagesError, Source, UnreadableImageError
 from .folder import SIZE
@@ -53,6 +54,8 @@ def hub_source(config: DataConfig) -> Source:
     labels = np.zeros(len(names), dtype=np.int64)
     shape = (config.channels or 3, *(config.size or SIZE))
 
+    margins = Margins(len(names), config.fit)
+
     def read(index: int) -> NDArray[np.uint8]:
         example = next(example for i, example in stream if i == index)
         if example is None:
@@ -63,9 +66,12 @@ def hub_source(config: DataConfig) -> Source:
                 raise UnreadableImageError(f"its {label_column} is {label}")
             labels[index] = label
         content = _content(example[image_column])
-        return decode(content, shape, config.fit, config.upscale, names[index])
+        seen = margins.of(index)
+        return decode(content, shape, config.fit, config.upscale, names[index], seen=seen)
 
     return Source(
+        values_inside=margins.inside,
+        layout="hub",
         title=name,
         shape=shape,
         dtype="uint8",

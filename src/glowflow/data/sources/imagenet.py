@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ...errors import InputError
 from ...photos.images import decode
 from ..config import DataConfig
+from ..margins import Margins
 from ..types import TEST, TRAIN, Source, UnreadableImageError, count_parts
 from .batch_files import batch_file_source
 from .folder import image_files
@@ -64,11 +65,16 @@ def imagenet_old(folder: Path, config: DataConfig) -> Source | None:
     native = (3, side, side)
     shape = (config.channels or 3, *(config.size or native[1:]))
 
+    margins = Margins(len(everything), config.fit)
+
     def read(index: int) -> NDArray[np.uint8]:
         png = everything[index]
-        return decode(png.open(), shape, config.fit, config.upscale, png.name)
+        seen = margins.of(index)
+        return decode(png.open(), shape, config.fit, config.upscale, png.name, seen=seen)
 
     return Source(
+        values_inside=margins.inside,
+        layout="ImageNet",
         title=f"ImageNet {side}x{side}, old release (PNG)",
         shape=shape,
         dtype="uint8",

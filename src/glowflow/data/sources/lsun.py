@@ -12,6 +12,7 @@ from ...errors import InputError
 from ...photos.images import decode
 from ..config import DataConfig
 from ..extras import extra
+from ..margins import Margins
 from ..types import TEST, TRAIN, Count, Source
 from .folder import SIZE
 
@@ -64,14 +65,21 @@ def lsun(folder: Path, config: DataConfig) -> Source | None:
             counts.append(Count(f"{category} {part}", len(own), (size,)))
     shape = (config.channels or 3, *(config.size or SIZE))
 
+    margins = Margins(len(names), config.fit)
+
     def read(index: int) -> NDArray[np.uint8]:
         with bases[index].begin(buffers=False) as transaction:
             content = transaction.get(keys[index])
-        return decode(io.BytesIO(content), shape, config.fit, config.upscale, names[index])
+        seen = margins.of(index)
+        return decode(
+            io.BytesIO(content), shape, config.fit, config.upscale, names[index], seen=seen
+        )
 
     several = len(categories) > 1
     known = not several and categories[0] in TRAIN_SIZES
     return Source(
+        values_inside=margins.inside,
+        layout="LSUN",
         title=f"LSUN {', '.join(filter(None, categories))}" if any(categories) else folder.name,
         shape=shape,
         dtype="uint8",

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from ...photos.images import refit
+from ...photos.images import refit, values_of
 from ..config import DataConfig
 from ..formats.idx import read_idx
 from ..types import TEST, TRAIN, Source, count_parts
@@ -35,12 +35,15 @@ KNOWN = {
 def mnist(folder: Path, config: DataConfig) -> Source | None:
     """`train-` and `t10k-images-idx3-ubyte` and `-labels-idx1-ubyte` in `folder`, .gz or not.
 
+    The files may be called `.idx3-ubyte`, too, and lie in `raw` or `NAME/raw`.
+
     Returns:
         The source, or None where there is no such file.
 
     Raises:
         InputError: one of the four is missing or damaged.
     """
+    folder = _place(folder)
     files = {
         (part, kind): _find(folder, f"{part}-{kind}-ubyte")
         for part in PARTS
@@ -85,6 +88,8 @@ def mnist(folder: Path, config: DataConfig) -> Source | None:
 
     return Source(
         title=title,
+        layout="MNIST files",
+        values_inside=values_of(images[0].shape[1:], shape, config.fit, len(names)),
         shape=shape,
         dtype="uint8",
         names=names,
@@ -100,4 +105,15 @@ def mnist(folder: Path, config: DataConfig) -> Source | None:
 
 
 def _find(folder: Path, name: str) -> Path | None:
-    return next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
+    """With a dash or a dot before `idx`, compressed or not."""
+    names = [name, name.replace("-idx", ".idx")]
+    return next((p for n in names for p in (folder / n, folder / f"{n}.gz") if p.is_file()), None)
+
+
+def _place(folder: Path) -> Path:
+    """The folder itself, or where torchvision puts the files below it."""
+    below = [folder / "raw", *sorted(folder.glob("*/raw"))]
+    for place in (folder, *below):
+        if _find(place, "train-images-idx3-ubyte") or _find(place, "t10k-images-idx3-ubyte"):
+            return place
+    return folder

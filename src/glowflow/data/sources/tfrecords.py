@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from ...photos.images import refit
+from ...photos.images import refit, values_of
 from ..config import DataConfig
 from ..formats.tfrecord import parse_example, read_records
 from ..partition import SPLIT_NAMES
@@ -56,6 +56,8 @@ def tfrecords(folder: Path, config: DataConfig) -> Source | None:
 
     return Source(
         title="CelebA-HQ" if celeba_hq else folder.name or str(folder),
+        layout="TFRecord files",
+        values_inside=values_of(native[1:], shape, config.fit, len(records)),
         shape=shape,
         dtype="uint8",
         names=tuple(record.name for record in records),

@@ -1,0 +1,86 @@
+"""Zip and tar files of images, read where they are."""
+
+import io
+import tarfile
+import threading
+import zipfile
+from collections import Counter
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ...errors import InputError
+from ...photos.images import UnreadableImageError
+from ..config import DataConfig
+from ..types import Source
+from ..walk import left_out_by_type, picture_suffixes
+from .folder import images_source
+
+LARGEST = 1 << 30
+"""Bytes of an image file in an archive, at most."""
+
+
+def archive_source(path: Path, config: DataConfig) -> Source:
+    """The images of a zip or tar file, compressed or not, laid out as in a folder.
+
+    Nothing is unpacked onto the disk. Hidden files, and files of other types, are left out.
+
+    Raises:
+        InputError: the file is damaged, encrypted, or has no image in it.
+    """
+    try:
+        zipped = zipfile.is_zipfile(path)
+        archive: Any = zipfile.ZipFile(path) if zipped else tarfile.open(path)  # noqa: SIM115
+        members = _zip_members(archive) if zipped else _tar_members(archive)
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, tarfile.TarError) as error:
+        raise InputError(f"Cannot read {path}: it is damaged ({error}); get it again.") from error
+    images, others, examples = {}, Counter[str](), dict[str, str]()
+    for name, member in members.items():
+        pure = PurePosixPath(name)
+        if any(part.startswith(".") or part == "__MACOSX" for part in pure.parts):
+            continue
+        suffix = pure.suffix.lower()
+        if suffix in picture_suffixes():
+            images[name] = member
+        else:
+            others[suffix or "no suffix"] += 1
+            examples.setdefault(suffix or "no suffix", name)
+    if not images:
+        raise InputError(f"There is no image in {path}: give an archive with png or jpg files.")
+    lock = threading.Lock()
+
+    def open_file(name: str) -> io.BytesIO:
+        member = images[name]
+        try:
+            if (member.file_size if zipped else member.size) > LARGEST:
+                raise UnreadableImageError("it is larger than 1 GB")
+            with lock:
+                file = archive.open(member) if zipped else archive.extractfile(member)
+                return io.BytesIO(file.read(LARGEST))
+        except UnreadableImageError:
+            raise
+        except Exception as error:  # zlib, lzma, the archive's own, a password that is missing
+            raise UnreadableImageError(
+                " ".join(str(error).split()) or type(error).__name__
+            ) from error
+
+    # A compressed tar file is read from its beginning to its end.
+    names = tuple(sorted(images)) if zipped else tuple(images)
+    return images_source(
+        path.name,
+        path,
+        names,
+        tuple(left_out_by_type(others, examples)),
+        config,
+        open_file,
+        in_order=not zipped,
+    )
+
+
+def _zip_members(archive: zipfile.ZipFile) -> dict[str, Any]:
+    return {info.filename: info for info in archive.infolist() if not info.is_dir()}
+
+
+def _tar_members(archive: tarfile.TarFile) -> dict[str, Any]:
+    return {
+        member.name.removeprefix("./"): member for member in archive.getmembers() if member.isfile()
+    }

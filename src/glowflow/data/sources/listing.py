@@ -1,0 +1,76 @@
+"""Text files that list images."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import InputError
+from ..config import DataConfig
+from ..types import LeftOut, Source
+from .folder import MOST_CLASSES, images_source, natural
+
+
+def list_source(path: Path, config: DataConfig) -> Source:
+    """Images that a text file names, a line each: a path, and a class after it where there is one.
+
+    Paths are relative to the list's folder, or absolute. Path and class are told apart by a comma,
+    a tab, or the last blank. A first line that names no file is the heading.
+
+    Raises:
+        InputError: no line names a file that is there.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+    except OSError as error:
+        raise InputError(f"Cannot read {path} ({error.strerror}): give another file.") from error
+    rows = [_row(path.parent, line) for line in lines if line.strip()]
+    if rows and not _there(path.parent, rows[0][0]):
+        heading, rows = rows[:1], rows[1:]
+    else:
+        heading = []
+    there = [row for row in rows if _there(path.parent, row[0])]
+    missing = [name for name, _ in rows if not _there(path.parent, name)]
+    if not there:
+        first = (heading or rows or [("nothing", "")])[0][0]
+        raise InputError(
+            f"{path} names no image that is there (the first line says {first[:80]!r}): list one "
+            f"path a line, relative to {path.parent}."
+        )
+    left_out = (
+        [LeftOut("named in the list and not there", len(missing), missing[0])] if missing else []
+    )
+    names = [name for name, _ in there]
+    source = images_source(
+        path.name, path.parent, names, left_out, config, lambda name: path.parent / name
+    )
+    classes = [label for _, label in there]
+    known = tuple(sorted(set(classes), key=natural))
+    if "" in known or not 2 <= len(known) <= MOST_CLASSES or config.frames == "all":
+        return _renamed(source)
+    numbers = np.array([known.index(label) for label in classes], dtype=np.int64)
+    return _renamed(source, labels=numbers, class_names=known)
+
+
+def _renamed(source: Source, **changes: object) -> Source:
+    plain = {"labels": None, "class_names": (), "partition": None, "notes": ()}
+    return replace(source, layout="list", **{**plain, **changes})  # type: ignore[arg-type]
+
+
+def _row(root: Path, line: str) -> tuple[str, str]:
+    """Path and class; an empty class for none."""
+    line = line.strip()
+    if _there(root, line):
+        return line, ""
+    for cells in (next(csv.reader([line]), []), line.split("\t"), line.rsplit(None, 1)):
+        if len(cells) > 1:
+            return cells[0].strip(), cells[1].strip()
+    return line, ""
+
+
+def _there(root: Path, name: str) -> bool:
+    try:
+        return (root / name).is_file()
+    except (OSError, ValueError):  # too long, or a zero byte
+        return False

@@ -1,0 +1,138 @@
+"""The files of a folder that are data: links followed, what this package wrote left out."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+from PIL import Image
+
+from .types import LeftOut
+
+OUTPUT_MARK = ".glow"
+"""A hidden file in every folder of results."""
+RESULTS = ("edit.json", "interpolation.json", "pca.json", "score.json", "report.html")
+"""Of which one is in every folder of results of versions that left no mark."""
+NO_PICTURES = {
+    ".pdf", ".eps", ".ps", ".wmf", ".emf", ".h5", ".hdf", ".grib", ".bufr", ".mpg", ".mpeg",
+    ".fits", ".fit",
+}  # fmt: skip
+"""Suffixes that Pillow registers and that are no pictures of pixels, or that it only writes."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Files below a folder."""
+
+    names: tuple[str, ...]
+    """Relative to it, sorted; hidden ones are not among them."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Folders that were not looked into."""
+
+
+def files_below(folder: Path) -> Found:
+    """Every file below a folder that is not hidden.
+
+    Linked folders are followed, each folder once, those that are there themselves first. Folders
+    that this package wrote (runs, models, results) are left out, unless they are `folder` itself.
+    """
+    names: list[str] = []
+    reasons: dict[str, list[str]] = {}
+    seen = {os.path.realpath(folder)}
+    links: list[tuple[str, str]] = []
+
+    def walk(here: str, inside: str) -> None:
+        with os.scandir(here) as scan:
+            entries = sorted(scan, key=lambda entry: entry.name)
+        for entry in entries:
+            name = entry.name
+            if name.startswith(".") or name == "__MACOSX":
+                continue
+            if entry.is_symlink() and entry.is_dir():
+                links.append((entry.path, inside + name))
+            elif entry.is_dir(follow_symlinks=False):
+                enter(entry.path, inside + name)
+            else:
+                names.append(inside + name)
+
+    def enter(path: str, name: str) -> None:
+        real = os.path.realpath(path)
+        if real in seen:
+            reasons.setdefault("a link to a folder that was read already", []).append(f"{name}/")
+        elif is_output(Path(path)):
+            reasons.setdefault("written by this package, not data", []).append(f"{name}/")
+        else:
+            seen.add(real)
+            try:
+                walk(path, f"{name}/")
+            except OSError as error:
+                reasons.setdefault(f"cannot be read ({error.strerror})", []).append(f"{name}/")
+
+    walk(str(folder), "")
+    while links:
+        enter(*links.pop(0))
+    left_out = tuple(LeftOut(why, len(some), some[0]) for why, some in reasons.items())
+    return Found(tuple(sorted(names)), left_out)
+
+
+def is_output(folder: Path) -> bool:
+    """Whether this package wrote the folder: a run, a model, or results."""
+    try:
+        inside = {path.name for path in folder.iterdir()}
+    except OSError:
+        return False
+    return (
+        OUTPUT_MARK in inside
+        or "train.yaml" in inside
+        or {"config.json", "model.safetensors"} <= inside
+        or any(name in inside for name in RESULTS)
+        or {"grid.png", "0000.png"} <= inside
+    )
+
+
+def images_among(found: Found, root: Path) -> tuple[tuple[str, ...], tuple[LeftOut, ...]]:
+    """The names of the files that Pillow reads, by their suffix or by their first bytes, and what
+    else there is, by type."""
+    images = []
+    others: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    for name in found.names:
+        if looks_like_image(root / name):
+            images.append(name)
+        else:
+            suffix = PurePosixPath(name).suffix.lower() or "no suffix"
+            others[suffix] += 1
+            examples.setdefault(suffix, name)
+    return tuple(images), (*found.left_out, *left_out_by_type(others, examples))
+
+
+def left_out_by_type(others: Counter[str], examples: dict[str, str]) -> Iterable[LeftOut]:
+    """A line for each suffix."""
+    for suffix, count in others.most_common():
+        yield LeftOut(f"{suffix} is no image that can be read", count, examples[suffix])
+
+
+def looks_like_image(path: Path) -> bool:
+    """Whether a file has the suffix of a picture, or, without a known one, begins like one."""
+    suffix = path.suffix.lower()
+    if suffix in picture_suffixes():
+        return path.is_file() or path.is_symlink()
+    return path.is_file() and begins_like_image(path)
+
+
+def begins_like_image(path: Path) -> bool:
+    """Whether Pillow knows the format of a file."""
+    try:
+        with Image.open(path) as image:
+            return str(image.format) not in ("PDF", "EPS", "WMF", "MPEG", "HDF5", "GRIB", "BUFR")
+    except Exception:  # Pillow raises whatever its decoders raise
+        return False
+
+
+@cache
+def picture_suffixes() -> frozenset[str]:
+    """Suffixes of the formats that Pillow reads here."""
+    readable = (s for s, name in Image.registered_extensions().items() if name in Image.OPEN)
+    return frozenset(readable) - NO_PICTURES
