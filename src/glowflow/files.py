@@ -88,7 +88,8 @@ def write_text(path: Path, text: str) -> None:
         InputError: the folder cannot be written.
     """
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # Names of files that are not UTF-8 are written with their bytes escaped.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def require_new(folder: Path) -> None:

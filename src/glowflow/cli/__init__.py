@@ -5,12 +5,17 @@ matplotlib; its functions import what they work with, so that `--help` is there 
 """
 
 import json
+import os
 import sys
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 
 from ..errors import GlowflowError
 
+TRACEBACK = "GLOWFLOW_TRACEBACK"
+"""Environment variable with which an unforeseen error shows where it is from."""
 COMMANDS = {
     "train": "Train a model on a folder of images, an array, or data that is built in.",
     "evaluate": "Bits per dimension on held-out images, beside baselines, and the round trip.",
@@ -32,6 +37,15 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `glow` and return its exit code: 0, 1 for a failed check, 2 for bad input, 130 Ctrl-C."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    _let_consoles_take_everything()
+    try:
+        return _run(given)
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(given: list[str]) -> int:
     if not given or given[0] in ("-h", "--help"):
         print(usage())
         return 0 if given else 2
@@ -42,23 +56,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"glow: there is no command {name!r}; see glow --help.", file=sys.stderr)
         return 2
-    from .options import parse
-
-    command = import_module(f".{name}", __name__)
     try:
+        from .options import parse
+
+        command = import_module(f".{name}", __name__)
         options = parse(command, name, COMMANDS[name], rest)
         outcome = command.run(options)
+        answer = json.dumps(outcome.facts) if options.json else outcome.sentence
     except GlowflowError as error:
         print(f"glow {name}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"glow {name}: stopped.", file=sys.stderr)
         return 130
-    if options.json:
-        print(json.dumps(outcome.facts))
-    else:
-        print(outcome.sentence)
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # whatever it is, a person gets a sentence
+        if TRACEBACK in os.environ:
+            raise
+        print(f"glow {name}: {_unforeseen(error)}", file=sys.stderr)
+        return 1
+    print(answer)
     return int(outcome.code)
+
+
+def _unforeseen(error: Exception) -> str:
+    said = " ".join(str(error).split())[:300].rstrip(".") or "no more is known"
+    if isinstance(error, MemoryError) or ("alloc" in said and "memory" in said):
+        return f"There is not enough memory ({said}): take fewer or smaller images at once."
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"Cannot use {error.filename} ({error.strerror}): give another file or folder."
+    return (
+        f"It failed unexpectedly, which is a fault of glowflow: {type(error).__name__}, {said}; "
+        f"{TRACEBACK}=1 shows where, for a report."
+    )
+
+
+def _let_consoles_take_everything() -> None:
+    """Characters that a console cannot show are escaped; what libraries say of odd files is not."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            with suppress(ValueError, OSError):
+                reconfigure(errors="backslashreplace")
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def usage() -> str:

@@ -7,7 +7,7 @@ from ..checks import require, require_choice
 
 Fit = Literal["crop", "stretch", "pad"]
 Split = Literal["hash", "shuffle"]
-Layout = Literal["folder", "NHW", "NCHW", "NHWC"]
+Layout = Literal["folder", "classes", "NHW", "NCHW", "NHWC"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,8 @@ class DataConfig:
     the pixels of images that are not larger."""
     layout: Layout | None = None
     """What the data are, where that cannot be told: `folder` takes every image below it and neither
-    parts nor classes; NHW, NCHW and NHWC are the axes of an array."""
+    parts nor classes, `classes` takes every folder for a class; NHW, NCHW and NHWC are the axes of
+    an array."""
     array: str | None = None
     """Which array of an .npz file has the images."""
     frames: Literal["first", "all"] = "first"

@@ -69,7 +69,7 @@ def open_images(config: DataConfig, *, cache: Path | None = None, progress: bool
 def _stored(config: DataConfig, selection: Selection, cache: Path | None, progress: bool) -> Path:
     cache = cache or cache_folder()
     sources = [source for source in SOURCES if source.takes(config.data)]
-    if config.layout == "folder" and sources and sources[0].kind == "folder":
+    if config.layout in ("folder", "classes") and sources and sources[0].kind == "folder":
         sources = sources[-1:]
     if not sources:
         raise _refusal(config.data)

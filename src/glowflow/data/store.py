@@ -173,11 +173,11 @@ def _build(
         kept = np.zeros(len(order), dtype=bool)
         looks = Looks(len(order))
         skipped: list[str] = []
-        small: list[str] = []
+        small: list[SmallImageError] = []
         images = _images(source, order)
         for index, image in with_bar(images, "reading images", count=len(order), visible=progress):
             if isinstance(image, SmallImageError):
-                small.append(str(image))
+                small.append(image)
             elif isinstance(image, str):
                 if strict:
                     raise InputError(f"{image}; mend or remove it, or leave --strict out.")
@@ -188,7 +188,7 @@ def _build(
                 kept[row[index]] = True
         if small and not skip_small:
             raise _too_small(small)
-        skipped += small
+        skipped += [f"{each.name}: {each.have[0]}x{each.have[1]} is too small" for each in small]
         indices = order[kept]
         sizes = np.bincount(partition[indices], minlength=3).tolist()
         _require_parts(source, selection, sizes, skipped)
@@ -233,15 +233,17 @@ def _require_parts(
         )
 
 
-def _too_small(messages: list[str]) -> InputError:
+def _too_small(small: list[SmallImageError]) -> InputError:
     """One sentence for all of them."""
-    if len(messages) == 1:
-        return InputError(f"{messages[0].removesuffix('.')}, or --skip-small.")
-    shown = "; ".join(message.split(":")[0] for message in messages[:5])
-    more = f"; and {len(messages) - 5} more" if len(messages) > 5 else ""
+    if len(small) == 1:
+        return small[0]
+    first = sorted(small, key=lambda each: each.name)[:10]
+    shown = ", ".join(f"{each.name} {each.have[0]}x{each.have[1]}" for each in first)
+    more = f" and {len(small) - 10} more" if len(small) > 10 else ""
+    height, width = first[0].wanted
     return InputError(
-        f"{len(messages)} images are smaller than what is asked for ({shown}{more}): choose a "
-        "smaller --size, or add --upscale, or leave them out with --skip-small."
+        f"{len(small)} images are smaller than the {height}x{width} that is asked for ({shown}"
+        f"{more}): choose a smaller --size, or add --upscale, or leave them out with --skip-small."
     )
 
 

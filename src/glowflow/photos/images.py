@@ -35,6 +35,13 @@ class Seen(NamedTuple):
 class SmallImageError(InputError):
     """One image is smaller than what is asked for, and is not to be enlarged."""
 
+    def __init__(self, name: str, have: tuple[int, int], wanted: tuple[int, int]) -> None:
+        self.name, self.have, self.wanted = name, have, wanted
+        super().__init__(
+            f"The image {name} is {have[0]}x{have[1]}, smaller than the {wanted[0]}x{wanted[1]} "
+            "that is asked for: choose a smaller --size, or add --upscale, or --skip-small."
+        )
+
 
 def read_image(
     path: Path,
@@ -286,10 +293,7 @@ def resize(
         box = (left, top, left + width * scale, top + height * scale)
     if have_width < width or have_height < height:
         if not upscale:
-            raise SmallImageError(
-                f"The image {name} is {have_height}x{have_width}, smaller than the "
-                f"{height}x{width} that is asked for: choose a smaller --size, or add --upscale."
-            )
+            raise SmallImageError(name, (have_height, have_width), (height, width))
         return image.resize((width, height), Image.Resampling.BICUBIC, box)
     if image.size == (width, height):
         return image

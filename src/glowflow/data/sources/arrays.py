@@ -200,7 +200,7 @@ def _axes(images: NDArray[Any], path: Path, config: DataConfig, notes: list[str]
             f"The array in {path} has shape {images.shape}: give (N, H, W), (N, C, H, W) or "
             "(N, H, W, C), with at least one of each."
         )
-    layout: str | None = config.layout if config.layout != "folder" else None
+    layout: str | None = None if config.layout in ("folder", "classes") else config.layout
     if layout is not None and len(layout) != images.ndim:
         raise InputError(
             f"The array in {path} has shape {images.shape}, which is not {layout}: give another "

@@ -86,7 +86,10 @@ def images_source(
         in_order: as in `Source`.
     """
     shape = (config.channels or 3, *(config.size or SIZE))
-    layout = arrange(names) if config.layout != "folder" else Arranged("folder", tuple(names))
+    if config.layout == "folder":
+        layout = Arranged("folder", tuple(names))
+    else:
+        layout = arrange(names, parts=config.layout != "classes")
     files = list(layout.names)
     frames = [0] * len(files)
     many = Frames()
@@ -193,8 +196,8 @@ class Arranged:
         )
 
 
-def arrange(names: Sequence[str]) -> Arranged:
-    """Parts and classes by the folders in the paths.
+def arrange(names: Sequence[str], *, parts: bool = True) -> Arranged:
+    """Parts and classes by the folders in the paths; without `parts` all folders are classes.
 
     Raises:
         InputError: the folders can be read in two ways.
@@ -205,14 +208,14 @@ def arrange(names: Sequence[str]) -> Arranged:
             break
         paths = [PurePosixPath(*path.parts[1:]) for path in paths]  # one folder round everything
     tops = [path.parts[0] if len(path.parts) > 1 else "" for path in paths]
-    parts = _parts(sorted(set(tops) - {""}))
-    if not parts:
+    parts_of = _parts(sorted(set(tops) - {""})) if parts else {}
+    if not parts_of:
         labels, class_names, notes = _classes(tops)
         name = "class folders" if class_names else "folder"
         return Arranged(name, tuple(names), labels, class_names, None, (), notes)
     strays: dict[str, list[str]] = {}
     for name, top in zip(names, tops, strict=True):
-        if top not in parts:
+        if top not in parts_of:
             strays.setdefault(top, []).append(name)
     left_out = [
         LeftOut(
@@ -220,7 +223,7 @@ def arrange(names: Sequence[str]) -> Arranged:
         )
         for top, n in strays.items()
     ]
-    kept = [i for i, top in enumerate(tops) if top in parts]
+    kept = [i for i, top in enumerate(tops) if top in parts_of]
     inner = _unwrapped([(tops[i], paths[i]) for i in kept])
     labels, class_names, notes = _classes(inner)
     return Arranged(
@@ -228,7 +231,7 @@ def arrange(names: Sequence[str]) -> Arranged:
         tuple(names[i] for i in kept),
         labels,
         class_names,
-        np.array([parts[tops[i]] for i in kept], dtype=np.int64),
+        np.array([parts_of[tops[i]] for i in kept], dtype=np.int64),
         tuple(left_out),
         notes,
     )
@@ -255,6 +258,13 @@ def _parts(tops: Sequence[str]) -> dict[str, int]:
                     "read all images as one folder with --layout folder."
                 )
             return found
+    if exact and len(tops) > 1:
+        others = ", ".join([top for top in tops if top not in exact][:3])
+        raise InputError(
+            f"Folders are called {' and '.join(exact)}, as parts of a data set are, and others "
+            f"({others}) not: give the parts one folder each (train, valid, test), or say with "
+            "--layout classes that all are classes, or with --layout folder that none is anything."
+        )
     return {}
 
 

@@ -43,7 +43,7 @@ def mnist(folder: Path, config: DataConfig) -> Source | None:
     Raises:
         InputError: one of the four is missing or damaged.
     """
-    folder = _place(folder)
+    name, folder = folder.name or str(folder), _place(folder)
     files = {
         (part, kind): _find(folder, f"{part}-{kind}-ubyte")
         for part in PARTS
@@ -67,7 +67,7 @@ def mnist(folder: Path, config: DataConfig) -> Source | None:
                 f"The {part} images in {folder} are {some.shape} and their labels {theirs.shape}: "
                 "give files that belong together."
             )
-    title, dataset, classes = KNOWN.get(tuple(labels[0][:10].tolist()), (folder.name, "", ()))
+    title, dataset, classes = KNOWN.get(tuple(labels[0][:10].tolist()), (name, "", ()))
     everyones = np.concatenate(labels).astype(np.int64)
     if classes and everyones.max() >= len(classes):
         raise InputError(
