@@ -94,8 +94,7 @@ def test_other_attributes_are_another_data_set(folder, read):
         ("list_attr_celeba.txt", "000003.jpg", "333333.jpg", "000003.jpg .* no line of 40"),
         ("list_attr_celeba.txt", "000003.jpg  1", "000003.jpg  7", "000003.jpg .* no line of 40"),
         ("list_attr_celeba.txt", "000003.jpg  1", "000003.jpg", "000003.jpg .* no line of 40"),
-        ("list_eval_partition.txt", "000003.jpg 0", "000003.jpg 3", "no 0, 1 or 2"),
-        ("list_eval_partition.txt", "000003.jpg 0\n", "", "no 0, 1 or 2"),
+        ("list_eval_partition.txt", "000003.jpg 0", "000003.jpg 3", "not 0, 1 or 2"),
     ],
 )
 def test_text_files_that_do_not_fit(folder, read, name, old, new, message):
@@ -104,6 +103,15 @@ def test_text_files_that_do_not_fit(folder, read, name, old, new, message):
     (folder / name).write_text(text.replace(old, new, 1))
     with pytest.raises(InputError, match=message):
         read(folder)
+
+
+def test_images_without_a_part_are_left_out(folder, read):
+    path = folder / "list_eval_partition.txt"
+    path.write_text(path.read_text().replace("000003.jpg 0\n", ""))
+    splits = read(folder)
+    (left_out,) = splits.reading.left_out
+    assert (left_out.files, left_out.example) == (1, "000003.jpg")
+    assert "000003.jpg" not in (*splits.train.names, *splits.valid.names, *splits.test.names)
 
 
 @pytest.mark.parametrize("name", ["list_attr_celeba.txt", "list_eval_partition.txt"])

@@ -49,7 +49,7 @@ def change(folder, name, **changes):
 
 def test_images_labels_and_parts(folder, read):
     splits = read(folder)
-    assert [len(splits.train), len(splits.valid), len(splits.test)] == [27, 3, 6]
+    assert [len(splits.train), len(splits.valid), len(splits.test)] == [29, 1, 6]
     for part in (splits.train, splits.valid, splits.test):
         for image, label in zip(part.images, part.labels, strict=True):
             number, i = int(image[0, 0, 0]), int(image[1, 0, 0])

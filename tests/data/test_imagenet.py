@@ -71,7 +71,7 @@ def new_files(root, side=32, npz=False):
 class TestOldRelease:
     def test_folders(self, tmp_path, read):
         splits = read(old_folders(tmp_path / "data"))
-        assert [len(splits.train), len(splits.valid), len(splits.test)] == [18, 2, 4]
+        assert [len(splits.train), len(splits.valid), len(splits.test)] == [19, 1, 4]
         assert splits.test.images[:, 0, 0, 0].tolist() == [0, 10, 20, 30]
         assert splits.test.names[1] == "valid_32x32/0000001.png"
         assert splits.train.image_shape == (3, 32, 32)

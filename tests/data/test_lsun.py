@@ -30,7 +30,7 @@ def bedroom(tmp_path):
 
 def test_train_and_val(bedroom, read):
     splits = read(bedroom)
-    assert [len(splits.train), len(splits.valid), len(splits.test)] == [9, 1, 3]
+    assert [len(splits.train), len(splits.valid), len(splits.test)] == [8, 2, 3]
     assert splits.train.image_shape == (3, 64, 64)
     assert splits.test.images[:, 0, 5, 5].tolist() == [200, 210, 220]
     assert splits.test.names[0] == f"bedroom_val_lmdb/{20:040x}"

@@ -96,20 +96,26 @@ def test_messages_name_what_is_in_the_table(tmp_path, monkeypatch, read):
     monkeypatch.setattr(table, "SOURCES", (*table.SOURCES, *(line for line, _ in KINDS.values())))
     with pytest.raises(InputError, match="or shop:org/name, or `faces` or `digits` or `ramps`"):
         read("nowhere")
-    (tmp_path / "a.txt").touch()
-    with pytest.raises(InputError, match=r"nor an \.npy or \.npz or \.ramp array"):
-        read(tmp_path / "a.txt")
+    (tmp_path / "a.pdf").touch()
+    with pytest.raises(InputError, match=r"nor a file of a known kind .*\.npz.*\.zip.*\.ramp"):
+        read(tmp_path / "a.pdf")
 
 
 def test_arrays_of_earlier_versions_are_found(monkeypatch):
     """The cache of a set is under a hash of its fingerprint: it does not change."""
     seen = []
-    monkeypatch.setattr(table, "store", lambda fingerprint, *_, **__: seen.append(fingerprint))
+
+    def record(fingerprint, *_, **__):
+        seen.append(fingerprint)
+        raise InputError("seen")
+
+    monkeypatch.setattr(table, "store", record)
     monkeypatch.setattr("glowflow.data.kinds._listing", lambda path: str(path))
     config = table.DataConfig
     for data in ("digits", "faces", "hub:org/name", "."):
-        table.open_splits(config(data=data, label_column="y"))
-    how = "None None crop False"
+        with pytest.raises(InputError, match="seen"):
+            table.open_splits(config(data=data, label_column="y"))
+    how = "None None crop False None None first None"
     assert seen == [
         f"digits {how}",
         f"faces 1 10000 {how}",

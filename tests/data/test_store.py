@@ -10,36 +10,63 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glowflow import DataConfig, InputError
-from glowflow.data.partition import complete_partition, limit_parts, split_of
-from glowflow.data.store import READ_AHEAD, store
+from glowflow.data.partition import complete_partition, hash_of, limit_parts, split_of
+from glowflow.data.store import READ_AHEAD, Selection, read_splits, store
 from glowflow.data.types import TEST, TRAIN, VALID, Count, Source, Splits
 
+HASH = 16561718806954029357
 counts = st.lists(st.integers(0, 60), min_size=3, max_size=3).filter(lambda n: sum(n) >= 3)
 shares = st.floats(0.01, 0.49)
 
 
-@given(counts, shares, st.randoms())
+def named(count):
+    return [f"{i}.png" for i in range(count)]
+
+
+@given(counts, shares, st.randoms(), st.sampled_from(["hash", "shuffle"]))
 @settings(deadline=None)
-def test_own_parts_are_kept_and_missing_ones_are_made(sizes, held_out, shuffler):
+def test_own_parts_are_kept_and_missing_ones_are_made(sizes, held_out, shuffler, split):
     own = np.repeat([TRAIN, VALID, TEST], sizes)
     shuffler.shuffle(own)
-    got = complete_partition(len(own), own, held_out)
+    names = named(len(own))
+    got = complete_partition(names, own, held_out, split)
     train, valid, test = sizes
     if not valid and not test:
-        assert (got == split_of(len(own), held_out)).all()
+        assert (got == split_of(names, held_out, split)).all()
     elif valid and test:
         assert (got == own).all()
     else:
         assert ((got == TEST) == (own != TRAIN)).all()
-        assert (got == VALID).sum() == min(max(1, round(train * held_out)), train // 2)
-    assert (complete_partition(len(own), own, held_out) == got).all()
+        if split == "shuffle":
+            assert (got == VALID).sum() == min(max(1, round(train * held_out)), train // 2)
+        elif train > 1:
+            assert 1 <= (got == VALID).sum() < train
+    assert (complete_partition(names, own, held_out, split) == got).all()
+
+
+@given(st.sets(st.text(max_size=8), min_size=30, max_size=80), st.text(max_size=8), shares)
+@settings(deadline=None)
+def test_another_name_moves_nobody(names, another, held_out):
+    names = sorted(names - {another})
+    before = split_of(names, held_out)
+    uniform = np.array([hash_of(name) / 2**64 for name in names])
+    plain = np.where(uniform < held_out, VALID, np.where(uniform < 2 * held_out, TEST, TRAIN))
+    after = split_of([another, *names], held_out)[1:]
+    if set(plain) == {TRAIN, VALID, TEST}:  # else a part had to be filled
+        assert (before == plain).all()
+        assert (after == before).all()
+
+
+def test_the_hash_is_the_same_everywhere():
+    assert hash_of("000001.png") == HASH
 
 
 @given(counts, shares, st.integers(3, 200))
 @settings(deadline=None)
 def test_a_limit_is_kept_in_every_part(sizes, held_out, limit):
     partition = np.repeat([TRAIN, VALID, TEST], sizes)
-    chosen = limit_parts(partition, limit, held_out)
+    names = named(len(partition))
+    chosen = limit_parts(names, partition, limit, held_out)
     assert len(chosen) <= limit
     assert len(set(chosen)) == len(chosen)
     assert (np.diff(chosen) > 0).all()
@@ -47,6 +74,9 @@ def test_a_limit_is_kept_in_every_part(sizes, held_out, limit):
         assert min(size, 1) <= (partition[chosen] == part).sum() <= size
     if limit >= sum(sizes):
         assert len(chosen) == sum(sizes)
+    if limit < sum(sizes):
+        more = limit_parts([*names, "more"], np.append(partition, TRAIN), limit, held_out)
+        assert len(set(chosen) - set(more)) <= 1
 
 
 def source(count, **changes):
@@ -62,15 +92,16 @@ def source(count, **changes):
 
 
 def stored(source, cache, fingerprint="a", limit=None):
-    return store(
+    folder = store(
         fingerprint,
         lambda: source,
-        held_out=0.1,
-        limit=limit,
+        Selection(limit=limit),
         strict=False,
+        skip_small=False,
         cache=cache,
         progress=False,
     )
+    return read_splits(folder)
 
 
 def values(splits):
@@ -115,7 +146,7 @@ def test_train_and_one_other_part(cache):
 
 def test_limit_is_part_of_the_key(cache):
     assert [len(v) for v in values(stored(source(50), cache, limit=20))] == [16, 2, 2]
-    assert [len(v) for v in values(stored(source(50), cache))] == [40, 5, 5]
+    assert sum(len(v) for v in values(stored(source(50), cache))) == 50
 
 
 def test_a_limit_below_three_is_refused():

@@ -92,7 +92,7 @@ SHARD = "train/train-r03-s-0001-of-0002.tfrecords"
 
 def test_images_and_attributes(folder, read):
     splits = read(folder)
-    assert [len(splits.train), len(splits.valid), len(splits.test)] == [11, 1, 3]
+    assert [len(splits.train), len(splits.valid), len(splits.test)] == [10, 2, 3]
     assert splits.dataset == "celebahq"
     assert splits.source == "CelebA-HQ: 15 images, 8x8 RGB"
     assert splits.completeness == "incomplete: train 12 of 27,000, validation 3 of 3,000"
@@ -124,7 +124,7 @@ def test_other_records(tmp_path, read):
         write(tmp_path / "set" / f"{part}.tfrecords", contents)
     splits = read(tmp_path / "set")
     assert (splits.dataset, splits.counts, splits.train.attributes) == ("", (), None)
-    assert [len(splits.train), len(splits.valid), len(splits.test)] == [7, 1, 2]
+    assert [len(splits.train), len(splits.valid), len(splits.test)] == [5, 3, 2]
     for got, label in zip(splits.train.images, splits.train.labels, strict=True):
         assert label == int(got[0, 0, 0]) // 10 % 3
 

@@ -214,8 +214,8 @@ def _axes(images: NDArray[Any], path: Path, config: DataConfig, notes: list[str]
 
 
 def _likely_axes(shape: tuple[int, ...], path: Path, notes: list[str]) -> str:
-    """NCHW or NHWC, where a shape says so: 1, 3 or 4 are channels, and so is what is not a side of
-    a square.
+    """NCHW or NHWC, where a shape says so: 1, 3 or 4 are channels (the smaller of two such), and so
+    is what is not a side of a square.
 
     Raises:
         InputError: it does not.
@@ -223,26 +223,25 @@ def _likely_axes(shape: tuple[int, ...], path: Path, notes: list[str]) -> str:
     first, last = shape[1], shape[3]
     colours = (1, 3, 4)
     if first in colours and last in colours:
-        if first == last or shape[2] in colours:
-            return "NCHW"
-        raise InputError(
-            f"The array in {path} has shape {shape}, of which both {first} and {last} may be the "
-            "channels: say with --layout NCHW or --layout NHWC."
-        )
+        layout, channels = ("NHWC", last) if last < first else ("NCHW", first)
+        _note_axes(path, layout, channels, notes)
+        return layout
     if first in colours or last in colours:
         return "NCHW" if first in colours else "NHWC"
     if (shape[1] == shape[2]) != (shape[2] == shape[3]):
         layout, channels = ("NHWC", last) if shape[1] == shape[2] else ("NCHW", first)
-        if not any(path.name in note and "channels" in note for note in notes):
-            notes.append(
-                f"{path.name} is read as {layout}, with {channels} channels; --layout says "
-                "otherwise."
-            )
+        _note_axes(path, layout, channels, notes)
         return layout
     raise InputError(
         f"The array in {path} has shape {shape}, with {first} channels as NCHW and {last} as NHWC: "
         "say which with --layout NCHW or --layout NHWC."
     )
+
+
+def _note_axes(path: Path, layout: str, channels: int, notes: list[str]) -> None:
+    note = f"{path.name} is read as {layout}, with {channels} channels; --layout says otherwise."
+    if note not in notes:
+        notes.append(note)
 
 
 def _scale(
