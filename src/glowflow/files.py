@@ -2,14 +2,27 @@
 
 import errno
 import os
+import platform
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 from .errors import InputError
 
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+MARK = ".glow"
+"""A hidden file in a folder of results: they are no data."""
+LOCK = ".lock"
+"""A hidden file in a run's folder, locked while a process trains."""
 REFUSALS = (
     errno.EACCES,
     errno.EPERM,
@@ -96,10 +109,103 @@ def require_new(folder: Path) -> None:
     """Refuse a folder that has something in it, so that nothing is overwritten.
 
     Raises:
-        InputError: it is not empty, or it is a file.
+        InputError: it is not empty, or it is a file, or cannot be looked into.
     """
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+    try:
+        inside = folder.is_dir() and any(path.name != LOCK for path in folder.iterdir())
+        taken = folder.is_file() or inside
+    except (OSError, ValueError) as error:
+        raise InputError(f"Cannot use {folder} ({error}): choose another --out.") from error
+    if taken:
         raise InputError(f"{folder} exists and is not empty: choose another --out.")
+
+
+def make_new(folder: Path) -> None:
+    """Make a folder that nobody else has made or will be given: it gets a hidden mark.
+
+    Raises:
+        InputError: there is something in it, or it cannot be made.
+    """
+    require_new(folder)
+    require_writable(folder)
+    try:
+        (folder / MARK).touch(exist_ok=False)
+    except FileExistsError as error:
+        raise InputError(f"{folder} is in use: choose another --out.") from error
+
+
+def make_numbered(folder: Path) -> Path:
+    """Make `folder`, or, where there is one, `folder-2`, `folder-3` and so on.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    for number in count(1):
+        path = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise InputError(
+                f"Cannot make the folder {path} ({error.strerror}); choose another output folder."
+            ) from error
+        return path
+    raise AssertionError
+
+
+@contextmanager
+def in_use(folder: Path) -> Iterator[Callable[[], None]]:
+    """Yield what makes `folder` ours until the end of the block, or of the process.
+
+    The operating system keeps the lock: that of a process that has died keeps nobody out.
+
+    Raises:
+        InputError: by what is yielded: another process uses the folder, or it cannot be written.
+    """
+    held: list[Any] = []
+    made = not folder.exists()
+
+    def lock() -> None:
+        require_writable(folder)
+        path = folder / LOCK
+        while not held:
+            file = path.open("a+", encoding="utf-8")
+            try:
+                if fcntl is not None:  # else two processes are not told apart
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                file.seek(0)
+                who = file.read(200).strip() or "another process"
+                file.close()
+                raise InputError(
+                    f"{folder} is in use by {who}: wait until it has ended, or stop it."
+                ) from error
+            if _is(file, path):
+                held.append(file)
+            else:  # its holder has just removed it
+                file.close()
+        held[0].truncate(0)
+        held[0].write(f"process {os.getpid()} on {platform.node()}")
+        held[0].flush()
+
+    try:
+        yield lock
+    finally:
+        for file in held:
+            (folder / LOCK).unlink(missing_ok=True)
+            file.close()
+        if made:
+            with suppress(OSError):  # nothing came of it
+                folder.rmdir()
+
+
+def _is(file: Any, path: Path) -> bool:
+    """Whether an open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except OSError:
+        return False
 
 
 def require_writable(folder: Path) -> None:

@@ -124,6 +124,7 @@ def data_for(
         size=(height, width),
         channels=wanted,
         fit=how,
+        source_range=known.source_range,
         upscale=upscale or known.upscale,
     )
 

@@ -70,7 +70,7 @@ def parse(command: ModuleType, name: str, description: str, arguments: Sequence[
 
     A first argument that is not a flag is the data, where the command takes data.
     """
-    arguments = list(arguments)
+    arguments = [_with_dashes(argument) for argument in arguments]
     if getattr(command, "DATA_FIRST", False) and arguments and not arguments[0].startswith("-"):
         arguments.insert(0, "--data")
     default = command.default(arguments) if hasattr(command, "default") else None
@@ -88,23 +88,35 @@ def parse(command: ModuleType, name: str, description: str, arguments: Sequence[
     )
 
 
+def _with_dashes(argument: str) -> str:
+    """`--batch_size` is `--batch-size`."""
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument.partition("=")
+    return name.replace("_", "-") + equals + value
+
+
 def taken(arguments: list[str], flag: str) -> str | None:
-    """Remove `flag VALUE` from the arguments and return VALUE.
+    """Remove every `flag VALUE` from the arguments and return the last VALUE.
 
     Raises:
         InputError: the flag is last.
     """
-    for index, argument in enumerate(arguments):
+    value = None
+    index = 0
+    while index < len(arguments):
+        argument = _with_dashes(arguments[index])
         if argument == flag:
             if index + 1 == len(arguments):
                 raise InputError(f"{flag} needs a value.")
             value = arguments[index + 1]
             del arguments[index : index + 2]
-            return value
-        if argument.startswith(flag + "="):
+        elif argument.startswith(flag + "="):
+            value = argument.removeprefix(flag + "=")
             del arguments[index]
-            return argument.removeprefix(flag + "=")
-    return None
+        else:
+            index += 1
+    return value
 
 
 def check_device(device: str | None) -> str:

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import require_new, require_writable, write_text
+from ..files import MARK, make_new, make_numbered, write_text
 
 if TYPE_CHECKING:
     import torch
@@ -21,10 +21,12 @@ def new_folder(out: Path | None, name: str) -> Path:
     Raises:
         InputError: it is not empty, or cannot be written.
     """
-    folder = out or dated_folder(name)
-    require_new(folder)
-    require_writable(folder)
-    return folder
+    if out is None:
+        folder = make_numbered(dated_folder(name))
+        (folder / MARK).touch()
+        return folder
+    make_new(out)
+    return out
 
 
 def dated_folder(name: str) -> Path:

@@ -2,16 +2,17 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
+from ..data.config import DataConfig
 from ..errors import InputError
-from ..files import require_new, write_text
+from ..files import make_numbered, require_new, write_text
 from ..launcher import launched_processes
-from ..models.config import Family
+from ..models.config import Architecture, Family, RealNVPArchitecture
 from ..training.as_yaml import from_yaml, to_yaml
 from ..training.config import TrainConfig, read_run_config
 from ..training.presets import FAMILIES, PRESETS, PUBLISHED_LR, preset_config, starting_config
@@ -19,6 +20,8 @@ from .options import CommonOptions, Outcome, check_device, taken
 from .results import dated_folder
 
 if TYPE_CHECKING:
+    from ..data.types import Splits
+    from ..models.flow import ImageFlow
     from ..training.loop import Trained
 
 DATA_FIRST = True
@@ -39,6 +42,8 @@ class ConfigOptions(CommonOptions):
 class Options(ConfigOptions):
     resume: Path | None = None
     """Go on with the run in this folder, from its newest checkpoint."""
+    data_changed: Literal["ok"] | None = None
+    """With --resume: go on although images were added, removed or changed since the run started."""
     print_config: bool = False
     """Print the configuration as YAML and stop."""
     save_config: Path | None = None
@@ -55,13 +60,15 @@ def default(arguments: Sequence[str], processes: int | None = None) -> Options:
         processes: that share a batch; by default as many as the launcher has started.
     """
     given = list(arguments)
-    resume, config, preset, family = (
-        taken(given, f"--{name}") for name in ("resume", "config", "preset", "family")
+    resume, config, preset, family, model = (
+        taken(given, f"--{name}") for name in ("resume", "config", "preset", "family", "from")
     )
-    if sum(choice is not None for choice in (resume, config, preset, family)) > 1:
-        raise InputError("Give one of --resume, --config, --preset and --family.")
+    if sum(choice is not None for choice in (resume, config, preset, family, model)) > 1:
+        raise InputError("Give one of --resume, --from, --config, --preset and --family.")
     if resume is not None:
         return Options(train=read_run_config(Path(resume)))
+    if model is not None:
+        return Options(train=_config_from(model))
     if config is not None:
         try:
             text = Path(config).read_text(encoding="utf-8")
@@ -82,6 +89,29 @@ def default(arguments: Sequence[str], processes: int | None = None) -> Options:
     return Options(train=starting_config(taken(given, "--data") or "", known))
 
 
+def _config_from(source: str) -> TrainConfig:
+    """What a run starts from that takes a model's weights: its architecture, and how its images
+    were read."""
+    from .model_data import load_model_for
+
+    model = load_model_for(source, "cpu")
+    known, shape = model.trained_on, model.config.image_shape
+    data = DataConfig(size=shape[1:]) if model.config.bits is not None else DataConfig()
+    if known is not None and model.config.bits is not None:
+        how: Any = {"fit": known.fit, "upscale": known.upscale, "source_range": known.source_range}
+        data = replace(data, **how)
+    channels: Any = shape[0] if model.config.bits is not None and shape[0] in (1, 3, 4) else None
+    data = replace(data, channels=channels)
+    family = FAMILIES[model.config.family]
+    return replace(
+        family,
+        data=data,
+        model=architecture_of(model.config),
+        conditional=model.config.classes > 0,
+        started_from=source,
+    )
+
+
 def run(options: Options) -> Outcome:
     """Train, evaluate on held-out images, and write the report."""
     config = options.train
@@ -96,9 +126,9 @@ def run(options: Options) -> Outcome:
 
 
 def _run(options: Options) -> Outcome:
-    from ..data.open import open_splits
     from ..processes import local_main_process_first, on_main_process, process_index
     from ..training.loop import train
+    from ..training.resume import nothing_to_do
     from .run_files import SampleSheets, finish_run
 
     config = options.train
@@ -107,21 +137,33 @@ def _run(options: Options) -> Outcome:
     progress = not options.json and process_index() == 0
     if process_index() == 0:
         _tell_scaling(options)
+    if options.resume is not None:
+        folder = options.resume
+        ended = on_main_process(lambda: nothing_to_do(folder, config))
+        if ended:
+            return Outcome(ended, {"run": str(folder), "nothing_to_do": True})
+    elif options.data_changed is not None:
+        raise InputError("--data-changed is for --resume: leave it out.")
+    model = local_main_process_first(lambda: _model_to_start_from(config)) if not resume else None
+    splits = local_main_process_first(lambda: _splits(options, model, progress))
 
     def choose() -> Path:
-        folder = options.resume or options.out or dated_folder(Path(config.data.data).stem or "run")
-        if not resume:
-            require_new(folder)
-        return folder
+        if options.resume is not None:
+            return options.resume
+        if options.out is not None:
+            require_new(options.out)
+            return options.out
+        return make_numbered(dated_folder(Path(config.data.data).stem or "run"))
 
     folder = on_main_process(choose)
-    splits = local_main_process_first(lambda: open_splits(config.data, progress=progress))
     trained = train(
         config,
         splits,
         folder,
         device=device,
         resume=resume,
+        data_changed=options.data_changed == "ok",
+        start_from=model,
         on_validation=SampleSheets(folder),
         progress=progress,
     )
@@ -136,6 +178,57 @@ def _run(options: Options) -> Outcome:
         "best_valid_bits_per_dim": trained.best,
     }
     return replace(outcome, facts={**outcome.facts, **validation})
+
+
+def _splits(options: Options, model: "ImageFlow | None", progress: bool) -> "Splits":
+    """The images, by the classes of the model that the run starts from."""
+    from ..data.inputs import with_classes_of
+    from ..data.open import open_splits
+    from ..training.resume import where_data_are_named
+
+    config = options.train
+    try:
+        splits = open_splits(config.data, progress=progress)
+    except InputError as error:
+        named = "" if options.resume is None else where_data_are_named(options.resume)
+        if not named or Path(config.data.data).expanduser().exists():
+            raise
+        raise InputError(
+            f"{str(error).split(':')[0]}, which {named} names: give the new place of the images "
+            "with --data."
+        ) from error
+    return splits if model is None else with_classes_of(model, splits)
+
+
+def _model_to_start_from(config: TrainConfig) -> "ImageFlow | None":
+    """The model whose weights the run starts from.
+
+    Raises:
+        InputError: the run asks for another architecture.
+    """
+    if config.started_from is None:
+        return None
+    from .model_data import load_model_for
+
+    model = load_model_for(config.started_from, "cpu")
+    own, asked = asdict(architecture_of(model.config)), asdict(config.model)
+    for name, value in own.items():
+        if name != "weight_classes" and asked.get(name) != value:
+            flag = f"--{name.replace('_', '-')}"
+            raise InputError(
+                f"{config.started_from} has {flag} {value}, and {asked.get(name)} is asked for: "
+                f"its weights do not fit; leave {flag} out."
+            )
+    if config.conditional != (model.config.classes > 0):
+        has = "has classes" if model.config.classes else "has no classes"
+        raise InputError(f"{config.started_from} {has}: its weights fit only a run of that kind.")
+    return model
+
+
+def architecture_of(config: Any) -> Architecture | RealNVPArchitecture:
+    """The configuration of a model, without the data that it is for."""
+    kind = RealNVPArchitecture if config.family == "realnvp" else Architecture
+    return kind(**{each.name: getattr(config, each.name) for each in fields(kind)})
 
 
 def _interrupted(trained: "Trained") -> Outcome:

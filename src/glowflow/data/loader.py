@@ -15,7 +15,7 @@ def batches(
     *,
     seed: int,
     epoch: int,
-    start: int = 0,
+    skip: int = 0,
     drop_last: bool = True,
     shuffle: bool = True,
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -26,7 +26,7 @@ def batches(
         batch_size: images per batch.
         seed: of the order.
         epoch: of the order.
-        start: number of batches to leave out at the beginning.
+        skip: number of images to leave out at the beginning.
         drop_last: leave out a last batch that is not full.
         shuffle: false for the order of the array.
 
@@ -35,8 +35,8 @@ def batches(
     """
     count = len(data)
     order = np.random.default_rng((seed, epoch)).permutation(count) if shuffle else np.arange(count)
-    stop = count - count % batch_size if drop_last else count
-    for first in range(start * batch_size, stop, batch_size):
+    stop = count - (count - skip) % batch_size if drop_last else count
+    for first in range(skip, stop, batch_size):
         chosen = order[first : first + batch_size]
         images = torch.from_numpy(data.images[chosen])
         yield images, None if data.labels is None else torch.from_numpy(data.labels[chosen])

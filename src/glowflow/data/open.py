@@ -103,8 +103,8 @@ def _refusal(data: str) -> InputError:
     }
     if path.exists():
         return InputError(
-            f"{path} is neither a folder nor a file of a known kind ({labels['file']}): give one of "
-            "them."
+            f"{path} is neither a folder nor a file of a known kind ({labels['file']}): give one "
+            "of them."
         )
     return InputError(
         f"There is no folder or file {path}: give one, or {labels['prefix']}, or "

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,12 @@ SPLIT_NAMES = {"train": TRAIN, "valid": VALID, "val": VALID, "validation": VALID
 def hash_of(name: str) -> int:
     """64 bits that a name decides, the same everywhere (BLAKE2b)."""
     digest = hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
+
+
+def content_of(image: NDArray[Any]) -> int:
+    """64 bits that the bytes of an image decide."""
+    digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest()
     return int.from_bytes(digest, "big")
 
 

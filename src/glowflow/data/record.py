@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from ..errors import CheckpointError
 from ..files import replacing
-from .partition import hash_of
+from .partition import content_of, hash_of
 from .types import TRAIN, ImageData, Splits
 
 FILE = "split.safetensors"
@@ -58,7 +58,7 @@ class SplitRecord:
     def of(cls, splits: Splits) -> "SplitRecord":
         """The record of these splits."""
         parts = (splits.train, splits.valid, splits.test)
-        names = np.concatenate([_names(data) for data in parts])
+        names = np.concatenate([_names(data, n) for n, data in enumerate(parts)])
         contents = np.concatenate([_contents(data) for data in parts])
         numbers = np.repeat(np.arange(3, dtype=np.uint8), [len(data) for data in parts])
         order = np.argsort(names, kind="stable")
@@ -167,12 +167,16 @@ class SplitRecord:
         return place, self.names[place] == names
 
 
-def _names(data: ImageData) -> NDArray[np.uint64]:
-    return np.fromiter((hash_of(name) for name in data.names), np.uint64, len(data.names))
+def _names(data: ImageData, part: int | None = None) -> NDArray[np.uint64]:
+    """Hashes of the names; images without names have those of their part and number."""
+    names = data.names or tuple(f"{part}[{i}]" for i in range(len(data)))
+    return np.fromiter((hash_of(name) for name in names), np.uint64, len(names))
 
 
 def _contents(data: ImageData) -> NDArray[np.uint64]:
-    return np.zeros(len(data), np.uint64) if data.contents is None else data.contents
+    if data.contents is not None:
+        return data.contents
+    return np.fromiter((content_of(image) for image in data.images), np.uint64, len(data))
 
 
 def _join(some: list[ImageData]) -> ImageData:

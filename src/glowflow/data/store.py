@@ -21,7 +21,7 @@ from ..errors import InputError
 from ..photos.images import SmallImageError, UnreadableImageError
 from ..progress import with_bar
 from .config import Split
-from .partition import complete_partition, evenly, limit_parts
+from .partition import complete_partition, content_of, evenly, limit_parts
 from .types import (
     TEST,
     TRAIN,
@@ -258,8 +258,7 @@ class Looks:
 
     def note(self, row: int, image: NDArray[Any]) -> None:
         """Take the hash, the range and whether every pixel is the same."""
-        content = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest()
-        self.contents[row] = int.from_bytes(content, "big")
+        self.contents[row] = content_of(image)
         self.lowest[row], self.highest[row] = image.min(), image.max()
         self.flat[row] = bool((image == image[:, :1, :1]).all())
 

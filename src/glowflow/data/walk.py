@@ -9,10 +9,9 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
+from ..files import MARK
 from .types import LeftOut
 
-OUTPUT_MARK = ".glow"
-"""A hidden file in every folder of results."""
 RESULTS = ("edit.json", "interpolation.json", "pca.json", "score.json", "report.html")
 """Of which one is in every folder of results of versions that left no mark."""
 NO_PICTURES = {
@@ -84,7 +83,7 @@ def is_output(folder: Path) -> bool:
     except OSError:
         return False
     return (
-        OUTPUT_MARK in inside
+        MARK in inside
         or "train.yaml" in inside
         or {"config.json", "model.safetensors"} <= inside
         or any(name in inside for name in RESULTS)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..errors import InputError
@@ -42,6 +42,8 @@ class TrainingData:
     """Whether smaller images were enlarged."""
     aligned: bool = False
     """Whether images of 178x218 were cut to the square that is used of CelebA's aligned faces."""
+    source_range: tuple[float, float] | None = None
+    """Values that became 0 and 255, where more than 8 bits were read; None for the default."""
     dtype: str = "uint8"
     """`uint8`, or `float32` for data that are not bytes of images."""
     value_range: tuple[float, float] | None = None
@@ -120,12 +122,13 @@ def _one(
         return _from_array(image[None], shape, data, axes)
     if data.dtype != "uint8":
         raise InputError("This model is for float data: give arrays, not image files.")
-    how = {"fit": data.fit, "upscale": data.upscale}
+    how: Any = {"fit": data.fit, "upscale": data.upscale, "aligned": data.aligned}
     if isinstance(image, Image.Image):
-        picture = to_array(convert(image, shape[0]))
-        seen = refit(picture, shape, name=f"number {number}", aligned=data.aligned, **how)  # type: ignore[arg-type]
+        picture = to_array(convert(ImageOps.exif_transpose(image), shape[0], data.source_range))
+        seen = refit(picture, shape, name=f"number {number}", **how)
     else:
-        seen = read_image(Path(image).expanduser(), shape, aligned=data.aligned, **how)  # type: ignore[arg-type]
+        path = Path(image).expanduser()
+        seen = read_image(path, shape, source_range=data.source_range, **how)
     return torch.from_numpy(seen)[None]
 
 

@@ -15,6 +15,15 @@ from ..processes import shard
 from .run import Run
 
 
+@dataclass
+class Place:
+    """Where a run is in the order of its images."""
+
+    epoch: int = 0
+    image: int = 0
+    """Images of the epoch that were seen. The last ones, too few for a batch, are left out."""
+
+
 @dataclass(frozen=True)
 class TrainingBatches:
     """The images of a run, shuffled anew in each epoch, a batch a step."""
@@ -34,16 +43,22 @@ class TrainingBatches:
         config = run.config
         return cls(run.splits.train, run.batch_size, config.seed, config.shift, config.flip)
 
-    def after(self, step: int, model: ImageFlow) -> Iterator[tuple[Tensor, Tensor | None]]:
+    def after(
+        self, step: int, place: Place, model: ImageFlow
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
         """This process's share of the batches that follow `step` steps, without an end.
+
+        Args:
+            step: which the noise depends on.
+            place: of the first image in the order of the epochs; it goes along.
+            model: that takes the batches.
 
         Yields:
             What the model takes, on its device: x, and labels where it has classes.
         """
-        epoch, start = divmod(step, len(self.data) // self.batch_size)
         while True:
             for images, labels in batches(
-                self.data, self.batch_size, seed=self.seed, epoch=epoch, start=start
+                self.data, self.batch_size, seed=self.seed, epoch=place.epoch, skip=place.image
             ):
                 x = training_input(
                     model,
@@ -53,9 +68,10 @@ class TrainingBatches:
                     flip=self.flip,
                 )
                 conditional = model.config.classes and labels is not None
+                place.image += self.batch_size
                 yield shard(x), shard(labels).to(model.device) if conditional else None
                 step += 1
-            epoch, start = epoch + 1, 0
+            place.epoch, place.image = place.epoch + 1, 0
 
 
 def training_input(

@@ -37,6 +37,11 @@ class Checkpoint:
     optimizer: dict[str, Any]
     window: dict[str, Any] = field(default_factory=dict)
     """The steps since the last line of metrics.jsonl; empty in files of earlier versions."""
+    images: int | None = None
+    """Images seen so far; this and what follows are absent in files of earlier versions."""
+    epoch: int | None = None
+    image: int | None = None
+    """How many of the epoch's images were seen."""
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:

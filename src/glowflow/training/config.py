@@ -4,9 +4,11 @@ The same class is the Python argument, the command line (`glow train --help`) an
 `--config` and of a run's `train.yaml`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from tyro.conf import arg
 
 from ..checks import require, require_at_least, require_choice
 from ..data.config import DataConfig
@@ -82,6 +84,9 @@ class TrainConfig:
     """Held-out images of each validation."""
     keep: int = 2
     """Newest checkpoints that stay, beside the best model."""
+    started_from: Annotated[str | None, arg(name="from")] = None
+    """Model whose weights, architecture and data section the run starts from: a run's folder, a hub
+    id, or one that is shipped. Its normalisations are not initialised again."""
     track: tuple[str, ...] = ()
     """Trackers that get the figures of metrics.jsonl too: tensorboard, wandb, mlflow, … (all that
     Accelerate knows)."""
@@ -134,8 +139,11 @@ def read_run_config(folder: Path) -> TrainConfig:
     """
     try:
         text = (folder / CONFIG_FILE).read_text(encoding="utf-8")
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(
-            f"There is no {CONFIG_FILE} in {folder}: give a run's folder."
+            f"There is no readable {CONFIG_FILE} in {folder}: give a run's folder."
         ) from error
-    return from_yaml(TrainConfig, text, str(folder / CONFIG_FILE))
+    config = from_yaml(TrainConfig, text, str(folder / CONFIG_FILE))
+    if "split_by:" not in text:  # of a version that split by number
+        config = replace(config, data=replace(config.data, split_by="shuffle"))
+    return config

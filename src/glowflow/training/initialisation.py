@@ -46,6 +46,7 @@ def training_data(config: TrainConfig, splits: Splits) -> TrainingData:
         fit=data.fit,
         upscale=data.upscale,
         aligned=reading.aligned,
+        source_range=data.source_range,
         dtype=str(some.images.dtype),
         value_range=reading.value_range,
         bits=config.model.bits if bits else None,
@@ -56,6 +57,16 @@ def training_data(config: TrainConfig, splits: Splits) -> TrainingData:
         images=(len(splits.train), len(splits.valid), len(splits.test)),
         checksum=splits.checksum,
     )
+
+
+def take_weights(model: ImageFlow, source: ImageFlow) -> None:
+    """Start from another model's weights.
+
+    Raises:
+        CheckpointError: it is of another architecture.
+    """
+    weights = {name: weight.detach().cpu() for name, weight in source.state_dict().items()}
+    model.load_weights(weights, "the model to start from")
 
 
 def initial_batch_size(config: GlowConfig | RealNVPConfig) -> int:

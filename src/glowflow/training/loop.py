@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -11,11 +11,13 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
 from ..data.types import Splits
+from ..files import in_use
 from ..models.flow import ImageFlow
 from ..processes import (
     explain_lost_process,
     join_process_group,
     max_over_processes,
+    on_every_process,
     on_main_process,
     process_index,
 )
@@ -25,7 +27,7 @@ from .interruption import stop_signals
 from .objective import Objective
 from .optimisation import Schedule
 from .progress import training_bar
-from .requirements import require_same_data, require_trainable
+from .requirements import recorded_splits, require_same_data, require_trainable
 from .run import Run
 from .start import start
 from .state import TrainingState, Validated
@@ -60,6 +62,8 @@ def train(
     *,
     device: str | None = None,
     resume: bool = False,
+    data_changed: bool = False,
+    start_from: ImageFlow | None = None,
     on_validation: Callable[[ImageFlow, int], None] | None = None,
     progress: bool = True,
 ) -> Trained:
@@ -80,7 +84,11 @@ def train(
         splits: the data, the same in every process.
         folder: of the run; empty or absent, unless `resume`.
         device: `cpu`, `cuda`, …; by default what Accelerate finds.
-        resume: go on from a checkpoint.
+        resume: go on from a checkpoint; `config` may then differ from the run's own in what changes
+            neither the model nor its images (`resume.MAY_CHANGE`), and that is recorded.
+        data_changed: go on although images were added, removed or changed since the start; whatever
+            was trained on stays in its part.
+        start_from: a model whose weights a new run starts from, instead of new ones.
         on_validation: called in process 0 with the averaged model and the number of images seen.
         progress: show a bar with bits/dim, images/s and the time left.
 
@@ -91,15 +99,19 @@ def train(
         TrainingError: a value became NaN or infinite, and the message names where; or another
             process has ended.
     """
-    run = Run(config, splits, folder)
     join_process_group(device)
-    with explain_lost_process():
+    with explain_lost_process(), in_use(folder) as lock:
+        on_main_process(lock)
+        if resume:
+            splits = on_every_process(lambda: recorded_splits(folder, splits, data_changed))
+        run = Run(config, splits, folder)
         on_main_process(lambda: require_trainable(run, resume))
         require_same_data(splits.checksum)
         accelerator = _make_accelerator(run, device)
         with tracking(accelerator, run):
             log = partial(record_metrics, accelerator, folder)
-            state = start(run, torch.device(device) if device else accelerator.device, resume)
+            place = torch.device(device) if device else accelerator.device
+            state = start(run, place, resume, start_from)
             visible = progress and process_index() == 0
             with stop_signals() as stopped, training_bar(visible) as show:
                 for done in _steps(state, accelerator, stopped):
@@ -131,12 +143,14 @@ def _steps(
     objective = accelerator.prepare(Objective(state.model))
     step = TrainingStep(accelerator, objective, config.accumulate, config.clip)
     started = time.monotonic() - state.seconds
-    for x, labels in batches.after(state.step, state.model):
+    place = replace(state.place)
+    for x, labels in batches.after(state.step, place, state.model):
         done = schedule.done(state.images, state.seconds)
         if done >= 1.0 or state.interrupted:
             return
         rate = schedule.learning_rate(state.images + state.run.batch_size, done)
         bits, norm = step(state, x, labels, rate)
+        state.place = replace(place)
         seconds, signals = max_over_processes(time.monotonic() - started, float(stopped()))
         state.seconds, state.interrupted = seconds, signals > 0
         state.running.add(bits, norm, state.run.batch_size)

@@ -1,9 +1,14 @@
 """What a run is refused for, before anything of it is written."""
 
+from pathlib import Path
+
+from ..data.record import SplitRecord
+from ..data.types import Splits
 from ..errors import InputError
 from ..files import require_new, require_writable
 from ..processes import on_every_process, on_main_process, process_count, process_index
 from .initialisation import model_config_for
+from .resume import check_resumed
 from .run import Run
 from .tracking import require_trackers
 
@@ -15,12 +20,35 @@ def require_trainable(run: Run, resume: bool) -> None:
         InputError: the folder is in use or cannot be written, the batch cannot be shared out, the
             data do not fit the model, or a tracker is not there.
     """
-    if not resume:
+    if resume:
+        check_resumed(run.folder, run.config)
+    else:
         require_new(run.folder)
     require_equal_parts(run.batch_size, run.config.accumulate, process_count())
     model_config_for(run.config, run.splits)
     require_trackers(run.config.track)
     require_writable(run.folder)
+
+
+def recorded_splits(folder: Path, splits: Splits, data_changed: bool) -> Splits:
+    """The splits that a run goes on with: whatever it was trained on stays in its part.
+
+    Raises:
+        InputError: images were added, removed or changed, and that is not said to be right.
+        CheckpointError: the record of the run's images is damaged.
+    """
+    record = SplitRecord.load(folder)
+    if record is None:
+        return splits
+    changes = record.changes(splits)
+    if not changes.any or record.same_images(splits):
+        return record.keep(splits)
+    if not data_changed:
+        raise InputError(
+            f"{splits.source}: {changes}; go on with them by --data-changed ok, or give the run's "
+            "own images with --data."
+        )
+    return record.keep(splits)
 
 
 def require_equal_parts(batch_size: int, accumulate: int, processes: int) -> None:

@@ -2,20 +2,31 @@
 
 import torch
 
+from ..data.record import SplitRecord
+from ..models.flow import ImageFlow
 from ..models.registry import make_model
 from ..processes import on_main_process
 from .checkpoint import best_so_far
-from .config import write_run_config
+from .config import read_run_config, write_run_config
 from .hardware import can_compile, choose_precision
-from .initialisation import initialize, model_config_for, training_data
+from .initialisation import initialize, model_config_for, take_weights, training_data
 from .metrics import keep_metrics_until
 from .optimisation import make_average, make_optimizer
+from .resume import check_resumed, record_resumed
 from .run import Run
 from .state import TrainingState
 
 
-def start(run: Run, device: torch.device, resume: bool) -> TrainingState:
+def start(
+    run: Run, device: torch.device, resume: bool, start_from: ImageFlow | None = None
+) -> TrainingState:
     """The state that the next step is taken from, the same in every process.
+
+    Args:
+        run: new, or there already.
+        device: of the weights.
+        resume: go on from a checkpoint.
+        start_from: whose weights a new run starts from.
 
     Raises:
         CheckpointError: `resume`, and there is no usable checkpoint.
@@ -24,12 +35,19 @@ def start(run: Run, device: torch.device, resume: bool) -> TrainingState:
     config, folder = run.config, run.folder
     state = _new_state(run, device)
     if resume:
-        state.restore()
+        before = on_main_process(lambda: read_run_config(folder))
+        changes = on_main_process(lambda: check_resumed(folder, config))
+        checkpoint = state.restore(before)
+        on_main_process(lambda: record_resumed(folder, config, changes, checkpoint))
     else:
         on_main_process(lambda: write_run_config(folder, config))
-        on_main_process(lambda: initialize(state.model, run.splits.train, config.seed))
+        if start_from is None:
+            on_main_process(lambda: initialize(state.model, run.splits.train, config.seed))
+        else:
+            on_main_process(lambda: take_weights(state.model, start_from))
         state.broadcast()
         on_main_process(state.save)
+    on_main_process(lambda: SplitRecord.of(run.splits).save(folder))
     on_main_process(lambda: keep_metrics_until(folder, state.step))
     state.best = on_main_process(lambda: best_so_far(folder))
     state.precision = on_main_process(lambda: choose_precision(state.model, config.precision))

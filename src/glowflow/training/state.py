@@ -14,6 +14,7 @@ from ..files import remove_leftovers
 from ..models.config import Precision
 from ..models.flow import ImageFlow
 from ..processes import broadcast, on_every_process, on_main_process
+from .batches import Place
 from .checkpoint import (
     Checkpoint,
     list_checkpoints,
@@ -21,6 +22,7 @@ from .checkpoint import (
     optimizer_state_for,
     save_checkpoint,
 )
+from .config import TrainConfig
 from .diagnosis import describe
 from .metrics import Metrics, RunningMetrics
 from .run import Run
@@ -47,6 +49,10 @@ class TrainingState:
     precision: Precision = "float32"
     """What the coupling networks compute in while training."""
     step: int = 0
+    images: int = 0
+    """Images seen."""
+    place: Place = field(default_factory=Place)
+    """In the order of the images."""
     seconds: float = 0.0
     """Of training."""
     running: RunningMetrics = field(default_factory=lambda: RunningMetrics(since=0.0))
@@ -58,11 +64,6 @@ class TrainingState:
     """Seconds of training at its beginning, or at the start."""
     interrupted: bool = False
     """Whether a process has been told to stop."""
-
-    @property
-    def images(self) -> int:
-        """Images seen."""
-        return self.step * self.run.batch_size
 
     @property
     def averaged(self) -> ImageFlow:
@@ -108,21 +109,28 @@ class TrainingState:
             average={} if self.average is None else self.averaged.state_dict(),
             optimizer=self.optimizer.state_dict(),
             window=asdict(self.running),
+            images=self.images,
+            epoch=self.place.epoch,
+            image=self.place.image,
         )
         save_checkpoint(self.run.folder, checkpoint, self.run.config.keep)
         self.averaged.save_pretrained(self.run.folder)
 
-    def restore(self) -> None:
+    def restore(self, before: TrainConfig) -> Checkpoint:
         """Go back to the newest checkpoint, which process 0 reads and hands out.
+
+        Args:
+            before: what the run was trained with until then.
 
         Raises:
             CheckpointError: there is none, it is damaged, or it is of another architecture.
         """
         on_main_process(lambda: remove_leftovers(self.run.folder))
         checkpoint = on_main_process(lambda: load_checkpoint(self.run.folder))
-        on_every_process(lambda: self._take(checkpoint))
+        on_every_process(lambda: self._take(checkpoint, before))
+        return checkpoint
 
-    def _take(self, checkpoint: Checkpoint) -> None:
+    def _take(self, checkpoint: Checkpoint, before: TrainConfig) -> None:
         source = str(self.run.folder)
         self.model.load_weights(checkpoint.model, source)
         if self.average is not None:
@@ -130,6 +138,7 @@ class TrainingState:
             self.average.n_averaged.fill_(checkpoint.step)
         self.optimizer.load_state_dict(optimizer_state_for(self.model, checkpoint))
         self.step = checkpoint.step
+        self.images, self.place = _images_and_place(checkpoint, before, self.run)
         self.seconds = self.validated_at = checkpoint.seconds
         self.running = RunningMetrics(**{"since": checkpoint.seconds, **checkpoint.window})
 
@@ -162,3 +171,13 @@ class TrainingState:
             f"Training stopped at step {self.step + 1}: {where} is NaN or infinite; {kept}; "
             "start again with a smaller --lr or longer --warmup-images."
         )
+
+
+def _images_and_place(checkpoint: Checkpoint, before: TrainConfig, run: Run) -> tuple[int, Place]:
+    """Those of the checkpoint; a version that kept neither had one size of batches."""
+    count = len(run.splits.train)
+    batch = min(before.batch_size, count)
+    epoch, steps = divmod(checkpoint.step, max(1, count // batch))
+    if checkpoint.images is None or checkpoint.epoch is None or checkpoint.image is None:
+        return checkpoint.step * batch, Place(epoch, steps * batch)
+    return checkpoint.images, Place(checkpoint.epoch, checkpoint.image)

@@ -62,6 +62,7 @@ class TrainingStep:
         if state.average is not None:
             state.average.update_parameters(state.model)
         state.step += 1
+        state.images += state.run.batch_size
         return bits, norm
 
     def _compute_gradient(self, state: TrainingState, x: Tensor, labels: Tensor | None) -> float:
