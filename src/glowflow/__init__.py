@@ -5,7 +5,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from . import former
-from .errors import CheckpointError, GlowflowError, InputError, TrainingError
+from .errors import CheckpointError, GlowflowError, InputError, NotFiniteWarning, TrainingError
 
 if TYPE_CHECKING:
     from .data.config import DataConfig
@@ -38,6 +38,7 @@ __all__ = [
     "GlowConfig",
     "GlowflowError",
     "InputError",
+    "NotFiniteWarning",
     "RealNVP",
     "RealNVPArchitecture",
     "RealNVPConfig",

@@ -13,5 +13,9 @@ class CheckpointError(GlowflowError):
     """Saved weights that are missing, damaged, or belong to another architecture."""
 
 
+class NotFiniteWarning(UserWarning):
+    """Samples or edits are not finite, or far outside of the range of images."""
+
+
 class TrainingError(GlowflowError):
     """Training cannot go on, for example because a value became NaN or infinite."""

@@ -51,20 +51,20 @@ class Options(PhotoOptions, ModelOptions):
     """Draw these levels anew, each by itself, and keep the others; 1 has the finest details."""
     count: int = 6
     """Draws of each level."""
-    to_class: int | None = None
-    """Decode the same latents as this class."""
+    to_class: str | None = None
+    """Decode the same latents as this class, by its name or its number."""
     seed: int = 0
     """Of the levels drawn anew."""
 
 
 def run(options: Options) -> Outcome:
     """Write the image as the model sees it and what became of it."""
-    from ..models.registry import load_model
+    from .model_data import load_model_for
     from .photos import as_the_model_sees, label_of, read_photos
 
     device = check_device(options.device)
     amounts = _check(options)
-    model = load_model(options.model, device=device)
+    model = load_model_for(options.model, device)
     directions = _directions(options, model)
     (photo,) = read_photos((options.image,), model, options)
     label = label_of(model, options.label, 1, "--class")
@@ -182,7 +182,19 @@ def _decoded(
     model: "ImageFlow", codes: "Sequence[Latents]", label: "Tensor | None"
 ) -> NDArray[np.uint8]:
     """(N, C, H, W): each code by itself, so that memory does not depend on their number."""
-    decoded = [model.to_images(model.decode(code, label)).cpu().numpy() for code in codes]
+    import torch
+
+    from ..models.flow import concern_of
+    from .photos import say
+
+    decoded, bad = [], []
+    for code in codes:
+        x = model.decode(code, label)
+        bad.append(torch.stack(model.in_range(x)).cpu())
+        decoded.append(model.to_images(x).cpu().numpy())
+    finite, inside = torch.cat(bad, dim=1)
+    if concern := concern_of(finite, inside, "edited images"):
+        say(f"Warning: {concern}.")
     return np.concatenate(decoded)
 
 
@@ -194,14 +206,17 @@ def _sheet(
     headings: Sequence[str],
     what: str,
 ) -> Outcome:
+    from .photos import own_names
+
     original = seen.cpu().numpy()
     folder = new_folder(options.out, "edit")
     save_png(folder / "original.png", to_pil(original[0]))
     with_original = [(name, np.concatenate([original, images])) for name, images in strips]
     save_png(folder / "sheet.png", rows(with_original, ["image", *headings]))
-    for name, images in strips:
+    places = own_names([Path(f"{name.replace(' ', '-')}.png") for name, _ in strips])
+    for place, (_, images) in zip(places, strips, strict=True):
         for index, image in enumerate(images):
-            save_png(folder / name.replace(" ", "-") / f"{index:02d}.png", to_pil(image))
+            save_png(folder / place / f"{index:02d}.png", to_pil(image))
     facts = {
         "out": str(folder),
         "image": str(photo.path),
@@ -227,6 +242,7 @@ def _single(
 ) -> Outcome:
     """One edit, and how much of the image the opposite edit brings back."""
     from ..latents.edits import edit
+    from ..models.flow import concern_of
     from .photos import bits_per_dim_of
 
     label, target = labels
@@ -245,7 +261,8 @@ def _single(
             "original": bits_per_dim_of(model, x, label),
             "edited": bits_per_dim_of(model, y, target),
         },
-        "values_clipped": int(((y < -0.5) | (y >= 0.5)).sum()),
+        "values_clipped": int((~((y >= -0.5) & (y < 0.5))).sum()),
+        "concern": concern_of(*model.in_range(y), "edited images"),
         "bytes_not_returned": None,
         "largest_difference": None,
         "bytes_not_returned_unrounded": None,
@@ -288,5 +305,7 @@ def _sentence(photo: "Photo", facts: dict[str, Any], folder: Path) -> str:
         )
     return (
         f"{photo.path.name} with {', '.join(what)}: {facts['bytes_changed']:,} of "
-        f"{facts['bytes']:,} bytes changed{back}; pictures in {folder}."
+        f"{facts['bytes']:,} bytes changed{back}"
+        + (f"; {facts['concern']}" if facts["concern"] else "")
+        + f"; pictures in {folder}."
     )

@@ -38,13 +38,13 @@ class Options(PhotoOptions, ModelOptions):
 
 def run(options: Options) -> Outcome:
     """Encode both, decode what lies between, and write pictures and bits/dim along the path."""
-    from ..models.registry import load_model
+    from .model_data import load_model_for
     from .photos import as_the_model_sees, label_of, read_photos
 
     device = check_device(options.device)
     if options.steps < 2:
         raise InputError(f"steps is {options.steps}: give at least 2, the two images.")
-    model = load_model(options.model, device=device)
+    model = load_model_for(options.model, device)
     photos = read_photos((options.first, options.second), model, options)
     label = label_of(model, options.label, 1, "--class")
     x, seen = as_the_model_sees(model, photos)
@@ -81,15 +81,22 @@ def _path(
     model: "ImageFlow", x: "Tensor", curve: Curve, positions: list[float], label: "Tensor | None"
 ) -> tuple[NDArray[np.uint8], list[float]]:
     """Images (N, C, H, W) at the positions between two, and the bits/dim of each."""
+    import torch
+
     from ..latents.edits import interpolate
-    from .photos import bits_per_dim_of
+    from ..models.flow import concern_of
+    from .photos import bits_per_dim_of, say
 
     first, second = (model.encode(end[None], label) for end in x)
-    images, bits = [], []
+    images, bits, bad = [], [], []
     for t in positions:
         between = model.decode(interpolate(first, second, t, curve), label)
+        bad.append(torch.stack(model.in_range(between)).cpu())
         images.append(model.to_images(between).cpu().numpy())
         bits.append(bits_per_dim_of(model, between, label))
+    finite, inside = torch.cat(bad, dim=1)
+    if concern := concern_of(finite, inside, "images between the two"):
+        say(f"Warning: {concern}.")
     return np.concatenate(images), bits
 
 

@@ -61,8 +61,10 @@ class PhotoOptions:
     """Also put the result back into the original photograph."""
     upscale: bool = False
     """Accept images smaller than the model's and enlarge them."""
-    label: Annotated[int | None, tyro.conf.arg(name="class")] = None
-    """Class of the images, for a class-conditional model."""
+    fit: Literal["crop", "stretch", "pad"] | None = None
+    """How an image becomes the model's size; by default as its training images did."""
+    label: Annotated[str | None, tyro.conf.arg(name="class")] = None
+    """Class of the images, for a class-conditional model: its name or its number."""
 
 
 def parse(command: ModuleType, name: str, description: str, arguments: Sequence[str]) -> Any:

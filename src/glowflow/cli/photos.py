@@ -1,6 +1,7 @@
 """Image files as the model sees them, and back into the photographs they are from."""
 
 import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..models.flow import ImageFlow
 from ..models.likelihood import bits_per_dim
-from ..photos.crops import Crop, box, centre, cut, paste
+from ..photos.crops import Crop, box, centre, cut, paste, whole
 from ..photos.faces import find_face
 from ..photos.images import read_image, read_photo
 from .options import PhotoOptions
@@ -49,11 +50,15 @@ def read_photos(paths: tuple[Path, ...], model: ImageFlow, options: PhotoOptions
         raise InputError("Give --align or --crop, not both.")
     shape = model.config.image_shape
     place = None if options.crop in (None, "center") else _place(str(options.crop), shape)
+    fit = _fit(model, options)
     photos = []
     for path in paths:
-        if options.crop is None and not options.align and not options.paste:
-            seen = read_image(path, shape, upscale=options.upscale)
-            photos.append(Photo(path, seen, None, None))
+        by_hand = options.align or options.crop is not None
+        if not by_hand and not (options.paste and fit == "crop"):
+            seen = model.prepare(path, fit=fit, upscale=options.upscale or None)[0].numpy()
+            original = read_photo(path, shape[0]) if options.paste else None
+            crop = None if original is None else whole(original, shape, fit)
+            photos.append(Photo(path, seen, original, crop))
             continue
         original = read_photo(path, shape[0])
         if options.align:
@@ -71,6 +76,26 @@ def read_photos(paths: tuple[Path, ...], model: ImageFlow, options: PhotoOptions
     return photos
 
 
+def _fit(model: ImageFlow, options: PhotoOptions) -> str:
+    """The fit that is asked for, or that of the training images."""
+    known = model.trained_on
+    if options.fit is not None and known is not None and options.fit != known.fit:
+        say(
+            f"The images are read with --fit {options.fit}; the model was trained with {known.fit}."
+        )
+    if options.fit is None and known is None and not (options.align or options.crop):
+        say(
+            "The model does not say how its training images became "
+            f"{model.config.image_shape}: these are cropped; --fit says otherwise."
+        )
+    return options.fit or (known.fit if known is not None else "crop")
+
+
+def say(line: str) -> None:
+    """Tell the user, on stderr."""
+    Console(stderr=True).print(line, markup=False, soft_wrap=True)
+
+
 def as_the_model_sees(model: ImageFlow, photos: list[Photo]) -> tuple[Tensor, Tensor]:
     """x at the centre of each byte's bin on the model's device, and the bytes in the model's bits.
 
@@ -81,23 +106,57 @@ def as_the_model_sees(model: ImageFlow, photos: list[Photo]) -> tuple[Tensor, Te
     return x.to(model.device), model.to_images(x)
 
 
-def label_of(model: ImageFlow, label: int | None, count: int, flag: str) -> Tensor | None:
+def label_of(model: ImageFlow, label: str | None, count: int, flag: str) -> Tensor | None:
     """`count` times the label, for a class-conditional model, on its device.
 
     Raises:
-        InputError: the model has classes and there is no label, or the label does not fit it.
+        InputError: the model has classes and there is no label, or it has no such class.
     """
     classes = model.config.classes
+    names = () if model.trained_on is None else model.trained_on.class_names
+    known = f"{in_short(names)}" if names else f"0 to {classes - 1}"
     if label is None and not classes:
         return None
     if label is None:
-        raise InputError(f"This model has {classes} classes: say with {flag} which one it is.")
-    if not 0 <= label < classes:
         raise InputError(
-            f"{flag} is {label}, and this model has {classes} classes"
-            + (f": give 0 to {classes - 1}." if classes else f": leave {flag} out.")
+            f"This model has {classes} classes ({known}): say with {flag} which one it is."
         )
-    return torch.full((count,), label, device=model.device)
+    if not classes:
+        raise InputError(f"{flag} is {label}, and this model has no classes: leave {flag} out.")
+    if label in names:
+        number = names.index(label)
+    elif label.isascii() and label.isdigit() and int(label) < classes and not _numbers(names):
+        number = int(label)
+    else:
+        raise InputError(f"{flag} is {label}, and this model has no such class: give {known}.")
+    return torch.full((count,), number, device=model.device)
+
+
+def _numbers(names: tuple[str, ...]) -> bool:
+    """Whether classes are called by numbers: these are then not their positions."""
+    return bool(names) and all(name.lstrip("-").isdigit() for name in names)
+
+
+def own_names(paths: Sequence[Path], taken: Collection[str] = ()) -> list[str]:
+    """A file name for each image, without a suffix, that no other one has.
+
+    They are the images' own; where two would fall on one another, also in a folder that knows no
+    capitals, or on one of `taken`, all are numbered.
+    """
+    names = [plain_name(path.stem) for path in paths]
+    small = [name.casefold() for name in names]
+    if len(set(small)) < len(small) or set(small) & set(taken):
+        return [f"{number:04d}-{name}" for number, name in enumerate(names)]
+    return names
+
+
+def plain_name(name: str) -> str:
+    """A name for a file or folder: short enough, and of characters that are safe in one."""
+    text = name.encode("utf-8", "backslashreplace").decode("utf-8")
+    safe = "".join("_" if c in '/\\:*?"<>|' or ord(c) < 32 else c for c in text).strip(". ")
+    while len(safe.encode()) > 120:
+        safe = safe[:-1]
+    return safe or "_"
 
 
 def bits_per_dim_of(model: ImageFlow, x: Tensor, label: Tensor | None) -> float:

@@ -10,11 +10,11 @@ from rich.console import Console
 from ..data.types import Splits
 from ..evaluation.evaluate import Evaluation, evaluate
 from ..evaluation.nearest import nearest
-from ..evaluation.table import table
+from ..evaluation.table import figure, table
 from ..files import replacing
 from ..models.flow import ImageFlow
 from ..processes import on_main_process
-from ..reports.pictures import rows, save_png
+from ..reports.pictures import marked, rows, save_png
 from ..reports.plots import loss_curve
 from ..reports.run import Report, write_report
 from ..training.config import TrainConfig
@@ -36,16 +36,20 @@ class SampleSheets:
 
     def __call__(self, model: ImageFlow, images: int) -> None:
         """Write samples/IMAGES.png, a row per temperature, and loss.png."""
-        sheet = rows([(f"T = {t:g}", s) for t, s in samples(model, 8)])
+        sheet = rows(samples(model, 8))
         save_png(self.run / "samples" / f"{images:09d}.png", sheet)
         with replacing(self.run / "loss.png") as path:
             path.write_bytes(loss_curve(read_metrics(self.run)))
 
 
-def samples(model: ImageFlow, count: int) -> list[tuple[float, Any]]:
-    """The same noise at each temperature."""
+def samples(model: ImageFlow, count: int) -> list[tuple[str, Any]]:
+    """The same noise at each temperature, each row with its name and what is wrong with it."""
+    found = []
     with model.frozen():
-        return [(t, model.sample(count, temperature=t, seed=0).numpy()) for t in TEMPERATURES]
+        for t in TEMPERATURES:
+            drawn = model.draw(count, temperature=t, seed=0)
+            found.append((marked(f"T = {t:g}", drawn), drawn.images.numpy()))
+    return found
 
 
 def finish_run(trained: Trained, splits: Splits, config: TrainConfig, *, images: int) -> Outcome:
@@ -76,7 +80,7 @@ def _show(trained: Trained, splits: Splits, config: TrainConfig, evaluation: Eva
         "evaluation": evaluation.to_dict(),
     }
     return Outcome(
-        f"{evaluation.bits_per_dim} bits/dim on "
+        f"{figure(evaluation)} on "
         f"{evaluation.images} test images after {trained.images:,} training images in "
         f"{trained.seconds / 60:.1f} min; report: {run / 'report.html'}",
         facts,
@@ -98,10 +102,13 @@ def make_report(
     if model.config.classes and splits.test.labels is not None:
         labels = torch.from_numpy(splits.test.labels[:8]).to(model.device)
     seen, decoded = (model.to_images(part).cpu() for part in round_trip(model, originals, labels))
-    drawn = model.sample(8, temperature=0.7, seed=1).numpy()
+    several = model.draw(8, temperature=0.7, seed=1)
+    usable = (several.finite & several.inside).numpy()
+    drawn = several.images.numpy()[usable] if usable.any() else several.images.numpy()
     index, distance = nearest(drawn, splits.train.images)
     return Report(
         title=f"{type(model).__name__} on {Path(config.data.data).name}",
+        unusable=int((~usable).sum()),
         summary=f"{trained.images:,} training images in {trained.seconds / 60:.1f} minutes "
         f"({trained.step:,} steps); {sum(p.numel() for p in model.parameters()):,} parameters.",
         source=splits.source,

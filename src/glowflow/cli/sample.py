@@ -1,16 +1,30 @@
 """`glow sample`: draw images from a model."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import tyro
+from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..reports.pictures import grid, rows, save_png, to_pil
+from ..files import replacing
+from ..reports.pictures import grid, marked, rows, save_png, to_pil
 from .options import ModelOptions, Outcome, check_device
 from .ranges import numbers
 from .results import new_folder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..models.flow import Drawn, ImageFlow
+
+MOST_SHOWN = 1024
+"""Images of a sheet."""
+ATTEMPTS = 20
+"""Times that a bad sample is drawn anew, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,56 +34,176 @@ class Options(ModelOptions):
     temperature: str = "0.7"
     """Standard deviation of the latents; the paper shows 0.7. START:STOP:STEP draws a grid, one row
     a temperature, with the same noise."""
-    label: Annotated[int | None, tyro.conf.arg(name="class")] = None
-    """Class to draw, for a class-conditional model; by default every image its own."""
+    label: Annotated[str | None, tyro.conf.arg(name="class")] = None
+    """Class to draw, by its name or its number, for a class-conditional model; by default every
+    image its own."""
+    redraw: bool = False
+    """Draw samples anew that are not finite or far outside of the range of images, and say how many
+    it took."""
     seed: int = 0
     """The same seed gives the same bytes."""
 
 
 def run(options: Options) -> Outcome:
     """Write a grid and single files."""
-    from ..models.registry import load_model
+    from .model_data import load_model_for
     from .photos import label_of
 
     device = check_device(options.device)
     if options.count < 1:
         raise InputError(f"count is {options.count}: draw at least 1 image.")
     temperatures = numbers(options.temperature, "--temperature")
-    model = load_model(options.model, device=device)
+    model = load_model_for(options.model, device)
     labels = None
     if options.label is not None:
         labels = label_of(model, options.label, options.count, "--class")
-    with model.frozen():
-        drawn = [
-            model.sample(options.count, temperature=t, seed=options.seed, labels=labels).numpy()
-            for t in temperatures
-        ]
+    if min(temperatures) < 0:
+        raise InputError(f"--temperature is {options.temperature}: give 0 or more.")
+    if len(temperatures) > 1:
+        return _by_temperature(options, model, labels, temperatures)
+    (temperature,) = temperatures
     folder = new_folder(options.out, "samples")
-    if len(drawn) > 1:
-        sheet = [(f"T = {t:g}", some) for t, some in zip(temperatures, drawn, strict=True)]
-        save_png(folder / "grid.png", rows(sheet))
-        return Outcome(
-            f"Drew {options.count} images at {len(drawn)} temperatures: {folder / 'grid.png'}.",
-            {
-                "out": str(folder),
-                "count": options.count,
-                "temperatures": temperatures,
-                "seed": options.seed,
-            },
-        )
-    (images,), (temperature,) = drawn, temperatures
-    save_png(folder / "grid.png", grid(images))
-    if model.config.bits is None:
-        np.save(folder / "samples.npy", images)
-    else:
-        for index, image in enumerate(images):
+    return _leave(options, model, labels, temperature, folder)
+
+
+def _leave(
+    options: Options,
+    model: "ImageFlow",
+    labels: "Tensor | None",
+    temperature: float,
+    folder: Path,
+) -> Outcome:
+    """Write the samples as they are drawn, and a grid of the first ones."""
+    as_array = model.config.bits is None
+    kept: list[NDArray[Any]] = []
+    tally = Tally()
+    index = 0
+    for images in _parts(options, model, labels, temperature, tally):
+        if as_array or len(kept) * len(images) < MOST_SHOWN:
+            kept.append(images)
+        for image in images if not as_array else ():
             save_png(folder / f"{index:04d}.png", to_pil(image))
+            index += 1
+    shown = np.concatenate(kept)
+    if as_array:
+        with replacing(folder / "samples.npy") as path, path.open("wb") as file:
+            np.save(file, shown)
+    save_png(folder / "grid.png", grid(shown[:MOST_SHOWN]))
+    facts = {
+        "out": str(folder),
+        "count": options.count,
+        "temperature": temperature,
+        "seed": options.seed,
+        **tally.facts(),
+    }
+    more = f"; grid.png has the first {MOST_SHOWN}" if options.count > MOST_SHOWN else ""
     return Outcome(
-        f"Drew {options.count} images at temperature {temperature:g} into {folder}.",
+        f"Drew {options.count:,} images at temperature {temperature:g} into {folder}{more}"
+        f"{tally.sentence()}.",
+        facts,
+        code=tally.code(),
+    )
+
+
+@dataclass
+class Tally:
+    """What is wrong with samples."""
+
+    drawn: int = 0
+    not_finite: int = 0
+    far: int = 0
+    redrawn: int = 0
+
+    def note(self, drawn: "Drawn") -> None:
+        """Count them."""
+        self.drawn += len(drawn.images)
+        self.not_finite += int((~drawn.finite).sum())
+        self.far += int((drawn.finite & ~drawn.inside).sum())
+
+    def facts(self) -> dict[str, int]:
+        """For scripts."""
+        return {"not_finite": self.not_finite, "far": self.far, "redrawn": self.redrawn}
+
+    def sentence(self) -> str:
+        """For people; empty where nothing is wrong."""
+        if not self.not_finite + self.far:
+            return ""
+        what = "redrawn" if self.redrawn else "as they came: bytes that mean nothing"
+        return (
+            f"; {self.not_finite:,} of {self.drawn:,} were not finite and {self.far:,} far outside "
+            f"of the range of images, {what}; a lower --temperature helps, or training with "
+            "--coupling-scale bounded"
+        )
+
+    def code(self) -> int:
+        """1 where nothing that was drawn can be used."""
+        return int(bool(self.drawn) and self.not_finite == self.drawn)
+
+
+def _parts(
+    options: Options,
+    model: "ImageFlow",
+    labels: "Tensor | None",
+    temperature: float,
+    tally: Tally,
+) -> "Iterator[NDArray[Any]]":
+    """The samples, part by part; bad ones are replaced where that is asked for."""
+    drawn_in_parts = model.draw_in_parts(
+        options.count, temperature=temperature, seed=options.seed, labels=labels
+    )
+    start = 0
+    for drawn in drawn_in_parts:
+        tally.note(drawn)
+        images = drawn.images.numpy()
+        bad = np.flatnonzero(~(drawn.finite & drawn.inside).numpy())
+        for attempt in range(ATTEMPTS if options.redraw else 0):
+            if not len(bad):
+                break
+            theirs = None if labels is None else labels[start + bad]
+            again = model.draw(
+                len(bad),
+                temperature=temperature,
+                seed=options.seed + 1_000_003 * (start + attempt + 1),
+                labels=theirs,
+            )
+            tally.note(again)
+            tally.redrawn += len(bad)
+            images[bad] = again.images.numpy()
+            bad = bad[~(again.finite & again.inside).numpy()]
+        start += len(images)
+        yield images
+
+
+def _by_temperature(
+    options: Options, model: "ImageFlow", labels: "Tensor | None", temperatures: list[float]
+) -> Outcome:
+    """A row for each temperature, of the same noise."""
+    if options.count > MOST_SHOWN:
+        raise InputError(
+            f"count is {options.count}: a sheet of temperatures has {MOST_SHOWN} columns at most."
+        )
+    drawn = [
+        model.draw(options.count, temperature=t, seed=options.seed, labels=labels)
+        for t in temperatures
+    ]
+    tally = Tally()
+    for some in drawn:
+        tally.note(some)
+    folder = new_folder(options.out, "samples")
+    sheet = [
+        (marked(f"T = {t:g}", some), some.images.numpy())
+        for t, some in zip(temperatures, drawn, strict=True)
+    ]
+    save_png(folder / "grid.png", rows(sheet))
+    return Outcome(
+        f"Drew {options.count} images at {len(drawn)} temperatures: {folder / 'grid.png'}"
+        f"{tally.sentence()}.",
         {
             "out": str(folder),
             "count": options.count,
-            "temperature": temperature,
+            "temperatures": temperatures,
             "seed": options.seed,
+            **tally.facts(),
         },
+        code=tally.code(),
     )

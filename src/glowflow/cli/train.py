@@ -128,7 +128,7 @@ def run(options: Options) -> Outcome:
 def _run(options: Options) -> Outcome:
     from ..processes import local_main_process_first, on_main_process, process_index
     from ..training.loop import train
-    from ..training.resume import nothing_to_do
+    from ..training.resume import check_resumed, nothing_to_do
     from .run_files import SampleSheets, finish_run
 
     config = options.train
@@ -139,6 +139,7 @@ def _run(options: Options) -> Outcome:
         _tell_scaling(options)
     if options.resume is not None:
         folder = options.resume
+        on_main_process(lambda: check_resumed(folder, config))
         ended = on_main_process(lambda: nothing_to_do(folder, config))
         if ended:
             return Outcome(ended, {"run": str(folder), "nothing_to_do": True})

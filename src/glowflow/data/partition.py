@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from .config import Split
-from .types import TEST, TRAIN, VALID
+from .types import TEST, TRAIN, VALID, ImageData
 
 SPLIT_NAMES = {"train": TRAIN, "valid": VALID, "val": VALID, "validation": VALID, "test": TEST}
 """What folders and hub data sets call their parts."""
@@ -106,6 +106,16 @@ def evenly(count: int, limit: int | None) -> NDArray[np.int64]:
     if limit is not None and limit < 1:
         raise InputError(f"The number of images is {limit}: give at least 1.")
     return np.linspace(0, count - 1, min(count, limit or count)).round().astype(np.int64)
+
+
+def spread(data: ImageData, limit: int | None) -> ImageData:
+    """`limit` images at most, evenly spread over the data and over their classes."""
+    if limit is None or limit >= len(data):
+        return data
+    order = np.arange(len(data))
+    if data.labels is not None:
+        order = np.argsort(data.labels, kind="stable")
+    return data.choose(np.sort(order[evenly(len(data), limit)]))
 
 
 def _uniform(names: Sequence[str], salt: str = "") -> NDArray[np.float64]:

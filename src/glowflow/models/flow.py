@@ -1,20 +1,21 @@
 """What every image model of this package answers: densities, codes, samples, files."""
 
 import math
+import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from ..bijections import Bijection
 from ..bijections.base import without_autocast
 from ..checks import require_choice
-from ..errors import InputError
+from ..errors import InputError, NotFiniteWarning
 from .config import GlowConfig, Memory, Precision
 from .execution import use_compile, use_memory, use_precision
 from .likelihood import bits_per_dim, dequantize, quantize
@@ -35,6 +36,33 @@ class LossTerms(NamedTuple):
     total: Float[Tensor, ""]
     """bits_per_dim, plus whatever else the model asks of training."""
     bits_per_dim: Float[Tensor, ""]
+
+
+class Drawn(NamedTuple):
+    """Samples, and whether they can be trusted."""
+
+    images: Tensor
+    """uint8 (count, channels, height, width) on the CPU; float where `config.bits` is None."""
+    finite: Bool[Tensor, " count"]
+    """Whether every value was a number before it became a byte."""
+    inside: Bool[Tensor, " count"]
+    """Whether no value was farther than ten times the range of images from its middle."""
+
+    def concern(self) -> str:
+        """What is wrong with them, in a sentence; empty if nothing is."""
+        return concern_of(self.finite, self.inside, "samples")
+
+
+def concern_of(finite: Tensor, inside: Tensor, what: str) -> str:
+    """How many are not finite or far outside of the range, in a sentence; empty for none."""
+    bad, far = int((~finite).sum()), int((finite & ~inside).sum())
+    if not bad + far:
+        return ""
+    return (
+        f"{bad} of {len(finite)} {what} are not finite and {far} are far outside of the range of "
+        "images: the model's inverse overflows; sample at a lower temperature, or train with "
+        "--coupling-scale bounded or a smaller --lr"
+    )
 
 
 class ClassScores(NamedTuple):
@@ -228,6 +256,8 @@ class ImageFlow(Bijection):
     ) -> Tensor:
         """Draw images: ε ~ N(0, temperature²·I) at every level, decoded.
 
+        A sample that is not finite becomes bytes all the same, and Python warns; `draw` says which.
+
         Args:
             count: number of images.
             temperature: standard deviation of the latents; 0.7 is the paper's.
@@ -241,28 +271,83 @@ class ImageFlow(Bijection):
         Raises:
             InputError: count or temperature is negative, or labels do not fit.
         """
-        if count < 0 or temperature < 0:
+        drawn = self.draw(count, temperature=temperature, seed=seed, labels=labels)
+        if said := drawn.concern():
+            warnings.warn(said, NotFiniteWarning, stacklevel=2)
+        return drawn.images
+
+    @torch.no_grad()
+    def draw(
+        self,
+        count: int,
+        *,
+        temperature: float = 1.0,
+        seed: int = 0,
+        labels: Int[Tensor, " batch"] | None = None,
+    ) -> Drawn:
+        """`sample`, and which of the samples are finite and near the range of images."""
+        parts = list(self.draw_in_parts(count, temperature=temperature, seed=seed, labels=labels))
+        if not parts:
+            none = torch.zeros(0, dtype=torch.bool)
+            empty = torch.empty(0, *self.config.image_shape)
+            return Drawn(self.to_images(empty), none, none)
+        return Drawn(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    @torch.no_grad()
+    def draw_in_parts(
+        self,
+        count: int,
+        *,
+        temperature: float = 1.0,
+        seed: int = 0,
+        labels: Int[Tensor, " batch"] | None = None,
+    ) -> Iterator[Drawn]:
+        """`draw`, `IMAGES_AT_ONCE` samples after one another: memory is that of a part.
+
+        Args, errors and images as `sample`.
+        """
+        if count < 0 or not 0 <= temperature < math.inf:
             raise InputError(
                 f"Cannot draw {count} images at temperature {temperature}: both must be 0 or more."
             )
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed % 2**64)
         sizes = [math.prod(shape) for shape in self.latent_shapes]
-        noise = temperature * torch.randn(
-            count, sum(sizes), generator=generator, dtype=torch.float32, device="cpu"
-        )
+        parts = _parts_of(count, sum(sizes))
         if self.config.classes and labels is None:
-            labels = torch.randint(self.config.classes, (count,), generator=generator, device="cpu")
-        images = []
-        with self.frozen():
-            for start in range(0, count, IMAGES_AT_ONCE):
-                chunk = slice(start, start + IMAGES_AT_ONCE)
-                some = noise[chunk].to(self.device, self.dtype)
-                parts = zip(torch.split(some, sizes, dim=1), self.latent_shapes, strict=True)
-                latents = tuple(eps.reshape(-1, *shape) for eps, shape in parts)
-                theirs = None if labels is None else labels[chunk].to(self.device)
-                images.append(self.to_images(self.decode(latents, theirs)).cpu())
-        empty = torch.empty(0, *self.config.image_shape)
-        return torch.cat(images) if images else self.to_images(empty)
+            ahead = torch.Generator()
+            ahead.set_state(generator.get_state())
+            for some in parts:  # the classes are drawn after the noise
+                torch.randn(some, sum(sizes), generator=ahead, device="cpu")
+            labels = torch.randint(self.config.classes, (count,), generator=ahead, device="cpu")
+        self._check_labels(labels, count)
+        start = 0
+        for some in parts:
+            noise = temperature * torch.randn(
+                some, sum(sizes), generator=generator, dtype=torch.float32, device="cpu"
+            )
+            rows = torch.split(noise.to(self.device, self.dtype), sizes, dim=1)
+            latents = tuple(
+                eps.reshape(-1, *shape) for eps, shape in zip(rows, self.latent_shapes, strict=True)
+            )
+            theirs = None if labels is None else labels[start : start + some].to(self.device)
+            with self.frozen():
+                x = self.decode(latents, theirs)
+            start += some
+            yield Drawn(self.to_images(x).cpu(), *(each.cpu() for each in self.in_range(x)))
+
+    def in_range(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> tuple[Bool[Tensor, " batch"], Bool[Tensor, " batch"]]:
+        """Whether each x is finite, and whether no value is farther than ten times the range of
+        images from its middle; float data have the range of the training images, if it is known."""
+        finite = torch.isfinite(x).flatten(1).all(1)
+        known = None if self.trained_on is None else self.trained_on.value_range
+        middle, half = 0.0, 0.5
+        if self.config.bits is None:
+            if known is None or not known[1] > known[0]:
+                return finite, finite
+            middle, half = (known[0] + known[1]) / 2, (known[1] - known[0]) / 2
+        return finite, ((x - middle).abs() <= 10 * half).flatten(1).all(1)
 
     @torch.no_grad()
     def initialize(  # type: ignore[override]
@@ -479,3 +564,18 @@ def _split(labels: Tensor | None, count: int) -> tuple[Tensor | None, ...]:
     if labels is None:
         return (None,) * max(1, -(-count // IMAGES_AT_ONCE))
     return torch.split(labels, IMAGES_AT_ONCE)
+
+
+def _parts_of(count: int, size: int) -> list[int]:
+    """`count` in parts for which a generator's normal numbers are those of one array (count, size).
+
+    PyTorch fills arrays in blocks of 16, and shorter ones by another rule, so that a short rest is
+    drawn with the part before it.
+    """
+    parts = [IMAGES_AT_ONCE] * (count // IMAGES_AT_ONCE)
+    rest = count % IMAGES_AT_ONCE
+    if rest * size < 16 and parts:
+        parts[-1] += rest
+    elif rest:
+        parts.append(rest)
+    return parts

@@ -2,11 +2,16 @@
 
 import dataclasses
 import json
+import socket
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlparse
+from urllib.request import getproxies
 
 from huggingface_hub import hf_hub_download
+from huggingface_hub.constants import ENDPOINT
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -143,28 +148,64 @@ def locate(source: str | Path, name: str) -> Path:
     Raises:
         CheckpointError: there is no such model, or it has no such file.
     """
-    folder = Path(source)
+    folder = Path(source).expanduser()
     if not folder.is_dir() and str(source) in shipped_models():
         folder = SHIPPED / source
     if folder.is_dir():
         if (folder / name).is_file():
             return folder / name
+        above = folder.resolve().parent
+        hint = f", as {above}" if (above / CONFIG_FILE).is_file() else ""
         raise CheckpointError(
-            f"There is no {name} in {folder}: give the folder of a trained model."
+            f"There is no {name} in {folder}: give the folder of a trained model{hint}."
         )
-    is_hub_id = str(source).count("/") == 1 and not str(source).startswith((".", "/", "~"))
-    if not is_hub_id:
+    if folder.is_file():
+        inside = next((f for f in folder.parents[:2] if (f / CONFIG_FILE).is_file()), None)
+        hint = f": give its folder, {inside}" if inside else ": give the folder of a model"
+        raise CheckpointError(f"{source} is a file{hint}.")
+    if not _is_hub_id(source):
         raise CheckpointError(
-            f"There is no model at {source}: give a run's folder, a hub id organisation/name, or "
-            f"a model that is shipped ({', '.join(shipped_models())})."
+            f"There is no model at {source}{_near(folder)}: give a run's folder, a hub id "
+            f"organisation/name, or a model that is shipped ({', '.join(shipped_models())})."
         )
     try:
-        return Path(hf_hub_download(str(source), name))
+        return Path(hf_hub_download(str(source), name, local_files_only=not _hub_has_address()))
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+        reached = "" if _hub_has_address() else " (it cannot be reached from here)"
         raise CheckpointError(
-            f"There is no folder {source}, and the hub did not give a model of that name "
-            f"({type(error).__name__})."
+            f"There is no folder {source}{_near(folder)}, and the hub did not give a model of that "
+            f"name{reached} ({type(error).__name__})."
         ) from error
+
+
+def _is_hub_id(source: str | Path) -> bool:
+    """Whether a name can be organisation/name, and its first part is no folder here."""
+    text = str(source)
+    organisation, slash, name = text.partition("/")
+    plain = slash and name and "/" not in name and not text.startswith((".", "/", "~"))
+    return bool(plain) and not Path(organisation).is_dir()
+
+
+def _near(folder: Path) -> str:
+    """What else is there under a name that is much the same."""
+    try:
+        names = [path.name for path in folder.parent.iterdir() if path.is_dir()]
+    except OSError:
+        return ""
+    found = get_close_matches(folder.name, names, n=1, cutoff=0.7)
+    return f" (there is {folder.parent / found[0]})" if found else ""
+
+
+def _hub_has_address() -> bool:
+    """False where asking the hub would only be waiting: its name is not known here."""
+    host = urlparse(ENDPOINT).hostname
+    if host is None or getproxies():
+        return True
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError:
+        return False
+    return True
 
 
 def shipped_models() -> list[str]:

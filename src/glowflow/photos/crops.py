@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import grid_sample
 
+from .images import padded_size
+
 BLEND = 0.1
 """Width of the blended edge of a pasted crop, as a share of its shorter side."""
 
@@ -50,6 +52,23 @@ def centre(photo: NDArray[np.uint8], shape: tuple[int, int, int]) -> Crop:
     scale = min(have_width / width, have_height / height)
     wide, high = width * scale, height * scale
     return box((have_width - wide) / 2, (have_height - high) / 2, wide, high)
+
+
+def whole(photo: NDArray[np.uint8], shape: tuple[int, int, int], fit: str) -> Crop:
+    """The rectangle that the frame (C, H, W) is of a photograph, by how it was made to fit.
+
+    `crop` is the middle; `stretch` all of the photograph; with `pad` the frame goes beyond it, by
+    its margins.
+    """
+    (_, have_height, have_width), (_, height, width) = photo.shape, shape
+    if fit == "crop":
+        return centre(photo, shape)
+    if fit == "stretch":
+        return box(0.0, 0.0, float(have_width), float(have_height))
+    inside_width, inside_height = padded_size(have_width, have_height, height, width)
+    across, down = have_width / inside_width, have_height / inside_height
+    left, top = (width - inside_width) // 2, (height - inside_height) // 2
+    return box(-left * across, -top * down, width * across, height * down)
 
 
 def cut(photo: NDArray[np.uint8], crop: Crop, shape: tuple[int, int, int]) -> NDArray[np.uint8]:

@@ -172,7 +172,7 @@ def values_inside(size: tuple[int, int], shape: tuple[int, int, int], fit: str) 
     """How many of the C·H·W values of `shape` are those of an image of this width and height, and
     not of the margin that `pad` puts around it."""
     channels, height, width = shape
-    inside = _padded_size(*size, height, width) if fit == "pad" else (width, height)
+    inside = padded_size(*size, height, width) if fit == "pad" else (width, height)
     return channels * inside[0] * inside[1]
 
 
@@ -280,7 +280,7 @@ def resize(
     """
     have_width, have_height = image.size
     if fit == "pad":
-        inside = _padded_size(have_width, have_height, height, width)
+        inside = padded_size(have_width, have_height, height, width)
         if inside != image.size:
             image = image.resize(inside, Image.Resampling.BOX)
         padded = Image.new(image.mode, (width, height))
@@ -300,7 +300,7 @@ def resize(
     return image.resize((width, height), Image.Resampling.BOX, box)
 
 
-def _padded_size(have_width: int, have_height: int, height: int, width: int) -> tuple[int, int]:
+def padded_size(have_width: int, have_height: int, height: int, width: int) -> tuple[int, int]:
     """Width and height of an image inside of its margins."""
     scale = min(1.0, width / have_width, height / have_height)
     return max(1, round(have_width * scale)), max(1, round(have_height * scale))

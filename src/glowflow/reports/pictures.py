@@ -36,6 +36,12 @@ def to_pil(image: NDArray[Any]) -> Image.Image:
     return from_array(image)
 
 
+def marked(label: str, drawn: Any) -> str:
+    """A row's label, with how many of its samples (`Drawn`) are no pictures."""
+    bad = int((~(drawn.finite & drawn.inside)).sum())
+    return f"{label}  {bad} bad" if bad else label
+
+
 def grid(images: NDArray[Any], columns: int | None = None) -> Image.Image:
     """Images (N, C, H, W) in rows of `columns`, by default about a square."""
     columns = columns or max(1, round(len(images) ** 0.5))

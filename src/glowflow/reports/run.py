@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..evaluation.baselines import Baseline
 from ..evaluation.evaluate import Evaluation
-from ..evaluation.table import MODEL, ranked, remarks, round_trip_sentence
+from ..evaluation.table import MODEL, PER_SOURCE_VALUE, ranked, remarks, round_trip_sentence
 from ..files import write_text
 from ..training.health import concerns
 from .page import bar_cell, html_page, picture, table
@@ -33,12 +33,14 @@ class Report:
     metrics: Sequence[Mapping[str, Any]]
     """The lines of metrics.jsonl."""
     evaluation: Evaluation
-    samples: Sequence[tuple[float, NDArray[Any]]]
-    """Temperature, and images (N, C, H, W)."""
+    samples: Sequence[tuple[str, NDArray[Any]]]
+    """Name of a row (its temperature, and how many are no pictures), and images (N, C, H, W)."""
     reconstructions: tuple[NDArray[Any], NDArray[Any]]
     """Test images, and what came back of them."""
     neighbours: tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
     """Samples, the training image nearest to each, and their distances in units of the values."""
+    unusable: int = 0
+    """Samples that were left out there: not finite, or far outside of the range."""
 
 
 def write_report(path: Path, report: Report) -> None:
@@ -68,6 +70,9 @@ def _page(report: Report) -> str:
 def _head(report: Report) -> str:
     evaluation = report.evaluation
     boxes = [(str(evaluation.bits_per_dim), f"bits/dim, {evaluation.images} test images")]
+    if evaluation.bits_per_source_value is not None:
+        inside = str(evaluation.bits_per_source_value)
+        boxes.append((inside, "bits per value of the source, its margins not counted"))
     webp = next(b for b in evaluation.baselines if b.name.startswith("WebP"))
     if webp.mean is not None:
         word = "below" if evaluation.mean < webp.mean else "above"
@@ -83,7 +88,7 @@ def _head(report: Report) -> str:
 
 
 def _samples(report: Report) -> str:
-    labelled = [(f"T = {temperature:g}", images) for temperature, images in report.samples]
+    labelled = list(report.samples)
     temperatures = ", ".join(label for label, _ in labelled)
     sheet = picture(png_bytes(rows(labelled)), f"samples at {temperatures}")
     return (
@@ -128,11 +133,15 @@ def _baseline(baseline: Baseline, largest: float) -> str:
     """A row of the table of figures, with a bar beside the largest."""
     mean = "–" if baseline.mean is None else f"{baseline.mean:.3f}"
     error = "" if baseline.standard_error is None else f"± {baseline.standard_error:.3f}"
+    inside = (
+        "" if baseline.mean_inside is None else f"{baseline.mean_inside:.3f} {PER_SOURCE_VALUE}"
+    )
+    note = "; ".join(filter(None, (inside, baseline.note)))
     mark = " class=model" if baseline.name == MODEL else ""
     return (
         f"<tr{mark}><td>{escape(baseline.name)}</td><td class=figure>{mean}</td>"
         f"<td class=figure>{error}</td>{bar_cell(max(baseline.mean or 0.0, 0.0) / largest)}"
-        f"<td class=quiet>{escape(baseline.note)}</td></tr>"
+        f"<td class=quiet>{escape(note)}</td></tr>"
     )
 
 
@@ -153,8 +162,18 @@ def _neighbours(report: Report) -> str:
         "<h2>Nearest training images</h2>"
         "<p>Below each sample, the training image that is nearest to it by root mean square over "
         "the values. A model that memorises draws the same picture twice; here the distances are "
-        f"{', '.join(f'{distance:.1f}' for distance in distances)} (bytes run from 0 to 255).</p>"
+        f"{', '.join(f'{distance:.1f}' for distance in distances)} (bytes run from 0 to 255)."
+        f"{_unusable(report.unusable)}</p>"
         f"{picture(sheet, 'samples above the nearest training images')}"
+    )
+
+
+def _unusable(count: int) -> str:
+    if not count:
+        return ""
+    return (
+        f" {count} of the samples are not finite or far outside of the range of images, and left "
+        "out."
     )
 
 

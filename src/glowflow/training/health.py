@@ -46,6 +46,12 @@ class Health:
     smallest_scale_by_level: tuple[float, ...]
     """Smallest scale s of the level's affine couplings on these images; empty without any."""
     largest_scale_by_level: tuple[float, ...]
+    samples_not_finite: int
+    """Of `samples` at temperature 1, those of which a value is not a number."""
+    samples_far: int
+    """Those that are farther than ten times the range of images from its middle."""
+    samples: int
+    """How many were drawn."""
     round_trip_error: float
     """Largest |decode(encode(x)) − x| on these images, in units of x (bytes: 1 is their range)."""
 
@@ -69,6 +75,7 @@ def measure_health(
         with _scales(model) as scales:
             by_level = model.log_prob_by_level(x.to(model.device, model.dtype))
         centre, decoded = round_trip(model, images, labels_of(model, data, indices))
+        drawn = model.draw(_samples_of(model), temperature=1.0, seed=seed)
     dims = math.prod(model.config.image_shape)
     shares = bits_per_dim(by_level.double().mean(0), dims, None)
     return Health(
@@ -76,8 +83,16 @@ def measure_health(
         condition_by_level=tuple(_conditions(model)),
         smallest_scale_by_level=tuple(min(each)[0] for each in scales if each),
         largest_scale_by_level=tuple(max(each, key=lambda s: s[1])[1] for each in scales if each),
+        samples_not_finite=int((~drawn.finite).sum()),
+        samples_far=int((drawn.finite & ~drawn.inside).sum()),
+        samples=len(drawn.images),
         round_trip_error=float((decoded - centre).abs().max()),
     )
+
+
+def _samples_of(model: ImageFlow) -> int:
+    """64 at 32x32, fewer of larger images: a look is cheap."""
+    return max(8, min(64, 64 * 3072 // math.prod(model.config.image_shape)))
 
 
 def round_trip(
@@ -123,6 +138,13 @@ def concerns(figures: Mapping[str, Any], *, bits: int | None, clip: float) -> li
             f"Images come back with an error of up to {error:.1e} (healthy: up to {most:.1e}): "
             "bytes may change; go on from an earlier checkpoint with a smaller --lr, or train "
             "with --coupling-scale bounded."
+        )
+    bad, far = figures.get("samples_not_finite", 0), figures.get("samples_far", 0)
+    if bad or far:
+        warnings.append(
+            f"Of {figures.get('samples', bad + far)} samples at temperature 1, {bad} are not "
+            f"finite and {far} far outside of the range of images: the inverse overflows; train "
+            "with --coupling-scale bounded, or a smaller --lr."
         )
     norm = figures.get("grad_norm", 0.0)
     if not norm <= MOST_CLIPPING * clip:

@@ -32,6 +32,9 @@ class Metrics:
     condition_by_level: tuple[float, ...] | None = None
     smallest_scale_by_level: tuple[float, ...] | None = None
     largest_scale_by_level: tuple[float, ...] | None = None
+    samples_not_finite: int | None = None
+    samples_far: int | None = None
+    samples: int | None = None
     round_trip_error: float | None = None
 
     def to_dict(self) -> dict[str, Any]:

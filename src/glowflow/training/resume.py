@@ -76,7 +76,7 @@ def nothing_to_do(folder: Path, config: TrainConfig) -> str:
         CheckpointError: there is no usable checkpoint.
         InputError: fewer images are asked for than it has seen.
     """
-    if not (folder / "evaluation.json").is_file():
+    if not all((folder / name).is_file() for name in ("evaluation.json", "model.safetensors")):
         return ""
     old, checkpoint = read_run_config(folder), load_checkpoint(folder)
     images = images_of(checkpoint, old)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 
 from ..data.loader import batches
+from ..data.partition import spread
 from ..data.types import ImageData
 from ..models.flow import ImageFlow
 from ..models.likelihood import bits_per_dim
@@ -29,12 +30,14 @@ def validate(
     batch_size: int = VALIDATION_BATCH_SIZE,
     seed: int = 0,
 ) -> float:
-    """Mean bits/dim of the first `limit` images, with one noise draw, the same at each call.
+    """Mean bits/dim of `limit` images, evenly spread over the data and their classes.
+
+    There is one noise draw, the same at each call.
 
     Each process scores its share of the images.
     """
     generator = torch.Generator().manual_seed(seed)
-    chosen = data.part(0, limit)
+    chosen = spread(data, limit)
     dimensions = math.prod(model.config.image_shape)
     shares = []
     with model.frozen():
