@@ -81,10 +81,19 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         with writing(path):
             yield temporary
+            _open_to_others(temporary)
             temporary.replace(path)
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def _open_to_others(path: Path) -> None:
+    """Give a file the rights that new files have here: libraries make theirs private."""
+    mask = os.umask(0)
+    os.umask(mask)
+    with suppress(OSError):
+        path.chmod(0o666 & ~mask)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -111,12 +120,13 @@ def require_new(folder: Path) -> None:
     Raises:
         InputError: it is not empty, or it is a file, or cannot be looked into.
     """
+    if folder.is_file():
+        raise InputError(f"{folder} is a file and not a folder: choose another --out.")
     try:
         inside = folder.is_dir() and any(path.name != LOCK for path in folder.iterdir())
-        taken = folder.is_file() or inside
     except (OSError, ValueError) as error:
         raise InputError(f"Cannot use {folder} ({error}): choose another --out.") from error
-    if taken:
+    if inside:
         raise InputError(f"{folder} exists and is not empty: choose another --out.")
 
 

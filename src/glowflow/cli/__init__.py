@@ -13,6 +13,7 @@ from contextlib import suppress
 from importlib import import_module
 
 from ..errors import GlowflowError
+from ..launcher import process_number
 
 TRACEBACK = "GLOWFLOW_TRACEBACK"
 """Environment variable with which an unforeseen error shows where it is from."""
@@ -32,6 +33,8 @@ COMMANDS = {
     "demo": "Train on drawn faces in ten minutes, evaluate, sample, and write a report.",
 }
 """Modules of this folder, in the order of `glow --help`, and what they do."""
+SHARED = ("train", "demo", "evaluate", "directions")
+"""Commands that several processes of a launcher work on together; of others process 0 does all."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,6 +59,8 @@ def _run(given: list[str]) -> int:
     if name not in COMMANDS:
         print(f"glow: there is no command {name!r}; see glow --help.", file=sys.stderr)
         return 2
+    if name not in SHARED and process_number() > 0:
+        return 0
     try:
         from .options import parse
 

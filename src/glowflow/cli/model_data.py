@@ -20,6 +20,7 @@ from ..models.registry import load_model
 from ..models.training_data import TrainingData
 from ..processes import process_index
 from ..training.config import CONFIG_FILE, TrainConfig, read_run_config
+from ..training.resume import where_data_are_named
 
 PARTS = {"train": TRAIN, "valid": VALID, "test": TEST}
 
@@ -138,8 +139,17 @@ def own_splits(model: ImageFlow, source: str, config: DataConfig, progress: bool
     Raises:
         InputError: as `open_splits`, or nothing is left to hold out.
     """
-    splits = open_splits(config, progress=progress)
     folder = run_folder(source)
+    try:
+        splits = open_splits(config, progress=progress)
+    except InputError as error:
+        named = "" if folder is None else where_data_are_named(folder)
+        if not named or Path(config.data).expanduser().exists():
+            raise
+        raise InputError(
+            f"{str(error).split(':')[0]}, which {named} names: put the images back, or change that "
+            "line, or give others with --data."
+        ) from error
     record = None if folder is None else SplitRecord.load(folder)
     if record is None:
         known = model.trained_on

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
 from torch import Tensor
 
+from ..data.inputs import in_short
 from ..errors import InputError
 from ..models.flow import ImageFlow
 from ..models.likelihood import bits_per_dim
@@ -114,7 +116,7 @@ def label_of(model: ImageFlow, label: str | None, count: int, flag: str) -> Tens
     """
     classes = model.config.classes
     names = () if model.trained_on is None else model.trained_on.class_names
-    known = f"{in_short(names)}" if names else f"0 to {classes - 1}"
+    known = in_short(names) if names else f"0 to {classes - 1}"
     if label is None and not classes:
         return None
     if label is None:

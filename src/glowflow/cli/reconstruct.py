@@ -34,9 +34,7 @@ def run(options: Options) -> Outcome:
     model = load_model_for(options.model, device)
     photos = read_photos(options.images, model, options)
     originals = torch.from_numpy(np.stack([photo.seen for photo in photos]))
-    labels = None
-    if options.label is not None:
-        labels = label_of(model, options.label, len(originals), "--class")
+    labels = label_of(model, options.label, len(originals), "--class")
     x, back = round_trip(model, originals, labels)
     concern = concern_of(*model.in_range(back), "reconstructions")
     seen, decoded = (model.to_images(part).cpu() for part in (x, back))

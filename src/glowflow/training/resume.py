@@ -7,9 +7,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ..data.record import Changes
 from ..errors import InputError
 from ..files import writing
-from .checkpoint import Checkpoint, load_checkpoint
+from .checkpoint import BEST, BEST_FILE, Checkpoint, load_checkpoint
 from .config import CONFIG_FILE, TrainConfig, read_run_config, write_run_config
 from .optimisation import Schedule
 
@@ -48,15 +49,25 @@ def check_resumed(folder: Path, config: TrainConfig) -> dict[str, tuple[Any, Any
 
 
 def record_resumed(
-    folder: Path, config: TrainConfig, changes: dict[str, tuple[Any, Any]], checkpoint: Checkpoint
+    folder: Path,
+    config: TrainConfig,
+    changes: dict[str, tuple[Any, Any]],
+    checkpoint: Checkpoint,
+    images: Changes | None,
 ) -> None:
     """Write the configuration that the run goes on with, and a line of what changed.
+
+    Where the images have changed, the best model so far is no longer called that: its figure is of
+    other validation images.
 
     Raises:
         InputError: the folder cannot be written.
     """
-    if not changes:
+    other_images = images is not None and images.any
+    if not changes and not other_images:
         return
+    if other_images:
+        (folder / BEST / BEST_FILE).unlink(missing_ok=True)
     write_run_config(folder, config)
     line = {
         "time": f"{datetime.now():%Y-%m-%dT%H:%M:%S}",
@@ -64,6 +75,8 @@ def record_resumed(
         "images": checkpoint.images,
         "changes": {name: list(values) for name, values in changes.items()},
     }
+    if images is not None and other_images:
+        line["data"] = asdict(images)
     path = folder / HISTORY_FILE
     with writing(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")

@@ -2,7 +2,7 @@
 
 import torch
 
-from ..data.record import SplitRecord
+from ..data.record import Changes, SplitRecord
 from ..models.flow import ImageFlow
 from ..models.registry import make_model
 from ..processes import on_main_process
@@ -38,7 +38,7 @@ def start(
         before = on_main_process(lambda: read_run_config(folder))
         changes = on_main_process(lambda: check_resumed(folder, config))
         checkpoint = state.restore(before)
-        on_main_process(lambda: record_resumed(folder, config, changes, checkpoint))
+        on_main_process(lambda: record_resumed(folder, config, changes, checkpoint, _images(run)))
     else:
         on_main_process(lambda: write_run_config(folder, config))
         if start_from is None:
@@ -65,3 +65,12 @@ def _new_state(run: Run, device: torch.device) -> TrainingState:
     average = make_average(model, config.ema) if config.ema else None
     optimizer = make_optimizer(model, config.optimizer, config.lr)
     return TrainingState(run, model, average, optimizer)
+
+
+def _images(run: Run) -> Changes | None:
+    """In what the images differ from those that the run had until now; None where that is not
+    known."""
+    record = SplitRecord.load(run.folder)
+    if record is None or record.same_images(run.splits):
+        return None
+    return record.changes(run.splits)
