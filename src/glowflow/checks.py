@@ -33,4 +33,7 @@ def require_at_least(settings: Any, least: int, *names: str) -> None:
     """
     for name in names:
         value = getattr(settings, name)
+        require(
+            value is None or isinstance(value, (int, float)), f"{name} is {value!r}: give a number."
+        )
         require(value is None or value >= least, f"{name} is {value}: give at least {least}.")

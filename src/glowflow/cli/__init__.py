@@ -42,9 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     _let_consoles_take_everything()
     try:
-        return _run(given)
+        code = _run(given)
+        sys.stdout.flush()
+        return code
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:  # the output does not take what is printed
+        print(f"glow: cannot write the output ({error.strerror}).", file=sys.stderr)
         return 1
 
 
@@ -80,7 +85,7 @@ def _run(given: list[str]) -> int:
         if TRACEBACK in os.environ:
             raise
         print(f"glow {name}: {_unforeseen(error)}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, (OSError, OverflowError)) else 1
     print(answer)
     return int(outcome.code)
 

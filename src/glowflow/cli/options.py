@@ -76,7 +76,7 @@ def parse(command: ModuleType, name: str, description: str, arguments: Sequence[
     if getattr(command, "DATA_FIRST", False) and arguments and not arguments[0].startswith("-"):
         arguments.insert(0, "--data")
     default = command.default(arguments) if hasattr(command, "default") else None
-    return tyro.cli(
+    options = tyro.cli(
         command.Options,
         prog=f"glow {name}",
         description=description,
@@ -88,6 +88,10 @@ def parse(command: ModuleType, name: str, description: str, arguments: Sequence[
             tyro.conf.AvoidSubcommands,
         ),
     )
+    seed = getattr(options, "seed", 0)
+    if not 0 <= seed < 2**63:
+        raise InputError(f"--seed is {seed}: give a whole number from 0 to 2^63 - 1.")
+    return options
 
 
 def _with_dashes(argument: str) -> str:

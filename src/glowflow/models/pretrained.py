@@ -89,7 +89,7 @@ def load_pretrained(
     try:
         config = config_class(**fields)
         data = None if section is None else TrainingData.from_dict(section)
-    except (TypeError, InputError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError, InputError) as error:
         raise CheckpointError(f"{config_path} does not describe a model: {error}") from error
     return config, load_weights(weights_path), data
 
@@ -216,6 +216,6 @@ def shipped_models() -> list[str]:
 def _read_fields(path: Path) -> dict[str, Any]:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"Cannot read {path}: it is not JSON ({error}).") from error
     return fields if isinstance(fields, dict) else {}

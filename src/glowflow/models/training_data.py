@@ -73,6 +73,8 @@ class TrainingData:
         Raises:
             InputError: a field is of another type.
         """
+        if not isinstance(section, Mapping):
+            raise InputError(f"data is {section!r}: give a section.")
         values: dict[str, Any] = {}
         for field in dataclasses.fields(cls):
             if field.name not in section:
@@ -83,9 +85,13 @@ class TrainingData:
                 raise InputError(
                     f"data.{field.name} is {value!r}: give a {type(default).__name__}."
                 )
-            if isinstance(default, tuple) and not all(isinstance(each, str) for each in value):
+            if isinstance(default, tuple) and not (
+                isinstance(value, tuple) and all(isinstance(each, str) for each in value)
+            ):
                 raise InputError(f"data.{field.name} is {value!r}: give a list of names.")
             values[field.name] = value
+        if values.get("fit", "crop") not in ("crop", "stretch", "pad"):
+            raise InputError(f"data.fit is {values['fit']!r}: give crop, stretch or pad.")
         return cls(**values)
 
 

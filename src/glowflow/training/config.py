@@ -93,6 +93,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
+        require(
+            0 <= self.seed < 2**63, f"seed is {self.seed}: give a whole number from 0 to 2^63 - 1."
+        )
         counts = ("images", "batch_size", "accumulate", "log_every", "validation_images", "keep")
         require_at_least(self, 1, *counts)
         for name in ("lr", "clip", "validate_every"):

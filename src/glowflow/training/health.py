@@ -164,7 +164,11 @@ def _conditions(model: ImageFlow) -> Iterator[float]:
     by_level: dict[str, list[float]] = {}
     for name, module in model.named_modules():
         if isinstance(module, ChannelMixing) and any(True for _ in module.parameters()):
-            values = torch.linalg.svdvals(module.matrix().double().cpu())
+            matrix = module.matrix().double().cpu()
+            if not bool(torch.isfinite(matrix).all()):
+                by_level.setdefault(_level(name), []).append(math.inf)
+                continue
+            values = torch.linalg.svdvals(matrix)
             by_level.setdefault(_level(name), []).append(float(values[0] / values[-1]))
     yield from map(max, by_level.values())
 

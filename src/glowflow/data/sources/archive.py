@@ -31,7 +31,7 @@ def archive_source(path: Path, config: DataConfig) -> Source:
         zipped = zipfile.is_zipfile(path)
         archive: Any = zipfile.ZipFile(path) if zipped else tarfile.open(path)  # noqa: SIM115
         members = _zip_members(archive) if zipped else _tar_members(archive)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, tarfile.TarError) as error:
+    except Exception as error:  # the archives' own, zlib's, lzma's
         raise InputError(f"Cannot read {path}: it is damaged ({error}); get it again.") from error
     images, others, examples = {}, Counter[str](), dict[str, str]()
     for name, member in members.items():

@@ -190,8 +190,7 @@ def _in_parts(path: Path, arrays: dict[str, NDArray[Any]]) -> Found | None:
 
 def _axes(images: NDArray[Any], path: Path, config: DataConfig, notes: list[str]) -> NDArray[Any]:
     """(N, C, H, W), as a view."""
-    kinds = (np.integer, np.floating, np.bool_)
-    if not any(np.issubdtype(images.dtype, kind) for kind in kinds):
+    if images.dtype.kind not in "iufb":
         raise InputError(
             f"The array in {path} is {images.dtype}: give uint8 images (0 to 255) or floats."
         )
