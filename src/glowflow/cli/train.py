@@ -99,7 +99,7 @@ def _config_from(source: str) -> TrainConfig:
     data = DataConfig(size=shape[1:]) if model.config.bits is not None else DataConfig()
     if known is not None and model.config.bits is not None:
         how: Any = {"fit": known.fit, "upscale": known.upscale, "source_range": known.source_range}
-        data = replace(data, **how)
+        data = replace(data, data=known.source or data.data, **how)
     channels: Any = shape[0] if model.config.bits is not None and shape[0] in (1, 3, 4) else None
     data = replace(data, channels=channels)
     family = FAMILIES[model.config.family]

@@ -64,6 +64,17 @@ class SplitRecord:
         order = np.argsort(names, kind="stable")
         return cls(names[order], contents[order], numbers[order])
 
+    def with_former(self, former: "SplitRecord | None") -> "SplitRecord":
+        """With the images that are gone, which may come back."""
+        if former is None:
+            return self
+        gone = ~np.isin(former.names, self.names)
+        names = np.concatenate([self.names, former.names[gone]])
+        order = np.argsort(names, kind="stable")
+        contents = np.concatenate([self.contents, former.contents[gone]])
+        parts = np.concatenate([self.parts, former.parts[gone]])
+        return SplitRecord(names[order], contents[order], parts[order])
+
     def save(self, folder: Path) -> None:
         """Write `split.safetensors`.
 

@@ -89,17 +89,17 @@ def nothing_to_do(folder: Path, config: TrainConfig) -> str:
         CheckpointError: there is no usable checkpoint.
         InputError: fewer images are asked for than it has seen.
     """
-    if not all((folder / name).is_file() for name in ("evaluation.json", "model.safetensors")):
-        return ""
     old, checkpoint = read_run_config(folder), load_checkpoint(folder)
     images = images_of(checkpoint, old)
     if Schedule.of(config).done(images, checkpoint.seconds) < 1.0:
         return ""
-    if config.images < old.images:
+    if config.images < min(old.images, images):
         raise InputError(
             f"The run in {folder} has seen {images:,} images, and --images is {config.images:,}: "
             "give more."
         )
+    if not all((folder / name).is_file() for name in ("evaluation.json", "model.safetensors")):
+        return ""  # its evaluation was cut off
     end = f"{images:,} of {config.images:,} images"
     if config.minutes:
         end += f" and {checkpoint.seconds / 60:.1f} of {config.minutes:g} minutes"

@@ -47,7 +47,8 @@ def start(
             on_main_process(lambda: take_weights(state.model, start_from))
         state.broadcast()
         on_main_process(state.save)
-    on_main_process(lambda: SplitRecord.of(run.splits).save(folder))
+    former = on_main_process(lambda: SplitRecord.load(folder)) if resume else None
+    on_main_process(lambda: SplitRecord.of(run.splits).with_former(former).save(folder))
     on_main_process(lambda: keep_metrics_until(folder, state.step))
     state.best = on_main_process(lambda: best_so_far(folder))
     state.precision = on_main_process(lambda: choose_precision(state.model, config.precision))
