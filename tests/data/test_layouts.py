@@ -327,6 +327,21 @@ class TestLists:
         assert splits.train.class_names == (("a", "b") if form != "{}" else ())
         assert left_out(splits)["named in the list and not there"] == (1, "data/gone.png")
 
+    def test_folders_in_the_paths_are_no_parts(self, put, whole, tmp_path):
+        rows = []
+        for folder in ("extra", "train", "test"):
+            put(f"data/{folder}", 4)
+            rows += [(f"data/{folder}/{i:03d}.png", folder.upper()) for i in range(4)]
+        (tmp_path / "list.csv").write_text("\n".join(map(",".join, rows)))
+        found = whole("list.csv")
+        assert found.partition is None
+        assert found.reading.left_out == ()
+        data = found.data
+        said = [
+            (name, data.class_names[n]) for name, n in zip(data.names, data.labels, strict=True)
+        ]
+        assert said == rows
+
     def test_order_is_the_lists(self, put, whole, tmp_path):
         put("data", 3)
         order = ["data/002.png", "data/000.png", "data/001.png"]

@@ -1,8 +1,7 @@
 """The files of a folder that are data: links followed, what this package wrote left out."""
 
 import os
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -94,23 +93,20 @@ def is_output(folder: Path) -> bool:
 def images_among(found: Found, root: Path) -> tuple[tuple[str, ...], tuple[LeftOut, ...]]:
     """The names of the files that Pillow reads, by their suffix or by their first bytes, and what
     else there is, by type."""
-    images = []
-    others: Counter[str] = Counter()
-    examples: dict[str, str] = {}
-    for name in found.names:
-        if looks_like_image(root / name):
-            images.append(name)
-        else:
-            suffix = PurePosixPath(name).suffix.lower() or "no suffix"
-            others[suffix] += 1
-            examples.setdefault(suffix, name)
-    return tuple(images), (*found.left_out, *left_out_by_type(others, examples))
+    images = [name for name in found.names if looks_like_image(root / name)]
+    others = sorted(set(found.names) - set(images))
+    return tuple(images), (*found.left_out, *left_out_by_type(others))
 
 
-def left_out_by_type(others: Counter[str], examples: dict[str, str]) -> Iterable[LeftOut]:
-    """A line for each suffix."""
-    for suffix, count in others.most_common():
-        yield LeftOut(f"{suffix} is no image that can be read", count, examples[suffix])
+def left_out_by_type(names: Sequence[str]) -> tuple[LeftOut, ...]:
+    """Files that are no images, a line for each suffix, the most first."""
+    by_type: dict[str, list[str]] = {}
+    for name in names:
+        by_type.setdefault(PurePosixPath(name).suffix.lower() or "no suffix", []).append(name)
+    return tuple(
+        LeftOut(f"{suffix} is no image that can be read", len(some), some[0])
+        for suffix, some in sorted(by_type.items(), key=lambda item: -len(item[1]))
+    )
 
 
 def looks_like_image(path: Path) -> bool:

@@ -4,7 +4,6 @@ import io
 import tarfile
 import threading
 import zipfile
-from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,7 +12,7 @@ from ...photos.images import UnreadableImageError
 from ..config import DataConfig
 from ..types import Source
 from ..walk import left_out_by_type, picture_suffixes
-from .folder import images_source
+from .folder import by_folders, images_source
 
 LARGEST = 1 << 30
 """Bytes of an image file in an archive, at most."""
@@ -33,17 +32,15 @@ def archive_source(path: Path, config: DataConfig) -> Source:
         members = _zip_members(archive) if zipped else _tar_members(archive)
     except Exception as error:  # the archives' own, zlib's, lzma's
         raise InputError(f"Cannot read {path}: it is damaged ({error}); get it again.") from error
-    images, others, examples = {}, Counter[str](), dict[str, str]()
+    images, others = {}, []
     for name, member in members.items():
         pure = PurePosixPath(name)
         if any(part.startswith(".") or part == "__MACOSX" for part in pure.parts):
             continue
-        suffix = pure.suffix.lower()
-        if suffix in picture_suffixes():
+        if pure.suffix.lower() in picture_suffixes():
             images[name] = member
         else:
-            others[suffix or "no suffix"] += 1
-            examples.setdefault(suffix or "no suffix", name)
+            others.append(name)
     if not images:
         raise InputError(f"There is no image in {path}: give an archive with png or jpg files.")
     lock = threading.Lock()
@@ -68,8 +65,8 @@ def archive_source(path: Path, config: DataConfig) -> Source:
     return images_source(
         path.name,
         path,
-        names,
-        tuple(left_out_by_type(others, examples)),
+        by_folders(names, config),
+        left_out_by_type(others),
         config,
         open_file,
         in_order=not zipped,

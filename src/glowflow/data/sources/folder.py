@@ -47,9 +47,9 @@ def folder_source(folder: Path, config: DataConfig) -> Source:
             f"There is no image in {folder}{kinds}: give a folder with png, jpg or webp files in "
             "it."
         )
-    return images_source(
-        folder.name or str(folder), folder, names, left_out, config, lambda name: folder / name
-    )
+    title = folder.name or str(folder)
+    arranged = by_folders(names, config)
+    return images_source(title, folder, arranged, left_out, config, lambda name: folder / name)
 
 
 def image_files(folder: Path) -> tuple[str, ...]:
@@ -67,29 +67,25 @@ def image_files(folder: Path) -> tuple[str, ...]:
 def images_source(
     title: str,
     root: Path,
-    names: Sequence[str],
+    layout: "Arranged",
     left_out: Sequence[LeftOut],
     config: DataConfig,
     open_file: Callable[[str], Any],
     *,
     in_order: bool = False,
 ) -> Source:
-    """A source of files that are named as in a folder, wherever their bytes are.
+    """A source of image files, wherever their bytes are.
 
     Args:
         title: of the source.
         root: for messages.
-        names: paths below the root.
+        layout: the files, and what they are.
         left_out: what is not among them.
         config: how they are read.
         open_file: a path or an open file, by name.
         in_order: as in `Source`.
     """
     shape = (config.channels or 3, *(config.size or SIZE))
-    if config.layout == "folder":
-        layout = Arranged("folder", tuple(names))
-    else:
-        layout = arrange(names, parts=config.layout != "classes")
     files = list(layout.names)
     frames = [0] * len(files)
     many = Frames()
@@ -194,6 +190,17 @@ class Arranged:
             self.left_out,
             self.notes,
         )
+
+
+def by_folders(names: Sequence[str], config: DataConfig) -> Arranged:
+    """What the folders in the paths say, or as `config.layout` has it.
+
+    Raises:
+        InputError: as `arrange`.
+    """
+    if config.layout == "folder":
+        return Arranged("folder", tuple(names))
+    return arrange(names, parts=config.layout != "classes")
 
 
 def arrange(names: Sequence[str], *, parts: bool = True) -> Arranged:

@@ -1,7 +1,7 @@
 """Text files that list images."""
 
 import csv
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from ...errors import InputError
 from ..config import DataConfig
 from ..types import LeftOut, Source
-from .folder import MOST_CLASSES, images_source, natural
+from .folder import MOST_CLASSES, Arranged, images_source, natural
 
 
 def list_source(path: Path, config: DataConfig) -> Source:
@@ -41,21 +41,19 @@ def list_source(path: Path, config: DataConfig) -> Source:
     left_out = (
         [LeftOut("named in the list and not there", len(missing), missing[0])] if missing else []
     )
-    names = [name for name, _ in there]
-    source = images_source(
-        path.name, path.parent, names, left_out, config, lambda name: path.parent / name
+    return images_source(
+        path.name, path.parent, _arranged(there), left_out, config, lambda name: path.parent / name
     )
-    classes = [label for _, label in there]
+
+
+def _arranged(rows: Sequence[tuple[str, str]]) -> Arranged:
+    """The images in the order of the list, whatever folders they are in, by the classes in it."""
+    names, classes = tuple(name for name, _ in rows), [label for _, label in rows]
     known = tuple(sorted(set(classes), key=natural))
-    if "" in known or not 2 <= len(known) <= MOST_CLASSES or config.frames == "all":
-        return _renamed(source)
+    if "" in known or not 2 <= len(known) <= MOST_CLASSES:
+        return Arranged("list", names)
     numbers = np.array([known.index(label) for label in classes], dtype=np.int64)
-    return _renamed(source, labels=numbers, class_names=known)
-
-
-def _renamed(source: Source, **changes: object) -> Source:
-    plain = {"labels": None, "class_names": (), "partition": None, "notes": ()}
-    return replace(source, layout="list", **{**plain, **changes})  # type: ignore[arg-type]
+    return Arranged("list", names, numbers, known)
 
 
 def _row(root: Path, line: str) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..config import DataConfig
 from ..types import Source
-from .folder import images_source
+from .folder import Arranged, images_source
 
 
 def image_source(path: Path, config: DataConfig) -> Source:
@@ -13,6 +13,5 @@ def image_source(path: Path, config: DataConfig) -> Source:
     Raises:
         InputError: no image can be read, when it is read.
     """
-    return images_source(
-        path.name, path.parent, (path.name,), (), config, lambda name: path.parent / name
-    )
+    one = Arranged("folder", (path.name,))
+    return images_source(path.name, path.parent, one, (), config, lambda name: path.parent / name)
