@@ -18,7 +18,7 @@ from glowflow.data.types import Splits
 from glowflow.files import write_text
 from glowflow.models.registry import make_model
 from glowflow.studies.summary import compact_json
-from glowflow.training.batches import TrainingBatches
+from glowflow.training.batches import Place, TrainingBatches
 from glowflow.training.config import TrainConfig
 from glowflow.training.initialisation import model_config_for
 from glowflow.training.objective import Objective
@@ -94,7 +94,7 @@ def endless_inputs(config: TrainConfig, splits: Splits, model: Any) -> Iterator[
     inputs = TrainingBatches(
         splits.train, config.batch_size, config.seed, config.shift, config.flip
     )
-    for x, _ in inputs.after(0, model):
+    for x, _ in inputs.after(0, Place(), model):
         yield x
 
 

@@ -20,7 +20,7 @@ except ImportError:  # Windows
     fcntl = None
 
 MARK = ".glow"
-"""A hidden file in a folder of results: they are no data."""
+"""A hidden file in a folder of results under runs/: they are no data."""
 LOCK = ".lock"
 """A hidden file in a run's folder, locked while a process trains."""
 REFUSALS = (
@@ -131,17 +131,20 @@ def require_new(folder: Path) -> None:
 
 
 def make_new(folder: Path) -> None:
-    """Make a folder that nobody else has made or will be given: it gets a hidden mark.
+    """Make a folder, or take an empty one: of two processes that make it one is refused.
 
     Raises:
         InputError: there is something in it, or it cannot be made.
     """
     require_new(folder)
+    if not folder.is_dir():
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError as error:
+            raise InputError(f"{folder} is in use: choose another --out.") from error
+        except OSError as error:
+            raise _cannot_make(folder, error) from error
     require_writable(folder)
-    try:
-        (folder / MARK).touch(exist_ok=False)
-    except FileExistsError as error:
-        raise InputError(f"{folder} is in use: choose another --out.") from error
 
 
 def make_numbered(folder: Path) -> Path:
@@ -157,11 +160,22 @@ def make_numbered(folder: Path) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise InputError(
-                f"Cannot make the folder {path} ({error.strerror}); choose another output folder."
-            ) from error
+            raise _cannot_make(path, error) from error
         return path
     raise AssertionError
+
+
+def _cannot_make(folder: Path, error: OSError) -> InputError:
+    return InputError(
+        f"Cannot write into {folder} ({error.strerror}); choose another output folder."
+    )
+
+
+def remove_empty(*folders: Path) -> None:
+    """Remove those of the folders, one after another, that have nothing in them."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 @contextmanager
@@ -205,9 +219,8 @@ def in_use(folder: Path) -> Iterator[Callable[[], None]]:
         for file in held:
             (folder / LOCK).unlink(missing_ok=True)
             file.close()
-        if made:
-            with suppress(OSError):  # nothing came of it
-                folder.rmdir()
+        if made:  # and nothing came of it
+            remove_empty(folder)
 
 
 def _is(file: Any, path: Path) -> bool:
@@ -230,6 +243,4 @@ def require_writable(folder: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise InputError(
-            f"Cannot write into {folder} ({error.strerror}); choose another output folder."
-        ) from error
+        raise _cannot_make(folder, error) from error

@@ -164,10 +164,12 @@ def _rows(description: "Description") -> "Iterator[tuple[str, NDArray[Any]]]":
 
 
 def _table(facts: dict[str, Any]) -> Table:
+    from ..data.store import printable
+
     table = Table("what", "value", show_header=False)
 
     def row(name: str, value: object) -> None:
-        table.add_row(escape(_printable(name)), escape(_printable(str(value))))
+        table.add_row(escape(printable(name)), escape(printable(str(value))))
 
     for name in ("source", "layout", "dataset", "completeness"):
         if facts[name]:
@@ -210,7 +212,3 @@ def _table(facts: dict[str, Any]) -> Table:
     if facts["folder"]:
         row("folder", facts["folder"])
     return table
-
-
-def _printable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")

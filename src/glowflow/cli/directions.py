@@ -52,7 +52,7 @@ def _run(options: Options, device: str) -> Outcome:
     from ..latents.directions import save_directions
     from ..latents.estimation import estimate_directions
     from ..processes import local_main_process_first, on_main_process, process_index
-    from .model_data import choose, load_model_for
+    from .model_data import chosen_by, load_model_for
 
     progress = not options.json and process_index() == 0
     path = options.out or Path("directions.safetensors")
@@ -66,17 +66,7 @@ def _run(options: Options, device: str) -> Outcome:
 
     on_main_process(check)
     model = local_main_process_first(lambda: load_model_for(options.model, device))
-    chosen = local_main_process_first(
-        lambda: choose(
-            model,
-            options.model,
-            options.data,
-            part=options.split,
-            fit=options.fit,
-            upscale=options.upscale,
-            progress=progress,
-        )
-    )
+    chosen = local_main_process_first(lambda: chosen_by(model, options, options.split))
     directions = estimate_directions(
         model,
         chosen.data,

@@ -185,7 +185,7 @@ def _decoded(
     import torch
 
     from ..models.flow import concern_of
-    from .photos import say
+    from .model_data import say
 
     decoded, bad = [], []
     for code in codes:

@@ -39,21 +39,11 @@ def _run(options: Options, device: str) -> Outcome:
     from ..evaluation.evaluate import evaluate
     from ..evaluation.table import figure, round_trip_sentence, table
     from ..processes import local_main_process_first, on_main_process, process_index
-    from .model_data import choose, load_model_for
+    from .model_data import chosen_by, load_model_for
 
     progress = not options.json and process_index() == 0
     model = local_main_process_first(lambda: load_model_for(options.model, device))
-    chosen = local_main_process_first(
-        lambda: choose(
-            model,
-            options.model,
-            options.data,
-            part=options.split,
-            fit=options.fit,
-            upscale=options.upscale,
-            progress=progress,
-        )
-    )
+    chosen = local_main_process_first(lambda: chosen_by(model, options, options.split))
     train = local_main_process_first(chosen.train)
 
     def prepare() -> Path | None:

@@ -85,7 +85,8 @@ def _path(
 
     from ..latents.edits import interpolate
     from ..models.flow import concern_of
-    from .photos import bits_per_dim_of, say
+    from .model_data import say
+    from .photos import bits_per_dim_of
 
     first, second = (model.encode(end[None], label) for end in x)
     images, bits, bad = [], [], []

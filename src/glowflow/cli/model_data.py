@@ -11,6 +11,7 @@ from rich.console import Console
 from ..data.config import DataConfig, Fit
 from ..data.inputs import with_classes_of
 from ..data.open import open_images, open_splits
+from ..data.partition import SPLIT_NAMES
 from ..data.record import SplitRecord
 from ..data.types import TEST, TRAIN, VALID, ImageData, Images, Splits
 from ..errors import CheckpointError, InputError
@@ -20,9 +21,8 @@ from ..models.registry import load_model
 from ..models.training_data import TrainingData
 from ..processes import process_index
 from ..training.config import CONFIG_FILE, TrainConfig, read_run_config
-from ..training.resume import where_data_are_named
-
-PARTS = {"train": TRAIN, "valid": VALID, "test": TEST}
+from ..training.resume import open_own
+from .options import DataOptions
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,12 @@ def run_config(source: str) -> TrainConfig | None:
     return None if folder is None else read_run_config(folder)
 
 
+def split_record(source: str) -> SplitRecord | None:
+    """Which images the run of a model was trained on; None where that is not known."""
+    folder = run_folder(source)
+    return None if folder is None else SplitRecord.load(folder)
+
+
 def data_for(
     model: ImageFlow,
     source: str,
@@ -111,7 +117,7 @@ def data_for(
         return DataConfig(data=data)
     if known is None:
         if fit is None:
-            _say(
+            say(
                 f"{source} does not say how its training images became {model.config.image_shape}: "
                 "these are cropped; --fit says otherwise."
             )
@@ -139,55 +145,55 @@ def own_splits(model: ImageFlow, source: str, config: DataConfig, progress: bool
     Raises:
         InputError: as `open_splits`, or nothing is left to hold out.
     """
-    folder = run_folder(source)
-    try:
-        splits = open_splits(config, progress=progress)
-    except InputError as error:
-        named = "" if folder is None else where_data_are_named(folder)
-        if not named or Path(config.data).expanduser().exists():
-            raise
-        raise InputError(
-            f"{str(error).split(':')[0]}, which {named} names: put the images back, or change that "
-            "line, or give others with --data."
-        ) from error
-    record = None if folder is None else SplitRecord.load(folder)
+    ways = "put the images back, or change that line, or give others with --data"
+    splits = open_own(run_folder(source), config, ways, progress=progress)
+    record = split_record(source)
     if record is None:
         known = model.trained_on
         if known is None or known.checksum != splits.checksum:
             since = "has other images now" if known and known.checksum else "keeps no list of them"
-            _say(
+            say(
                 f"{source} {since}: images that are called held out may be among those that it was "
                 "trained on."
             )
         return with_classes_of(model, splits)
     changes = record.changes(splits)
     if changes.any:
-        _say(f"{source}: {changes}.")
+        say(f"{source}: {changes}.")
     valid, trained_valid = record.held_out(splits.valid)
     test, trained_test = record.held_out(splits.test)
     if trained := trained_valid + trained_test:
-        _say(
+        say(
             f"{trained:,} images that would be held out now are left out: the model was trained on "
             "them."
         )
     return with_classes_of(model, replace(splits, valid=valid, test=test))
 
 
-def splits_for(
-    model: ImageFlow,
-    source: str,
-    data: str | None,
-    *,
-    fit: Fit | None = None,
-    upscale: bool = False,
-    progress: bool = True,
-) -> Splits:
+def splits_for(model: ImageFlow, options: DataOptions) -> Splits:
     """All parts of the run's own data, or of others: for what fits something on one part and looks
-    at another. Args and errors as `choose`."""
-    config = data_for(model, source, data, fit=fit, upscale=upscale)
-    if data is None:
+    at another. Errors as `choose`."""
+    source, progress = options.model, not options.json
+    config = data_for(model, source, options.data, fit=options.fit, upscale=options.upscale)
+    if options.data is None:
         return own_splits(model, source, config, progress)
     return with_classes_of(model, open_splits(config, progress=progress))
+
+
+def chosen_by(
+    model: ImageFlow, options: DataOptions, part: str | None, limit: int | None = None
+) -> Chosen:
+    """`choose`, as the options of a command say."""
+    return choose(
+        model,
+        options.model,
+        options.data,
+        part=part,
+        limit=limit,
+        fit=options.fit,
+        upscale=options.upscale,
+        progress=not options.json and process_index() == 0,
+    )
 
 
 def choose(
@@ -216,11 +222,10 @@ def choose(
     Raises:
         InputError: there are no such images.
     """
-    config = data_for(model, source, data, fit=fit, upscale=upscale)
-    if part != "all" and (data is None or is_own(source, data)):
-        own = run_config(source)
-        assert own is not None
-        splits = own_splits(model, source, replace(own.data, fit=config.fit), progress)
+    own = part != "all" and (data is None or is_own(source, data))
+    config = data_for(model, source, None if own else data, fit=fit, upscale=upscale)
+    if own:
+        splits = own_splits(model, source, config, progress)
         part = part or "test"
         some: ImageData = getattr(splits, part)
         if not len(some):
@@ -243,8 +248,7 @@ def choose(
 
 def trained_among(source: str, data: ImageData) -> int:
     """How many of these images the model's run was trained on, as far as that is known."""
-    folder = run_folder(source)
-    record = None if folder is None else SplitRecord.load(folder)
+    record = split_record(source)
     if record is None or data.contents is None:
         return 0
     return int(np.isin(data.contents, record.contents[record.parts == TRAIN]).sum())
@@ -256,19 +260,17 @@ def _new(model: ImageFlow, source: str, images: Images, part: str | None) -> Cho
     if part != "all" and own is not None:
         # Of two parts the one that is not trained on is the test, whatever it is called.
         test = own == TEST if (own == TEST).any() else own == VALID
-        wanted = own == PARTS[part] if part in ("train", "valid") else test
+        wanted = own == SPLIT_NAMES[part] if part in ("train", "valid") else test
         if not wanted.any():
             raise InputError(f"{images.source} has no part that is called {part}: leave it out.")
         chosen = part or "test"
         if not wanted.all():
             data = data.choose(np.flatnonzero(wanted))
     elif part not in (None, "all"):
-        _say(f"{images.source} has no split of its own: all of it is used, and not a part {part}.")
+        say(f"{images.source} has no split of its own: all of it is used, and not a part {part}.")
     data = with_classes_of(model, data)
     if count := trained_among(source, data):
-        _say(
-            f"{count:,} of the {len(data):,} images are among those that the model was trained on."
-        )
+        say(f"{count:,} of the {len(data):,} images are among those that the model was trained on.")
     return Chosen(
         data,
         images.source,
@@ -314,9 +316,10 @@ def _limited(config: DataConfig, limit: int) -> DataConfig:
 
 def _tell_fit(fit: Fit | None, known: TrainingData | None, source: str) -> None:
     if fit is not None and known is not None and fit != known.fit:
-        _say(f"The images are read with --fit {fit}; {source} was trained with {known.fit}.")
+        say(f"The images are read with --fit {fit}; {source} was trained with {known.fit}.")
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Tell the user, on stderr, once for all processes."""
     if process_index() == 0:
         Console(stderr=True).print(line, markup=False, soft_wrap=True)

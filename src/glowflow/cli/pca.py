@@ -50,14 +50,7 @@ def run(options: Options) -> Outcome:
     model = load_model_for(options.model, device)
     if model.config.bits is None:
         raise InputError("This model is for float data: there are no pictures to show of it.")
-    splits = splits_for(
-        model,
-        options.model,
-        options.data,
-        fit=options.fit,
-        upscale=options.upscale,
-        progress=not options.json,
-    )
+    splits = splits_for(model, options)
     pca = latent_pca(
         model,
         splits,

@@ -8,16 +8,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
 from torch import Tensor
 
 from ..data.inputs import in_short
+from ..data.store import printable
 from ..errors import InputError
 from ..models.flow import ImageFlow
 from ..models.likelihood import bits_per_dim
 from ..photos.crops import Crop, box, centre, cut, paste, whole
 from ..photos.faces import find_face
 from ..photos.images import read_image, read_photo
+from .model_data import say
 from .options import PhotoOptions
 
 
@@ -93,11 +94,6 @@ def _fit(model: ImageFlow, options: PhotoOptions) -> str:
     return options.fit or (known.fit if known is not None else "crop")
 
 
-def say(line: str) -> None:
-    """Tell the user, on stderr."""
-    Console(stderr=True).print(line, markup=False, soft_wrap=True)
-
-
 def as_the_model_sees(model: ImageFlow, photos: list[Photo]) -> tuple[Tensor, Tensor]:
     """x at the centre of each byte's bin on the model's device, and the bytes in the model's bits.
 
@@ -124,7 +120,7 @@ def label_of(model: ImageFlow, label: str | None, count: int, flag: str) -> Tens
             f"This model has {classes} classes ({known}): say with {flag} which one it is."
         )
     if not classes:
-        raise InputError(f"{flag} is {label}, and this model has no classes: leave {flag} out.")
+        raise InputError(f"{flag} is {label}, and this model has 0 classes: leave {flag} out.")
     if label in names:
         number = names.index(label)
     elif label.isascii() and label.isdigit() and int(label) < classes and not _numbers(names):
@@ -154,8 +150,8 @@ def own_names(paths: Sequence[Path], taken: Collection[str] = ()) -> list[str]:
 
 def plain_name(name: str) -> str:
     """A name for a file or folder: short enough, and of characters that are safe in one."""
-    text = name.encode("utf-8", "backslashreplace").decode("utf-8")
-    safe = "".join("_" if c in '/\\:*?"<>|' or ord(c) < 32 else c for c in text).strip(". ")
+    bad = '/\\:*?"<>|'
+    safe = "".join("_" if c in bad or ord(c) < 32 else c for c in printable(name)).strip(". ")
     while len(safe.encode()) > 120:
         safe = safe[:-1]
     return safe or "_"

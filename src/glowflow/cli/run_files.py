@@ -103,7 +103,7 @@ def make_report(
         labels = torch.from_numpy(splits.test.labels[:8]).to(model.device)
     seen, decoded = (model.to_images(part).cpu() for part in round_trip(model, originals, labels))
     several = model.draw(8, temperature=0.7, seed=1)
-    usable = (several.finite & several.inside).numpy()
+    usable = several.usable.numpy()
     drawn = several.images.numpy()[usable] if usable.any() else several.images.numpy()
     index, distance = nearest(drawn, splits.train.images)
     return Report(

@@ -117,8 +117,8 @@ class Tally:
     def note(self, drawn: "Drawn") -> None:
         """Count them."""
         self.drawn += len(drawn.images)
-        self.not_finite += int((~drawn.finite).sum())
-        self.far += int((drawn.finite & ~drawn.inside).sum())
+        self.not_finite += drawn.not_finite
+        self.far += drawn.far
 
     def facts(self) -> dict[str, int]:
         """For scripts."""
@@ -155,7 +155,7 @@ def _parts(
     for drawn in drawn_in_parts:
         tally.note(drawn)
         images = drawn.images.numpy()
-        bad = np.flatnonzero(~(drawn.finite & drawn.inside).numpy())
+        bad = np.flatnonzero(~drawn.usable.numpy())
         for attempt in range(ATTEMPTS if options.redraw else 0):
             if not len(bad):
                 break
@@ -169,7 +169,7 @@ def _parts(
             tally.note(again)
             tally.redrawn += len(bad)
             images[bad] = again.images.numpy()
-            bad = bad[~(again.finite & again.inside).numpy()]
+            bad = bad[~again.usable.numpy()]
         start += len(images)
         yield images
 

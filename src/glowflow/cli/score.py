@@ -80,28 +80,18 @@ def run(options: Options) -> Outcome:
     from ..evaluation.calibration import save_calibration
     from ..evaluation.comparison import batch_typicality, columns, compare, strangeness
     from ..evaluation.scoring import score
-    from .model_data import choose, load_model_for
+    from .model_data import chosen_by, load_model_for
 
     device = check_device(options.device)
     _check(options)
     model = load_model_for(options.model, device)
     known = _known_calibration(options, model)
     part = options.split or ("test" if options.data is None else "all")
-    chosen = choose(
-        model,
-        options.model,
-        options.data,
-        part=part,
-        limit=options.images,
-        fit=options.fit,
-        upscale=options.upscale,
-        progress=not options.json,
-    )
-    data = chosen.data
+    chosen = chosen_by(model, options, part, options.images)
     calibration = _calibrate(options, model) if known is None else known
     scores = score(
         model,
-        data,
+        chosen.data,
         draws=options.draws,
         limit=options.images,
         batch_size=options.batch_size,
@@ -115,7 +105,7 @@ def run(options: Options) -> Outcome:
         size = options.batch_typicality
         batches = batch_typicality(scores, calibration, size, seed=options.seed)
     values = columns(scores, comparison, batches)
-    names = [data.names[i] if data.names else str(i) for i in scores.indices]
+    names = [chosen.data.names[i] if chosen.data.names else str(i) for i in scores.indices]
     strangest = np.argsort(-strangeness(scores, comparison, by), kind="stable")[:SHOWN]
     folder = new_folder(options.out, "score")
     write_text(folder / "scores.csv", _csv(names, values))

@@ -77,14 +77,7 @@ def _measure(options: Any) -> Outcome:
     start = time.monotonic()
     device = check_device(options.device)
     model = load_model_for(options.model, device)
-    splits = splits_for(
-        model,
-        options.model,
-        options.data,
-        fit=options.fit,
-        upscale=options.upscale,
-        progress=not options.json,
-    )
+    splits = splits_for(model, options)
     options.check(model, splits)
     folder = new_folder(options.out, f"study-{options.name}")
     findings = options.run(model, splits, progress=not options.json)

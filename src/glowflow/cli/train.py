@@ -10,7 +10,7 @@ from rich.console import Console
 
 from ..data.config import DataConfig
 from ..errors import InputError
-from ..files import make_numbered, require_new, write_text
+from ..files import make_numbered, remove_empty, require_new, write_text
 from ..launcher import launched_processes
 from ..models.config import Architecture, Family, RealNVPArchitecture
 from ..training.as_yaml import from_yaml, to_yaml
@@ -157,17 +157,23 @@ def _run(options: Options) -> Outcome:
         return make_numbered(dated_folder(Path(config.data.data).stem or "run"))
 
     folder = on_main_process(choose)
-    trained = train(
-        config,
-        splits,
-        folder,
-        device=device,
-        resume=resume,
-        data_changed=options.data_changed == "ok",
-        start_from=model,
-        on_validation=SampleSheets(folder),
-        progress=progress,
-    )
+    try:
+        trained = train(
+            config,
+            splits,
+            folder,
+            device=device,
+            resume=resume,
+            data_changed=options.data_changed == "ok",
+            start_from=model,
+            on_validation=SampleSheets(folder),
+            progress=progress,
+        )
+    finally:
+        if (
+            options.resume is None and options.out is None
+        ):  # what was made for a run that is refused
+            remove_empty(folder, folder.parent)
     if trained.interrupted:
         return _interrupted(trained)
     outcome = finish_run(trained, splits, config, images=options.evaluation_images)
@@ -184,20 +190,10 @@ def _run(options: Options) -> Outcome:
 def _splits(options: Options, model: "ImageFlow | None", progress: bool) -> "Splits":
     """The images, by the classes of the model that the run starts from."""
     from ..data.inputs import with_classes_of
-    from ..data.open import open_splits
-    from ..training.resume import where_data_are_named
+    from ..training.resume import open_own
 
-    config = options.train
-    try:
-        splits = open_splits(config.data, progress=progress)
-    except InputError as error:
-        named = "" if options.resume is None else where_data_are_named(options.resume)
-        if not named or Path(config.data.data).expanduser().exists():
-            raise
-        raise InputError(
-            f"{str(error).split(':')[0]}, which {named} names: give the new place of the images "
-            "with --data."
-        ) from error
+    ways = "give the new place of the images with --data"
+    splits = open_own(options.resume, options.train.data, ways, progress=progress)
     return splits if model is None else with_classes_of(model, splits)
 
 

@@ -48,6 +48,21 @@ class Drawn(NamedTuple):
     inside: Bool[Tensor, " count"]
     """Whether no value was farther than ten times the range of images from its middle."""
 
+    @property
+    def not_finite(self) -> int:
+        """How many are not finite."""
+        return int((~self.finite).sum())
+
+    @property
+    def far(self) -> int:
+        """How many are finite, and far outside of the range."""
+        return int((self.finite & ~self.inside).sum())
+
+    @property
+    def usable(self) -> Bool[Tensor, " count"]:
+        """Whether each is a picture."""
+        return self.finite & self.inside
+
     def concern(self) -> str:
         """What is wrong with them, in a sentence; empty if nothing is."""
         return concern_of(self.finite, self.inside, "samples")

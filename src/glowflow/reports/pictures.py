@@ -38,7 +38,7 @@ def to_pil(image: NDArray[Any]) -> Image.Image:
 
 def marked(label: str, drawn: Any) -> str:
     """A row's label, with how many of its samples (`Drawn`) are no pictures."""
-    bad = int((~(drawn.finite & drawn.inside)).sum())
+    bad = drawn.not_finite + drawn.far
     return f"{label}  {bad} bad" if bad else label
 
 

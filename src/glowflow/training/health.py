@@ -30,6 +30,9 @@ MOST_ERROR = 0.25
 byte."""
 MOST_ERROR_OF_FLOATS = 1e-3
 """The same for data that are not bytes, in units of the values."""
+MOST_FAR = 1 / 3
+"""Largest share of samples at temperature 1 that are far outside of the range; a model that has
+learnt little has some."""
 MOST_CLIPPING = 20.0
 """Largest gradient norm, in units of the norm that it is clipped to."""
 
@@ -83,8 +86,8 @@ def measure_health(
         condition_by_level=tuple(_conditions(model)),
         smallest_scale_by_level=tuple(min(each)[0] for each in scales if each),
         largest_scale_by_level=tuple(max(each, key=lambda s: s[1])[1] for each in scales if each),
-        samples_not_finite=int((~drawn.finite).sum()),
-        samples_far=int((drawn.finite & ~drawn.inside).sum()),
+        samples_not_finite=drawn.not_finite,
+        samples_far=drawn.far,
         samples=len(drawn.images),
         round_trip_error=float((decoded - centre).abs().max()),
     )
@@ -140,7 +143,7 @@ def concerns(figures: Mapping[str, Any], *, bits: int | None, clip: float) -> li
             "with --coupling-scale bounded."
         )
     bad, far = figures.get("samples_not_finite", 0), figures.get("samples_far", 0)
-    if bad or far:
+    if bad or not far <= MOST_FAR * figures.get("samples", far):
         warnings.append(
             f"Of {figures.get('samples', bad + far)} samples at temperature 1, {bad} are not "
             f"finite and {far} far outside of the range of images: the inverse overflows; train "

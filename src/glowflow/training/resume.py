@@ -7,7 +7,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ..data.config import DataConfig
+from ..data.open import open_splits
 from ..data.record import Changes
+from ..data.types import Splits
 from ..errors import InputError
 from ..files import writing
 from .checkpoint import BEST, BEST_FILE, Checkpoint, load_checkpoint
@@ -114,7 +117,28 @@ def images_of(checkpoint: Checkpoint, config: TrainConfig) -> int:
     return checkpoint.step * config.batch_size
 
 
-def where_data_are_named(folder: Path) -> str:
+def open_own(folder: Path | None, config: DataConfig, ways_out: str, *, progress: bool) -> Splits:
+    """The images that a run's configuration names.
+
+    Args:
+        folder: of the run; None where there is none.
+        config: what it names, or what it was changed to.
+        ways_out: what to do where the images have moved, for the message of the error.
+        progress: as `open_splits`.
+
+    Raises:
+        InputError: as `open_splits`; where they have moved, it says which line names them.
+    """
+    try:
+        return open_splits(config, progress=progress)
+    except InputError as error:
+        named = "" if folder is None else _where_data_are_named(folder)
+        if not named or Path(config.data).expanduser().exists():
+            raise
+        raise InputError(f"{str(error).split(':')[0]}, which {named} names: {ways_out}.") from error
+
+
+def _where_data_are_named(folder: Path) -> str:
     """The line of the run's configuration that says where its images are, in words."""
     try:
         lines = (folder / CONFIG_FILE).read_text(encoding="utf-8").splitlines()

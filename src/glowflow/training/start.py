@@ -34,11 +34,13 @@ def start(
     """
     config, folder = run.config, run.folder
     state = _new_state(run, device)
+    former = on_main_process(lambda: SplitRecord.load(folder)) if resume else None
     if resume:
         before = on_main_process(lambda: read_run_config(folder))
         changes = on_main_process(lambda: check_resumed(folder, config))
         checkpoint = state.restore(before)
-        on_main_process(lambda: record_resumed(folder, config, changes, checkpoint, _images(run)))
+        images = _changes(former, run)
+        on_main_process(lambda: record_resumed(folder, config, changes, checkpoint, images))
     else:
         on_main_process(lambda: write_run_config(folder, config))
         if start_from is None:
@@ -47,7 +49,6 @@ def start(
             on_main_process(lambda: take_weights(state.model, start_from))
         state.broadcast()
         on_main_process(state.save)
-    former = on_main_process(lambda: SplitRecord.load(folder)) if resume else None
     on_main_process(lambda: SplitRecord.of(run.splits).with_former(former).save(folder))
     on_main_process(lambda: keep_metrics_until(folder, state.step))
     state.best = on_main_process(lambda: best_so_far(folder))
@@ -68,10 +69,9 @@ def _new_state(run: Run, device: torch.device) -> TrainingState:
     return TrainingState(run, model, average, optimizer)
 
 
-def _images(run: Run) -> Changes | None:
-    """In what the images differ from those that the run had until now; None where that is not
-    known."""
-    record = SplitRecord.load(run.folder)
-    if record is None or record.same_images(run.splits):
+def _changes(former: SplitRecord | None, run: Run) -> Changes | None:
+    """In what the images differ from those that the run had until now; None where they do not, or
+    where that is not known."""
+    if former is None or former.same_images(run.splits):
         return None
-    return record.changes(run.splits)
+    return former.changes(run.splits)
