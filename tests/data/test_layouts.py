@@ -11,6 +11,7 @@ from PIL import Image
 
 from glowflow import DataConfig, InputError
 from glowflow.data.open import open_images
+from glowflow.data.partition import hash_of
 from glowflow.data.sources.folder import natural
 from glowflow.data.types import TEST
 
@@ -209,6 +210,24 @@ class TestFiles:
         assert sum(sizes(splits)) == 9
         assert len(splits.skipped) == 2
 
+    def test_enough_images_beside_small_ones(self, put, opened, tmp_path):
+        names = [f"{i:03d}.png" for i in range(200)]
+        u = {name: hash_of(name) / 2**64 for name in names}
+        large = [name for name in names if u[name] >= 0.2][:9]
+        small = [name for name in names if u[name] < 0.2][:4]
+        for side, some in ((8, large), (4, small)):
+            put("data", 0)
+            for index, name in enumerate(some):
+                Image.new("RGB", (side, side), (index + 1,) * 3).save(tmp_path / "data" / name)
+        splits = opened("data", skip_small=True)
+        assert sizes(splits) == (7, 1, 1)
+        by_u = sorted(large, key=u.get)
+        assert splits.valid.names == (by_u[0],)
+        assert splits.test.names == (by_u[1],)
+        value = {name: index + 1 for index, name in enumerate(large)}
+        for part in (splits.train, splits.valid, splits.test):
+            assert part.images[:, 0, 0, 0].tolist() == [value[name] for name in part.names]
+
     def test_frames(self, opened, whole, tmp_path):
         (tmp_path / "data").mkdir()
         frames = [Image.new("RGB", (8, 8), (value,) * 3) for value in (10, 120, 240)]
@@ -223,6 +242,22 @@ class TestFiles:
         images = whole("data", frames="all").data
         assert images.names[:3] == ("a.gif[0]", "a.gif[1]", "a.gif[2]")
         assert images.images[:, 0, 0, 0].tolist() == [10, 120, 240] * 3
+
+    @pytest.mark.parametrize("split_by", ["hash", "shuffle"])
+    def test_frames_of_a_file_are_in_one_part(self, put, opened, tmp_path, random, split_by):
+        (tmp_path / "data").mkdir()
+        for index in range(12):
+            frames = [Image.fromarray(f) for f in random.integers(0, 256, (3, 8, 8, 3), np.uint8)]
+            frames[0].save(
+                tmp_path / f"data/{index:02d}.tif", save_all=True, append_images=frames[1:]
+            )
+        splits = opened("data", frames="all", split_by=split_by)
+        parts = [
+            {name.partition("[")[0] for name in part.names}
+            for part in (splits.train, splits.valid, splits.test)
+        ]
+        assert sum(sizes(splits)) == 36
+        assert sum(map(len, parts)) == len(set.union(*parts)) == 12
 
     def test_more_than_eight_bits(self, whole, tmp_path):
         ramp = np.tile(np.linspace(0, 1, 8), (8, 1))
@@ -347,6 +382,19 @@ class TestLists:
         order = ["data/002.png", "data/000.png", "data/001.png"]
         (tmp_path / "list.csv").write_text("\n".join(order))
         assert whole("list.csv").data.names == tuple(order)
+
+    def test_a_changed_image_is_read_again(self, put, whole, tmp_path):
+        put("data", 3)
+        (tmp_path / "list.txt").write_text("\n".join(f"data/{i:03d}.png" for i in range(3)))
+        assert whole("list.txt").data.images[1].max() > 0
+        Image.new("RGB", (8, 8), (7, 7, 7)).save(tmp_path / "data/001.png")
+        assert (whole("list.txt").data.images[1] == 7).all()
+
+    def test_a_first_image_that_is_missing_is_no_heading(self, put, whole, tmp_path):
+        put("data", 2)
+        (tmp_path / "list.txt").write_text("data/gone.png\ndata/000.png\ndata/001.png")
+        found = whole("list.txt")
+        assert left_out(found) == {"named in the list and not there": (1, "data/gone.png")}
 
 
 class TestWhole:

@@ -122,3 +122,9 @@ def test_arrays_of_earlier_versions_are_found(monkeypatch):
         f"hub:org/name None y org/name {how}",
         f". {how}",
     ]
+
+
+@pytest.mark.parametrize("data", ["", " "])
+def test_nothing_is_not_the_folder_one_is_in(read, data):
+    with pytest.raises(InputError, match="--data is empty"):
+        read(data)

@@ -3,9 +3,10 @@ folder. What reads them is named by `module:function`, and imported when it is u
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Literal
@@ -71,14 +72,24 @@ def prefixed(prefix: str, source: str, version: str = "") -> DataSource:
     )
 
 
-def file_type(suffixes: tuple[str, ...], source: str) -> DataSource:
-    """Files that end in one of `suffixes`; `source` is `module:function`, of path and
-    configuration."""
+def file_type(suffixes: tuple[str, ...], source: str, files: str = "") -> DataSource:
+    """Files that end in one of `suffixes`.
+
+    Args:
+        suffixes: in lower case.
+        source: `module:function`, of path and configuration.
+        files: `module:function`, of the path: the other files that are read.
+    """
+
+    def fingerprint(config: DataConfig) -> str:
+        path = _path(config.data)
+        return _listing(path, resolve_name(files)(path) if files else ())
+
     return DataSource(
         "file",
         " or ".join(suffixes),
         lambda data: _path(data).is_file() and _path(data).name.lower().endswith(suffixes),
-        lambda config: _listing(_path(config.data)),
+        fingerprint,
         lambda config, cache, progress: resolve_name(source)(_path(config.data), config),
     )
 
@@ -114,12 +125,17 @@ def _path(data: str) -> Path:
     return Path(data).expanduser()
 
 
-def _listing(path: Path) -> str:
-    """A hash of the names, sizes and dates of the files at or below a path that are not hidden."""
+def _listing(path: Path, others: Iterable[Path] = ()) -> str:
+    """A hash of the names, sizes and dates of the files at or below a path that are not hidden, and
+    of others."""
     digest = hashlib.sha256(os.fsencode(path.resolve()))
-    for name in files_below(path).names if path.is_dir() else [""]:
+    below = files_below(path).names if path.is_dir() else [""]
+    files = chain(
+        ((name, path / name) for name in below), ((str(other), other) for other in others)
+    )
+    for name, file in files:
         with suppress(FileNotFoundError):  # a broken link
-            status = (path / name).stat()
+            status = file.stat()
             line = f"{name} {status.st_size} {status.st_mtime_ns}\n"
             digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()

@@ -19,7 +19,11 @@ SOURCES: tuple[DataSource, ...] = (
         (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz"),
         "glowflow.data.sources.archive:archive_source",
     ),
-    file_type((".txt", ".csv", ".tsv", ".lst"), "glowflow.data.sources.listing:list_source"),
+    file_type(
+        (".txt", ".csv", ".tsv", ".lst"),
+        "glowflow.data.sources.listing:list_source",
+        "glowflow.data.sources.listing:listed_files",
+    ),
     image_file("glowflow.data.sources.one_image:image_source"),
     layout("glowflow.data.sources.cifar10:cifar10"),
     layout("glowflow.data.sources.imagenet:imagenet_old"),
@@ -68,6 +72,8 @@ def open_images(config: DataConfig, *, cache: Path | None = None, progress: bool
 
 def _stored(config: DataConfig, selection: Selection, cache: Path | None, progress: bool) -> Path:
     cache = cache or cache_folder()
+    if not config.data.strip():
+        raise InputError("--data is empty: name a folder or a file; the one you are in is `.`.")
     sources = [source for source in SOURCES if source.takes(config.data)]
     if config.layout in ("folder", "classes") and sources and sources[0].kind == "folder":
         sources = sources[-1:]

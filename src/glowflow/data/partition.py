@@ -34,7 +34,12 @@ def split_of(names: Sequence[str], held_out: float, split: Split = "hash") -> ND
     that an image stays where it is, whatever other images there are. Where a part would stay empty,
     it gets the image whose u is smallest of the others. `shuffle` is what versions before 0.2 did:
     a fixed random choice by number, which moves when the number of images changes.
+    Images of one name, as the frames of a file, stay together.
     """
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    if len(numbers) < len(names):
+        each = split_of(tuple(numbers), held_out, split)
+        return each[[numbers[name] for name in names]]
     count = len(names)
     if split == "shuffle":
         held = held_size(count, held_out)
@@ -73,9 +78,11 @@ def complete_partition(
             size = min(max(1, round(len(train) * held_out)), len(train) // 2)
             partition[train[:size]] = VALID
         else:
-            u = _uniform([names[i] for i in train.tolist()])
-            theirs = np.where(u < held_out, VALID, TRAIN)
-            partition[train] = _fill(theirs, u, (VALID, TRAIN))
+            once = tuple(dict.fromkeys(names[i] for i in train.tolist()))
+            u = _uniform(once)
+            theirs = _fill(np.where(u < held_out, VALID, TRAIN), u, (VALID, TRAIN))
+            part = dict(zip(once, theirs.tolist(), strict=True))
+            partition[train] = [part[names[i]] for i in train.tolist()]
     return partition
 
 

@@ -90,7 +90,7 @@ def store(
         InputError: an image is broken (`strict`) or too small, or too few can be read, or the array
             does not fit on the disk.
     """
-    key = hashlib.sha256(f"3 {fingerprint} {selection} {skip_small}".encode()).hexdigest()[:20]
+    key = hashlib.sha256(f"4 {fingerprint} {selection} {skip_small}".encode()).hexdigest()[:20]
     folder = cache / "arrays" / key
     if not (folder / "info.json").is_file():
         _build(make(), selection, strict, skip_small, folder, progress)
@@ -189,18 +189,26 @@ def _build(
         if small and not skip_small:
             raise _too_small(small)
         skipped += [f"{each.name}: {each.have[0]}x{each.have[1]} is too small" for each in small]
-        indices = order[kept]
+        rows = np.flatnonzero(kept)
+        sizes = np.bincount(partition[order[rows]], minlength=3)
+        if not selection.whole and not kept.all() and 0 in sizes:
+            rows = _split_again(source, selection, partition, order, rows)
+        indices = order[rows]
         sizes = np.bincount(partition[indices], minlength=3).tolist()
         _require_parts(source, selection, sizes, skipped)
-        if not kept.all():
-            for to, start in enumerate(np.flatnonzero(kept)):
+        if (np.diff(rows) < 0).any():
+            np.save(temporary / "kept.npy", array[rows])
+            del array
+            (temporary / "kept.npy").replace(path)
+        elif not kept.all():
+            for to, start in enumerate(rows):
                 array[to] = array[start]
             np.save(temporary / "kept.npy", array[: len(indices)])
             del array
             (temporary / "kept.npy").replace(path)
         else:
             array.flush()
-        _describe(source, selection, temporary, indices, sizes, skipped, looks.of(kept))
+        _describe(source, selection, temporary, indices, sizes, skipped, looks.of(rows))
 
     replace_folder(folder, fill)
 
@@ -213,9 +221,27 @@ def _select(source: Source, selection: Selection) -> tuple[NDArray[np.int64], ND
         if selection.limit is None:
             return everything, np.arange(len(names))
         return everything, evenly(len(names), selection.limit)
-    partition = complete_partition(names, own, held_out, selection.split)
+    partition = complete_partition(source.files or names, own, held_out, selection.split)
     order = limit_parts(names, partition, selection.limit, held_out)
     return partition, order[np.argsort(partition[order], kind="stable")]
+
+
+def _split_again(
+    source: Source,
+    selection: Selection,
+    partition: NDArray[np.int64],
+    order: NDArray[np.int64],
+    rows: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """The rows in their new order after `partition` was made anew of the images that are left: a
+    part is empty without the others."""
+    left = order[rows]
+    files = source.files or source.names
+    own = None if source.partition is None else source.partition[left]
+    partition[left] = complete_partition(
+        [files[i] for i in left.tolist()], own, selection.held_out, selection.split
+    )
+    return rows[np.argsort(partition[left], kind="stable")]
 
 
 def _require_parts(
@@ -262,11 +288,11 @@ class Looks:
         self.lowest[row], self.highest[row] = image.min(), image.max()
         self.flat[row] = bool((image == image[:, :1, :1]).all())
 
-    def of(self, kept: NDArray[np.bool_]) -> "Looks":
+    def of(self, rows: NDArray[np.int64]) -> "Looks":
         """Those of some rows."""
         some = Looks(0)
         for name, values in vars(self).items():
-            setattr(some, name, values[kept])
+            setattr(some, name, values[rows])
         return some
 
 

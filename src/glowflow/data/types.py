@@ -199,6 +199,8 @@ class Source:
     """As in `Reading`."""
     values_inside: NDArray[np.int64] | None = None
     """As in `ImageData`; `read` may fill it as it goes, as `labels`."""
+    files: tuple[str, ...] = ()
+    """By whose names images are split, where these are not `names`: frames of a file together."""
 
 
 class NoMoreImagesError(Exception):

@@ -129,6 +129,7 @@ def images_source(
         notes=layout.notes,
         late_notes=many.sentences,
         values_inside=margins.inside,
+        files=tuple(files),
     )
 
 

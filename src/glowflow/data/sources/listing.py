@@ -2,13 +2,14 @@
 
 import csv
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from ...errors import InputError
 from ..config import DataConfig
 from ..types import LeftOut, Source
+from ..walk import picture_suffixes
 from .folder import MOST_CLASSES, Arranged, images_source, natural
 
 
@@ -16,17 +17,13 @@ def list_source(path: Path, config: DataConfig) -> Source:
     """Images that a text file names, a line each: a path, and a class after it where there is one.
 
     Paths are relative to the list's folder, or absolute. Path and class are told apart by a comma,
-    a tab, or the last blank. A first line that names no file is the heading.
+    a tab, or the last blank. A first line that names no image is the heading.
 
     Raises:
         InputError: no line names a file that is there.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
-    except OSError as error:
-        raise InputError(f"Cannot read {path} ({error.strerror}): give another file.") from error
-    rows = [_row(path.parent, line) for line in lines if line.strip()]
-    if rows and not _there(path.parent, rows[0][0]):
+    rows = _rows(path)
+    if rows and _is_heading(path.parent, rows[0][0]):
         heading, rows = rows[:1], rows[1:]
     else:
         heading = []
@@ -44,6 +41,28 @@ def list_source(path: Path, config: DataConfig) -> Source:
     return images_source(
         path.name, path.parent, _arranged(there), left_out, config, lambda name: path.parent / name
     )
+
+
+def listed_files(path: Path) -> list[Path]:
+    """The files that the list names, those that are there.
+
+    Raises:
+        InputError: the list cannot be read.
+    """
+    return [path.parent / name for name, _ in _rows(path) if _there(path.parent, name)]
+
+
+def _rows(path: Path) -> list[tuple[str, str]]:
+    """Path and class of each line that is not blank."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+    except OSError as error:
+        raise InputError(f"Cannot read {path} ({error.strerror}): give another file.") from error
+    return [_row(path.parent, line) for line in lines if line.strip()]
+
+
+def _is_heading(root: Path, name: str) -> bool:
+    return not _there(root, name) and PurePosixPath(name).suffix.lower() not in picture_suffixes()
 
 
 def _arranged(rows: Sequence[tuple[str, str]]) -> Arranged:
