@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from glowflow import Glow, InputError
@@ -31,4 +32,17 @@ def test_directions_file_round_trip_and_refusal(model, tmp_path):
     save_file({"a": torch.ones(1)}, path)
     assert load_file(path)
     with pytest.raises(InputError, match="does not hold directions"):
+        load_directions(path, model)
+
+
+@pytest.mark.parametrize(
+    ("fact", "value"), [("attributes", "3"), ("counts", "[1]"), ("held", '{"a": 1}')]
+)
+def test_damaged_metadata_are_one_sentence(model, tmp_path, fact, value):
+    path = tmp_path / "directions.safetensors"
+    save_directions(path, estimated(of_bytes(), model, estimator="matched", source="here"))
+    with safe_open(path, framework="pt") as file:
+        facts = file.metadata()
+    save_file(load_file(path), path, {**facts, fact: value})
+    with pytest.raises(InputError, match="metadata are not what was written"):
         load_directions(path, model)

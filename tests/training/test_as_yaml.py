@@ -38,6 +38,7 @@ class TestYaml:
             ("lr: -1", "lr is -1"),
             ("ema: 1.0", "ema is 1.0"),
             ("images: 0", "images is 0"),
+            ("model: {family: [glow]}", r"the family is \['glow'\]: choose one of"),
         ],
     )
     def test_bad_yaml(self, text, message):

@@ -88,6 +88,13 @@ def test_a_cut_off_line_in_the_middle_is_named(tmp_path):
     assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2]
 
 
+@pytest.mark.parametrize("odd", ["3", "null", '{"images": 8}', '{"step": "2"}'])
+def test_a_line_that_is_no_line_of_figures_is_named(tmp_path, odd):
+    (tmp_path / "metrics.jsonl").write_text(f'{{"step": 1}}\n{odd}\n{{"step": 3}}\n')
+    with pytest.raises(CheckpointError, match=r"Line 2 of .*metrics\.jsonl has no step"):
+        read_metrics(tmp_path)
+
+
 @pytest.mark.parametrize("keep", [1, 3])
 def test_so_many_checkpoints_are_kept(splits, tmp_path, keep):
     run(replace(CONFIG, validate_every=1e-9, keep=keep), splits, tmp_path / "run")

@@ -1,5 +1,6 @@
 """What the commands share: their options, how these are parsed, and what a command answers."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from ..errors import InputError
+
+NARROWEST = 40
+"""Columns of a console that help is laid out for at least."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ def parse(command: ModuleType, name: str, description: str, arguments: Sequence[
 
     A first argument that is not a flag is the data, where the command takes data.
     """
+    _widen_console()
     arguments = [_with_dashes(argument) for argument in arguments]
     if getattr(command, "DATA_FIRST", False) and arguments and not arguments[0].startswith("-"):
         arguments.insert(0, "--data")
@@ -92,6 +97,13 @@ def parse(command: ModuleType, name: str, description: str, arguments: Sequence[
     if not 0 <= seed < 2**63:
         raise InputError(f"--seed is {seed}: give a whole number from 0 to 2^63 - 1.")
     return options
+
+
+def _widen_console() -> None:
+    """Help is never wrapped to less than 40 columns: its layout does not end on fewer."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isascii() and columns.isdigit() and 0 < int(columns) < NARROWEST:
+        os.environ["COLUMNS"] = str(NARROWEST)
 
 
 def _with_dashes(argument: str) -> str:

@@ -66,7 +66,7 @@ def default(arguments: Sequence[str], processes: int | None = None) -> Options:
     if sum(choice is not None for choice in (resume, config, preset, family, model)) > 1:
         raise InputError("Give one of --resume, --from, --config, --preset and --family.")
     if resume is not None:
-        return Options(train=read_run_config(Path(resume)))
+        return Options(train=read_run_config(Path(resume).expanduser()))
     if model is not None:
         return Options(train=_config_from(model))
     if config is not None:
@@ -75,6 +75,10 @@ def default(arguments: Sequence[str], processes: int | None = None) -> Options:
         except OSError as error:
             raise InputError(
                 f"Cannot read {config} ({error.strerror}): give a YAML file."
+            ) from error
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"Cannot read {config} (it is not UTF-8 text): give a YAML file."
             ) from error
         return Options(train=from_yaml(TrainConfig, text, config))
     if preset is not None:

@@ -69,6 +69,12 @@ def load_directions(path: Path, model: ImageFlow) -> Directions:
     levels = range(1, len(model.latent_shapes) + 1)
 
     def parse(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> Directions:
+        try:
+            return _parsed(tensors, facts)
+        except (TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"its metadata are not what was written: {error}") from error
+
+    def _parsed(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> Directions:
         return Directions(
             latents={
                 name: tuple(tensors[f"{name}.{level}"] for level in levels)

@@ -1,16 +1,29 @@
 """What a model is made of, as frozen dataclasses: Python's arguments and `config.json`."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from ..checks import require, require_at_least, require_choice
+from ..checks import require, require_choice
+from ..errors import InputError
 from .parts import COUPLINGS, NETWORKS, PERMUTATIONS
 
 Memory = Literal["stored", "reversible"]
 Precision = Literal["float32", "bf16"]
 CouplingScale = Literal["sigmoid", "bounded", "exp"]
 Family = Literal["glow", "realnvp"]
+LARGEST = {
+    "levels": 30,
+    "scales": 30,
+    "steps": 10_000,
+    "residual_blocks": 10_000,
+    "hidden_channels": 65_536,
+    "classes": 1_000_000,
+}
+"""Of what a model is counted in; more is a slip or a damaged file."""
+LARGEST_SIDE = 65_536
+"""Channels, height and width of an image."""
 if TYPE_CHECKING:
     CouplingName: TypeAlias = str
     PermutationName: TypeAlias = str
@@ -50,8 +63,14 @@ class Architecture:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        require_at_least(self, 1, "levels", "steps", "hidden_channels")
+        _require_counts(self, 1, "levels", "steps", "hidden_channels")
         _require_bits(self.bits)
+        require(
+            isinstance(self.learn_top, bool),
+            f"learn_top is {self.learn_top!r}: give true or false.",
+        )
+        _require_numbers(self, "weight_classes")
+        require(isinstance(self.network, str), f"network is {self.network!r}: give a name.")
         for name, choices in (
             ("coupling", CouplingName),
             ("coupling_scale", CouplingScale),
@@ -74,9 +93,8 @@ class GlowConfig(Architecture):
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
         super().__post_init__()
-        object.__setattr__(self, "image_shape", tuple(self.image_shape))
-        _require_shape(self.image_shape)
-        require(self.classes >= 0, f"classes is {self.classes}: give 0 or more.")
+        object.__setattr__(self, "image_shape", _checked_shape(self.image_shape))
+        _require_counts(self, 0, "classes")
         _require_halvings(self.image_shape, self.levels, "2^levels", "levels")
 
     @classmethod
@@ -117,8 +135,9 @@ class RealNVPArchitecture:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        require_at_least(self, 1, "scales", "residual_blocks", "hidden_channels")
+        _require_counts(self, 1, "scales", "residual_blocks", "hidden_channels")
         _require_bits(self.bits)
+        _require_numbers(self, "alpha", "batch_norm_lag", "l2")
         require(
             0.0 < self.alpha < 0.5, f"alpha is {self.alpha}: give more than 0 and less than 0.5."
         )
@@ -139,8 +158,7 @@ class RealNVPConfig(RealNVPArchitecture):
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
         super().__post_init__()
-        object.__setattr__(self, "image_shape", tuple(self.image_shape))
-        _require_shape(self.image_shape)
+        object.__setattr__(self, "image_shape", _checked_shape(self.image_shape))
         _require_halvings(self.image_shape, self.scales - 1, "2^(scales - 1)", "scales")
 
     @property
@@ -158,16 +176,41 @@ class RealNVPConfig(RealNVPArchitecture):
 
 def _require_bits(bits: int | None) -> None:
     require(
-        bits is None or 1 <= bits <= 8,
+        bits is None or (_is_whole(bits) and 1 <= bits <= 8),
         f"bits is {bits}: give 1 to 8 for images, or None for float data.",
     )
 
 
-def _require_shape(image_shape: tuple[int, ...]) -> None:
+def _require_counts(settings: Any, least: int, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        require(_is_whole(value), f"{name} is {value!r}: give a whole number.")
+        require(value >= least, f"{name} is {value}: give at least {least}.")
+        most = LARGEST[name]
+        require(value <= most, f"{name} is {value:,}: give at most {most:,}.")
+
+
+def _require_numbers(settings: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        require(is_number and math.isfinite(value), f"{name} is {value!r}: give a number.")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _checked_shape(given: Any) -> tuple[int, int, int]:
+    shape = tuple(given) if isinstance(given, (tuple, list)) else None
+    if shape is None or len(shape) != 3 or not all(map(_is_whole, shape)) or min(shape) < 1:
+        raise InputError(f"image_shape is {given}: give channels, height and width.")
+    channels, height, width = shape
     require(
-        len(image_shape) == 3 and min(image_shape) >= 1,
-        f"image_shape is {image_shape}: give channels, height and width.",
+        max(shape) <= LARGEST_SIDE,
+        f"image_shape is {given}: give at most {LARGEST_SIDE:,} of each.",
     )
+    return channels, height, width
 
 
 def _require_halvings(

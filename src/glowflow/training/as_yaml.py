@@ -29,7 +29,7 @@ def from_yaml(kind: type[Config], text: str, source: str) -> Config:
     """
     try:
         fields = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{source} is not YAML: {' '.join(str(error).split())}.") from error
     return _build(kind, fields if fields is not None else {}, source)
 
@@ -65,7 +65,7 @@ def _build_one_of(kinds: list[Any], fields: Any, source: str) -> Any:
         return _build(kinds[0], fields, source)
     by_family = {kind.family: kind for kind in kinds}
     family = fields.get("family", kinds[0].family)
-    if family not in by_family:
+    if not isinstance(family, str) or family not in by_family:
         raise InputError(
             f"In {source} the family is {family!r}: choose one of {', '.join(by_family)}."
         )

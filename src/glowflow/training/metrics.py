@@ -46,7 +46,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; a last one that was cut off while being written is left out.
 
     Raises:
-        CheckpointError: another line is not JSON.
+        CheckpointError: another line is not JSON, or is not a line of figures.
     """
     path = folder / METRICS_FILE
     if not path.is_file():
@@ -54,12 +54,17 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     *lines, last = path.read_text(encoding="utf-8", errors="replace").split("\n")
     try:
         figures = [json.loads(line) for line in lines]
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(
             f"A line of {path} is not JSON ({error}): remove that line."
         ) from error
     with suppress(ValueError):
         figures.append(json.loads(last))
+    for number, line in enumerate(figures, 1):
+        if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+            raise CheckpointError(
+                f"Line {number} of {path} has no step ({json.dumps(line)[:40]}): remove that line."
+            )
     return figures
 
 
