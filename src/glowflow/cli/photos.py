@@ -17,7 +17,7 @@ from ..models.flow import ImageFlow
 from ..models.likelihood import bits_per_dim
 from ..photos.crops import Crop, box, centre, cut, paste, whole
 from ..photos.faces import find_face
-from ..photos.images import read_image, read_photo
+from ..photos.images import read_photo
 from .model_data import say
 from .options import PhotoOptions
 
@@ -51,6 +51,10 @@ def read_photos(paths: tuple[Path, ...], model: ImageFlow, options: PhotoOptions
         raise InputError("This model is for float data: it does not take image files.")
     if options.align and options.crop is not None:
         raise InputError("Give --align or --crop, not both.")
+    if options.fit not in (None, "crop") and (options.align or options.crop is not None):
+        raise InputError(
+            f"--fit is {options.fit}, and --align or --crop says what is taken: leave --fit out."
+        )
     shape = model.config.image_shape
     place = None if options.crop in (None, "center") else _place(str(options.crop), shape)
     fit = _fit(model, options)
@@ -74,7 +78,7 @@ def read_photos(paths: tuple[Path, ...], model: ImageFlow, options: PhotoOptions
         if options.align or place is not None:
             seen = cut(original, crop, shape)
         else:
-            seen = read_image(path, shape, upscale=options.upscale)
+            seen = model.prepare(path, fit="crop", upscale=options.upscale or None)[0].numpy()
         photos.append(Photo(path, seen, original, crop))
     return photos
 

@@ -137,7 +137,7 @@ class Tally:
 
     def code(self) -> int:
         """1 where nothing that was drawn can be used."""
-        return int(bool(self.drawn) and self.not_finite == self.drawn)
+        return int(bool(self.drawn) and self.not_finite + self.far == self.drawn)
 
 
 def _parts(

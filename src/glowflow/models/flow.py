@@ -332,7 +332,7 @@ class ImageFlow(Bijection):
             ahead = torch.Generator()
             ahead.set_state(generator.get_state())
             for some in parts:  # the classes are drawn after the noise
-                torch.randn(some, sum(sizes), generator=ahead, device="cpu")
+                torch.randn(some, sum(sizes), generator=ahead, dtype=torch.float32, device="cpu")
             labels = torch.randint(self.config.classes, (count,), generator=ahead, device="cpu")
         self._check_labels(labels, count)
         start = 0

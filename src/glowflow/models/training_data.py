@@ -9,11 +9,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from ..errors import InputError
-from ..photos.images import convert, read_image, refit, to_array
+from ..photos.images import UnreadableImageError, from_pillow, read_image, refit, to_array
 
 AxisOrder = Literal["NHW", "NCHW", "NHWC"]
 
@@ -85,6 +85,8 @@ class TrainingData:
                 raise InputError(
                     f"data.{field.name} is {value!r}: give a {type(default).__name__}."
                 )
+            if field.name in _OPTIONAL and not _fits(field.name, value):
+                raise InputError(f"data.{field.name} is {value!r}: give {_OPTIONAL[field.name]}.")
             if isinstance(default, tuple) and not (
                 isinstance(value, tuple) and all(isinstance(each, str) for each in value)
             ):
@@ -93,6 +95,35 @@ class TrainingData:
         if values.get("fit", "crop") not in ("crop", "stretch", "pad"):
             raise InputError(f"data.fit is {values['fit']!r}: give crop, stretch or pad.")
         return cls(**values)
+
+
+_OPTIONAL = {
+    "size": "two whole numbers",
+    "channels": "a whole number",
+    "source_range": "two numbers",
+    "value_range": "two numbers",
+    "bits": "a whole number",
+    "held_out": "a number",
+    "images": "three whole numbers",
+}
+"""What the fields are that may be unknown."""
+
+
+def _fits(name: str, value: Any) -> bool:
+    """Whether a field that may be None is of its type."""
+    if value is None:
+        return True
+    wanted = _OPTIONAL[name]
+    count = {"two": 2, "three": 3}.get(wanted.split()[0])
+    if count is None and isinstance(value, tuple):
+        return False
+    if count is not None and not (isinstance(value, tuple) and len(value) == count):
+        return False
+    kinds: Any = int if "whole" in wanted else (int, float)
+    return all(
+        isinstance(each, kinds) and not isinstance(each, bool)
+        for each in (value if isinstance(value, tuple) else (value,))
+    )
 
 
 Picture = str | Path | Image.Image | NDArray[Any] | Tensor
@@ -130,12 +161,15 @@ def _one(
         raise InputError("This model is for float data: give arrays, not image files.")
     how: Any = {"fit": data.fit, "upscale": data.upscale, "aligned": data.aligned}
     if isinstance(image, Image.Image):
-        picture = to_array(convert(ImageOps.exif_transpose(image), shape[0], data.source_range))
+        try:
+            picture = to_array(from_pillow(image, shape[0], data.source_range))
+        except UnreadableImageError as error:
+            raise InputError(f"Cannot read the image number {number}: {error}.") from error
         seen = refit(picture, shape, name=f"number {number}", **how)
     else:
         path = Path(image).expanduser()
         seen = read_image(path, shape, source_range=data.source_range, **how)
-    return torch.from_numpy(seen)[None]
+    return torch.from_numpy(np.array(seen))[None]
 
 
 def _from_array(
@@ -144,7 +178,12 @@ def _from_array(
     data: TrainingData,
     axes: AxisOrder | None,
 ) -> Tensor:
-    array = images.detach().cpu().numpy() if isinstance(images, Tensor) else images
+    if isinstance(images, Tensor):
+        narrow = images.dtype == torch.bfloat16  # which NumPy does not know
+        images = images.detach().cpu()
+        array = (images.float() if narrow else images).numpy()
+    else:
+        array = images
     array = channels_first(array, shape[0], axes)
     if data.dtype != "uint8":
         if not np.issubdtype(array.dtype, np.floating) or array.shape[1:] != shape:
@@ -174,19 +213,18 @@ def channels_first(
     """
     if array.ndim == 2:
         array = array[None]
-    if (
-        array.ndim == 3
-        and axes != "NHW"
-        and channels > 1
-        and {array.shape[0], array.shape[2]}
-        & {
-            channels,
-            1,
-            3,
-            4,
-        }
-    ):
+    if array.ndim == 3 and axes in ("NCHW", "NHWC"):
         array = array[None]
+    elif array.ndim == 3 and axes is None:
+        own = {1, 3, 4, channels}
+        first = channels > 1 and array.shape[0] in own - {1}
+        if first:  # one image, or as many grey ones
+            raise InputError(
+                f"The images are {array.shape}, and the first axis may be the channels or the "
+                "images: say with axes NCHW for one image, NHW for grey ones, or NHWC."
+            )
+        if array.shape[2] in own:
+            array, axes = array[None], "NHWC"
     if array.ndim == 3 and axes in (None, "NHW"):
         return array[:, None]
     if array.ndim == 4 and axes is None:

@@ -156,12 +156,32 @@ def _open(
             frames = int(getattr(opened, "n_frames", 1))
             if frame:
                 opened.seek(frame)
-            largest = source_range or _declared_range(opened)
             highest = None
             if opened.mode.startswith(("I", "F")):
                 highest = float(np.max(np.asarray(opened)))
-            picture = convert(_rotated(opened), channels, largest)
+            picture = from_pillow(opened, channels, source_range)
             return picture, frames, highest
+    except UnreadableImageError:
+        raise
+    except Exception as error:  # Pillow raises whatever its decoders raise
+        raise UnreadableImageError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def from_pillow(
+    image: Image.Image, channels: int, source_range: tuple[float, float] | None = None
+) -> Image.Image:
+    """Rotated as its EXIF data say, and converted to 8 bits and 1, 3 or 4 channels.
+
+    Raises:
+        UnreadableImageError: its file is broken.
+        InputError: there is no such number of channels.
+    """
+    if channels not in MODES:
+        raise InputError(f"Image files have 1, 3 or 4 channels, and the model has {channels}.")
+    largest = source_range or _declared_range(image)
+    try:
+        image.load()
+        return convert(_rotated(image), channels, largest)
     except UnreadableImageError:
         raise
     except Exception as error:  # Pillow raises whatever its decoders raise
