@@ -11,6 +11,7 @@ Memory = Literal["stored", "reversible"]
 Precision = Literal["float32", "bf16"]
 CouplingScale = Literal["sigmoid", "bounded", "exp"]
 Family = Literal["glow", "realnvp"]
+FirstMap = Literal["none", "marginals", "whitening", "auto"]
 if TYPE_CHECKING:
     CouplingName: TypeAlias = str
     PermutationName: TypeAlias = str
@@ -41,6 +42,16 @@ class Architecture:
     """Channel mixing of a step: learned 1x1 convolution as LU or plain, or fixed."""
     network: NetworkName = "convolutional"
     """Network of the couplings; in Python also a class of one's own: `Glow(config, network=…)`."""
+    first_map: FirstMap = "none"
+    """What comes before the first level, fitted to the training images: `marginals` gives every
+    position a normal distribution, `whitening` gives principal components unit variance; `auto`
+    lets training choose what makes held-out images more probable; `none` is the official model."""
+    rank: int = 1024
+    """Principal components that `whitening` scales one by one; the others share one scale."""
+    dense_steps: int = 0
+    """Couplings between these components, with dense networks, in `whitening`."""
+    dense_channels: int = 512
+    """Hidden values of the dense networks."""
     bits: int | None = 8
     """Bits per pixel value, 1 to 8; `None` for float data, which is not dequantised."""
     learn_top: bool = True
@@ -50,12 +61,19 @@ class Architecture:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        require_at_least(self, 1, "levels", "steps", "hidden_channels")
+        require_at_least(self, 1, "levels", "steps", "hidden_channels", "dense_channels")
+        require_at_least(self, 2, "rank")
+        require_at_least(self, 0, "dense_steps")
         _require_bits(self.bits)
+        require(
+            self.first_map != "marginals" or self.bits is not None,
+            "first_map marginals is for bytes: float data have no bins; choose whitening or none.",
+        )
         for name, choices in (
             ("coupling", CouplingName),
             ("coupling_scale", CouplingScale),
             ("permutation", PermutationName),
+            ("first_map", FirstMap),
         ):
             require_choice(name, getattr(self, name), choices)
         if "." not in self.network:  # else it is the name of a class, module.Class
