@@ -111,11 +111,10 @@ class Whitening(Bijection):
         flat = x.flatten(1).double()
         mean = flat.mean(0)
         flat = flat - mean
-        held_out = torch.arange(len(flat), device=x.device) % HELD_OUT == HELD_OUT - 1
-        if len(flat) < 2 * HELD_OUT:
-            found, checked = flat, flat
-        else:
-            found, checked = flat[~held_out], flat[held_out]
+        found, checked = flat, flat
+        if len(flat) >= 2 * HELD_OUT:
+            checked = flat[HELD_OUT - 1 :: HELD_OUT]
+            found = torch.cat([flat[start::HELD_OUT] for start in range(HELD_OUT - 1)])
         basis = principal_directions(found, rank)
         along = (checked @ basis.mT).square().mean(0)
         spread = checked.square().mean(0).sum()
