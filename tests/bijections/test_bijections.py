@@ -18,11 +18,13 @@ from glowflow.bijections import (
     CheckerboardCoupling,
     Invertible1x1Conv,
     Logit,
+    Marginals,
     Permutation,
     PlainInvertible1x1Conv,
     Squeeze,
+    Whitening,
 )
-from glowflow.models.glow import Level, Step
+from glowflow.models.glow import DenseStep, Level, Step
 from glowflow.models.parts import PERMUTATIONS, part
 from glowflow.models.priors import Split, Top
 from glowflow.models.realnvp import LastScale, Scale
@@ -43,6 +45,15 @@ RESIDUAL = RealNVPConfig(image_shape=(1, 4, 4), scales=2, residual_blocks=1, hid
 def seen(bijection, shape):
     """With running averages of a batch that has neither zero mean nor unit variance."""
     bijection.train()(0.9 * torch.randn(8, *shape).sigmoid() - 0.5)
+    return bijection
+
+
+def fitted(bijection, shape):
+    """In float64, fitted to images whose values are neither even nor independent."""
+    x = torch.randn(64, *shape, dtype=torch.float64).cumsum(-1).sigmoid() - 0.5
+    bijection = bijection.double()
+    first_map = getattr(bijection, "first_map", bijection)
+    first_map.fit(x)
     return bijection
 
 
@@ -119,6 +130,24 @@ CASES = {
         (1, 4, 4),
         None,
     ),
+    "marginals": (lambda: fitted(Marginals((2, 3, 2), 3), (2, 3, 2)), (2, 3, 2), None),
+    "whitening": (lambda: fitted(Whitening((2, 3, 2), 5), (2, 3, 2)), (2, 3, 2), None),
+    "whitening-full": (lambda: fitted(Whitening((2, 3, 2), 12), (2, 3, 2)), (2, 3, 2), None),
+    "whitening-dense": (
+        lambda: fitted(
+            Whitening((2, 3, 2), 5, Chain([DenseStep(5, 4), DenseStep(5, 4)])), (2, 3, 2)
+        ),
+        (2, 3, 2),
+        None,
+    ),
+    "glow-marginals": (lambda: fitted(glow(first_map="marginals"), (1, 4, 4)), (1, 4, 4), None),
+    "glow-whitening": (
+        lambda: fitted(
+            glow(first_map="whitening", rank=6, dense_steps=2, dense_channels=3), (1, 4, 4)
+        ),
+        (1, 4, 4),
+        None,
+    ),
     "glow-classes": (lambda: glow(classes=4, permutation="reverse"), (1, 4, 4), [3, 0, 3]),
 }
 
@@ -130,7 +159,7 @@ def case(request):
     bijection = perturb(make().double())
     bijection.train(not uses_batch_statistics(bijection))
     x = torch.randn(3, *shape, dtype=torch.float64)
-    if any(isinstance(module, Logit) for module in bijection.modules()):
+    if any(isinstance(module, Logit | Marginals) for module in bijection.modules()):
         x = x.sigmoid() - 0.5
     context = None if labels is None else torch.tensor(labels)
     return bijection, x, context

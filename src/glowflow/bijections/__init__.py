@@ -7,9 +7,11 @@ from .compose import Chain
 from .coupling import AdditiveCoupling, AffineCoupling, Coupling
 from .linear import ChannelMixing, Invertible1x1Conv, Permutation, PlainInvertible1x1Conv
 from .logit import Logit
+from .marginals import Marginals
 from .masked import ChannelCoupling, CheckerboardCoupling, MaskedCoupling
 from .squeeze import Squeeze
 from .step import FlowStep
+from .whitening import Whitening
 
 __all__ = [
     "ActNorm",
@@ -25,8 +27,10 @@ __all__ = [
     "FlowStep",
     "Invertible1x1Conv",
     "Logit",
+    "Marginals",
     "MaskedCoupling",
     "Permutation",
     "PlainInvertible1x1Conv",
     "Squeeze",
+    "Whitening",
 ]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from ..data.config import DataConfig
+from ..models.config import Architecture
 from ..training.config import TrainConfig
 from . import train
 from .options import CommonOptions, Outcome
@@ -10,11 +11,22 @@ from .results import dated_folder
 
 DEMO = TrainConfig(
     data=DataConfig(data="faces", size=(32, 32)),
+    model=Architecture(
+        levels=3,
+        steps=1,
+        hidden_channels=32,
+        coupling_scale="bounded",
+        first_map="whitening",
+        rank=320,
+        dense_steps=12,
+    ),
+    batch_size=64,
     precision="auto",
     images=10_000_000,
     minutes=9.5,
 )
-"""Stops by the clock; the limit on images is out of reach of a laptop."""
+"""Stops by the clock; the limit on images is out of reach of a laptop. Drawn faces have about 310
+directions that stand out of the dequantisation noise: most of the time goes to those."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,12 +13,16 @@ Memory = Literal["stored", "reversible"]
 Precision = Literal["float32", "bf16"]
 CouplingScale = Literal["sigmoid", "bounded", "exp"]
 Family = Literal["glow", "realnvp"]
+FirstMap = Literal["none", "marginals", "whitening", "auto"]
 LARGEST = {
     "levels": 30,
     "scales": 30,
     "steps": 10_000,
     "residual_blocks": 10_000,
     "hidden_channels": 65_536,
+    "rank": 65_536,
+    "dense_steps": 10_000,
+    "dense_channels": 65_536,
     "classes": 1_000_000,
 }
 """Of what a model is counted in; more is a slip or a damaged file."""
@@ -54,6 +58,16 @@ class Architecture:
     """Channel mixing of a step: learned 1x1 convolution as LU or plain, or fixed."""
     network: NetworkName = "convolutional"
     """Network of the couplings; in Python also a class of one's own: `Glow(config, network=…)`."""
+    first_map: FirstMap = "none"
+    """What comes before the first level, fitted to the training images: `marginals` gives every
+    position a normal distribution, `whitening` gives principal components unit variance; `auto`
+    lets training choose what makes held-out images more probable; `none` is the official model."""
+    rank: int = 1024
+    """Principal components that `whitening` scales one by one; the others share one scale."""
+    dense_steps: int = 0
+    """Couplings between these components, with dense networks, in `whitening`."""
+    dense_channels: int = 512
+    """Hidden values of the dense networks."""
     bits: int | None = 8
     """Bits per pixel value, 1 to 8; `None` for float data, which is not dequantised."""
     learn_top: bool = True
@@ -63,8 +77,14 @@ class Architecture:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        _require_counts(self, 1, "levels", "steps", "hidden_channels")
+        _require_counts(self, 1, "levels", "steps", "hidden_channels", "dense_channels")
+        _require_counts(self, 2, "rank")
+        _require_counts(self, 0, "dense_steps")
         _require_bits(self.bits)
+        require(
+            self.first_map != "marginals" or self.bits is not None,
+            "first_map marginals is for bytes: float data have no bins; choose whitening or none.",
+        )
         require(
             isinstance(self.learn_top, bool),
             f"learn_top is {self.learn_top!r}: give true or false.",
@@ -75,6 +95,7 @@ class Architecture:
             ("coupling", CouplingName),
             ("coupling_scale", CouplingScale),
             ("permutation", PermutationName),
+            ("first_map", FirstMap),
         ):
             require_choice(name, getattr(self, name), choices)
         if "." not in self.network:  # else it is the name of a class, module.Class

@@ -19,14 +19,18 @@ from ..bijections import (
     Coupling,
     FlowStep,
     Invertible1x1Conv,
+    Marginals,
     Permutation,
     PlainInvertible1x1Conv,
     Squeeze,
+    Whitening,
 )
 from ..bijections.base import per_sample, without_autocast
 from ..bijections.coupling import asks_for_context
 from ..bijections.exact import is_untouched
+from ..errors import InputError
 from ..fused.steps import Steps
+from ..nn.dense_network import DenseNetwork
 from .config import Architecture, GlowConfig
 from .flow import ClassScores, ImageFlow, Latents, LossTerms
 from .parts import COUPLINGS, NETWORKS, PERMUTATIONS, part
@@ -38,6 +42,8 @@ NetworkFactory = Callable[[int, int, int], nn.Module]
 
 class Glow(ImageFlow):
     """Levels of [squeeze, K steps of flow, split], at the last of which all leaves (figure 2b).
+
+    A first map, if the configuration names one, comes before them: `first_map(config)`.
 
     As a bijection: `forward(x, labels)` gives the whitened latents and log|det dε/dx|,
     `inverse(latents, labels)` gives x and log|det dx/dε|.
@@ -70,6 +76,7 @@ class Glow(ImageFlow):
         if network is not None:
             config = dataclasses.replace(config, network=_name_of(network))
         self.config = config
+        self.first_map = first_map(config)
         self.levels = nn.ModuleList()
         channels = config.image_shape[0]
         for level in range(1, config.levels + 1):
@@ -98,17 +105,27 @@ class Glow(ImageFlow):
         for level, eps in reversed(list(zip(self.levels, y, strict=True))):
             x, by_level = level.inverse((x, eps), context)  # type: ignore[operator]
             log_det = log_det + by_level
+        if self.first_map is not None:
+            x, of_map = self.first_map.inverse(x, context)
+            log_det = log_det + of_map
         return x, log_det
 
     def _encode(self, x: Tensor, context: Tensor | None) -> tuple[Latents, Tensor, Tensor]:
         """The latents, log|det dε/dx|, and the last level's z."""
         latents = []
-        log_det = per_sample(0.0, x)
+        x, log_det = self._mapped(x, context)
         for level in self.levels:
             (x, eps), by_level = level(x, context)
             latents.append(eps)
             log_det = log_det + by_level
         return tuple(latents), log_det, x
+
+    def _mapped(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What the first level takes, and log|det| of what was before it."""
+        if self.first_map is None:
+            return x, per_sample(0.0, x)
+        y, log_det = self.first_map(x, context)
+        return y, log_det
 
     def log_prob_and_logits(
         self, x: Float[Tensor, "batch channels height width"], labels: Int[Tensor, " batch"]
@@ -166,10 +183,12 @@ class Glow(ImageFlow):
             return [*below, torch.logsumexp(of_top, dim=1) - math.log(of_top.shape[1])]
         by_class = []
         for labels in self._every_class(x):
-            z, parts = x, []
+            z, log_det_before = self._mapped(x, labels)
+            parts = []
             for level in self.levels:
                 (z, eps), log_det = level(z, labels)
                 parts.append(standard_normal_log_prob((eps,)) + log_det)
+            parts[0] = parts[0] + log_det_before
             by_class.append(torch.stack(parts).cumsum(0))
         mixture = torch.logsumexp(torch.stack(by_class), dim=0) - math.log(len(by_class))
         return [*mixture.diff(dim=0, prepend=torch.zeros_like(mixture[:1]))]
@@ -177,11 +196,16 @@ class Glow(ImageFlow):
     def _log_prob_of_levels(self, x: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
         """log p (batch,) of each level but the last, of that (batch, classes), and its z."""
         *levels, top = self.levels
+        x, log_det_before = self._mapped(x)
         below = []
         for level in levels:
             (x, eps), log_det = level(x)
             below.append(standard_normal_log_prob((eps,)) + log_det)
         z, by_steps = top.steps(top.squeeze(x)[0])  # type: ignore[operator]
+        if below:
+            below[0] = below[0] + log_det_before
+        else:
+            by_steps = by_steps + log_det_before
         return below, by_steps[:, None] + self._top.log_prob_by_class(z), z
 
     @property
@@ -195,7 +219,8 @@ class Glow(ImageFlow):
             type(module) in IGNORE_CONTEXT
             and is_untouched(module)
             and not (isinstance(module, Coupling) and asks_for_context(module.network))
-            for module in self.levels.modules()
+            for module in self.modules()
+            if module is not self
             if isinstance(module, Bijection | GaussianPrior)
         )
 
@@ -218,8 +243,33 @@ class Glow(ImageFlow):
 
     def _initialize(self, x: Tensor) -> None:
         labels = x.new_zeros(len(x), dtype=torch.long) if self.config.classes else None
+        if self.first_map is not None:
+            x, _ = self.first_map.initialize(x, labels)
         for level in self.levels:
             (x, _), _ = level.initialize(x, labels)  # type: ignore[operator]
+
+    @torch.no_grad()
+    def fit_first_map(self, images: Tensor) -> None:
+        """Fit the map before the first level to these images, unless it is fitted; without one
+        there is nothing to do.
+
+        `initialize` does it from its own batch, for which a few hundred images are enough, while
+        this map wants thousands: call this before it.
+
+        Args:
+            images: as `initialize` takes them.
+
+        Raises:
+            InputError: there are no images, or they do not fit.
+        """
+        if not len(images):
+            raise InputError("There are no images to fit the first map to: give one at least.")
+        x = self.to_float(images, noise="center").to(self.device)
+        if isinstance(self.first_map, Marginals):
+            self.first_map.fit(x)
+        elif isinstance(self.first_map, Whitening):
+            bits = self.config.bits
+            self.first_map.fit(x, 0.0 if bits is None else 1 / (12 * 4**bits))
 
     def with_present_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weights by the names of this version, from weights by its names or those of format 1."""
@@ -273,6 +323,37 @@ class Step(FlowStep):
         )
 
 
+def first_map(config: GlowConfig) -> Bijection | None:
+    """The map before the first level that the configuration names; None for `none`.
+
+    Raises:
+        InputError: the choice is left to training.
+    """
+    match config.first_map:
+        case "none":
+            return None
+        case "marginals":
+            return Marginals(config.image_shape, config.bits or 8)
+        case "whitening":
+            rank = min(config.rank, math.prod(config.image_shape))
+            steps = [DenseStep(rank, config.dense_channels) for _ in range(config.dense_steps)]
+            return Whitening(config.image_shape, rank, Chain(steps) if steps else None)
+    raise InputError(
+        "first_map is 'auto', which training decides by its images: choose none, marginals or "
+        "whitening."
+    )
+
+
+class DenseStep(Chain):
+    """A fixed shuffle of the principal components, then an affine coupling of its halves."""
+
+    def __init__(self, components: int, hidden: int) -> None:
+        coupling = AffineCoupling.of(
+            components, lambda given, made: DenseNetwork(given, made, hidden), "bounded"
+        )
+        super().__init__({"permutation": Permutation.shuffle(components), "coupling": coupling})
+
+
 def permutation(channels: int, config: Architecture) -> Bijection:
     """The channel mixing that the configuration names (paper, section 3.2)."""
     mixing: Bijection = part(PERMUTATIONS, config.permutation)(channels)
@@ -308,9 +389,12 @@ IGNORE_CONTEXT = (
     ActNorm,
     AdditiveCoupling,
     AffineCoupling,
+    Chain,
+    DenseStep,
     FlowStep,
     Invertible1x1Conv,
     Level,
+    Marginals,
     Permutation,
     PlainInvertible1x1Conv,
     Split,
@@ -320,6 +404,7 @@ IGNORE_CONTEXT = (
     Steps,
     Top,
     TopPrior,
+    Whitening,
 )
 """Parts in which the class matters to nothing but the last level's prior; in a coupling, if its
 network does not ask for it."""

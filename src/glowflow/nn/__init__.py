@@ -2,10 +2,12 @@
 
 from .convolutions import GatherConv, PointConv, ScaledConv2d, ScatterConv, ZeroLinear
 from .coupling_network import CouplingNetwork
+from .dense_network import DenseNetwork
 from .residual_network import ResidualNetwork
 
 __all__ = [
     "CouplingNetwork",
+    "DenseNetwork",
     "GatherConv",
     "PointConv",
     "ResidualNetwork",

@@ -4,7 +4,7 @@ Nothing of the model is computed or allocated: it is made and run on fake tensor
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from accelerate.utils import get_max_memory
@@ -256,4 +256,7 @@ def planned_config(train: TrainConfig, preset: str | None = None, classes: int =
     image_shape = (train.data.channels or 3, *train.data.size)
     if isinstance(train.model, RealNVPArchitecture):
         return RealNVPConfig.of(train.model, image_shape)
-    return GlowConfig.of(train.model, image_shape, classes)
+    model = train.model
+    if model.first_map == "auto":  # decided by images; of the two, the larger
+        model = replace(model, first_map="whitening")
+    return GlowConfig.of(model, image_shape, classes)

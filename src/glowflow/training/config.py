@@ -36,7 +36,7 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     model: Architecture | RealNVPArchitecture = field(
         default_factory=lambda: Architecture(
-            levels=3, steps=8, hidden_channels=128, coupling_scale="bounded"
+            levels=3, steps=8, hidden_channels=128, coupling_scale="bounded", first_map="auto"
         )
     )
     conditional: bool = False

@@ -7,9 +7,11 @@ from ..data.types import ImageData, Reading, Splits
 from ..errors import InputError
 from ..models.config import GlowConfig, RealNVPArchitecture, RealNVPConfig
 from ..models.flow import ImageFlow
+from ..models.glow import Glow
 from ..models.training_data import TrainingData
 from .batches import noise_for
 from .config import TrainConfig
+from .first_map import fitting_images
 
 
 def model_config_for(config: TrainConfig, splits: Splits) -> GlowConfig | RealNVPConfig:
@@ -76,7 +78,10 @@ def initial_batch_size(config: GlowConfig | RealNVPConfig) -> int:
 
 
 def initialize(model: ImageFlow, data: ImageData, seed: int) -> None:
-    """Let every normalisation see its first batch, drawn and dequantised by the seed."""
+    """Fit the first map, if there is one, to many images, and let every normalisation see its first
+    batch, drawn and dequantised by the seed."""
+    if isinstance(model, Glow) and model.first_map is not None:
+        model.fit_first_map(fitting_images(data).to(model.device))
     size = min(initial_batch_size(model.config), len(data))
     images, _ = next(iter(batches(data, size, seed=seed, epoch=0)))
     model.initialize(images.to(model.device), noise_for(seed, -1, model.device))

@@ -23,6 +23,7 @@ from ..processes import (
 )
 from .batches import TrainingBatches
 from .config import TrainConfig
+from .first_map import with_first_map_chosen
 from .interruption import stop_signals
 from .objective import Objective
 from .optimisation import Schedule
@@ -104,6 +105,8 @@ def train(
         on_main_process(lock)
         if resume:
             splits = on_every_process(lambda: recorded_splits(folder, splits, data_changed))
+        if not resume:
+            config = with_first_map_chosen(config, splits.train)
         run = Run(config, splits, folder)
         on_main_process(lambda: require_trainable(run, resume))
         require_same_data(splits.checksum)

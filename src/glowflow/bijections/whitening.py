@@ -1,0 +1,170 @@
+"""A first map that gives images the covariance of white noise."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .base import Bijection, per_sample, without_autocast
+
+SMALLEST_VARIANCE = 1e-9
+"""Of a direction, relative to the mean variance: what never changes is not scaled without end."""
+HELD_OUT = 5
+"""Every fifth image tells the variances along the directions that the others gave."""
+
+
+class Whitening(Bijection):
+    """y = Λ^(−½)-scaled principal components, the rest divided by one σ, in the images' own basis.
+
+    With the mean μ, principal directions U (D × k, orthonormal) and standard deviations s along
+    them, c = Uᵀ(x − μ) and
+
+        y = (x − μ − U c)/σ + U g(c / s),    log|det dy/dx| = −Σ log s − (D − k) log σ + log|det g'|
+
+    so that a standard normal y is the Gaussian of probabilistic PCA, and the one of full covariance
+    with k = D (then y is the ZCA whitening). g, if given, is a flow of the k components alone.
+
+    `initialize` finds U from four fifths of the images, and s and σ as the variances along it of
+    the others, so that few images do not look more regular than they are.
+
+    Args:
+        shape: channels, height, width.
+        rank: k; at most D.
+        components: g, a bijection of (batch, k, 1, 1).
+
+    Source: Tipping & Bishop 1999, "Probabilistic principal component analysis"; variances by
+    sample splitting: Lam 2016, "Nonparametric eigenvalue-regularized precision".
+    """
+
+    mean: Tensor
+    basis: Tensor
+    """Uᵀ, (k, D)."""
+    log_std: Tensor
+    """log s, (k,), and after it log σ."""
+    initialized: Tensor
+
+    def __init__(
+        self, shape: tuple[int, int, int], rank: int, components: Bijection | None = None
+    ) -> None:
+        super().__init__()
+        dims = math.prod(shape)
+        self.components = components
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("basis", torch.eye(min(rank, dims), dims))
+        self.register_buffer("log_std", torch.zeros(min(rank, dims) + 1))
+        self.register_buffer("initialized", torch.tensor(False))
+
+    def extra_repr(self) -> str:
+        """Shape and rank, for `print`."""
+        return f"{tuple(self.mean.shape)}, rank={len(self.basis)}"
+
+    @without_autocast
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        """Return y and its log-determinant in nats."""
+        centred = (x - self.mean).flatten(1)
+        along = centred @ self.basis.mT
+        white, log_det = self._transformed(along * (-self.log_std[:-1]).exp(), context)
+        rest = self._rest(centred, along) * (-self.log_std[-1]).exp()
+        return self._image(rest, white), log_det - self._log_scale(x)
+
+    @without_autocast
+    def inverse(
+        self, y: Float[Tensor, "batch channels height width"], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        """Return x and its log-determinant in nats."""
+        white = y.flatten(1) @ self.basis.mT
+        rest = self._rest(y.flatten(1), white) * self.log_std[-1].exp()
+        log_det = per_sample(0.0, y)
+        if self.components is not None:
+            back, log_det = self.components.inverse(white[:, :, None, None], context)
+            white = back[:, :, 0, 0]
+        along = white * self.log_std[:-1].exp()
+        return self._image(rest, along) + self.mean, log_det + self._log_scale(y)
+
+    @torch.no_grad()
+    def initialize(
+        self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        """Whiten these images, unless others were before; the more, the better."""
+        self.fit(x)
+        if self.components is not None:
+            some = (x - self.mean).flatten(1) @ self.basis.mT * (-self.log_std[:-1]).exp()
+            self.components.initialize(some[:, :, None, None], context)
+        return self(x, context)
+
+    @torch.no_grad()
+    def fit(
+        self, x: Float[Tensor, "batch channels height width"], noise_variance: float = 0.0
+    ) -> None:
+        """Take mean, directions and variances from these images, unless it was done before.
+
+        Args:
+            x: images without dequantisation noise.
+            noise_variance: of that noise, added to every variance.
+        """
+        if self.initialized:
+            return
+        rank = len(self.basis)
+        flat = x.flatten(1).double()
+        mean = flat.mean(0)
+        flat = flat - mean
+        found, checked = flat, flat
+        if len(flat) >= 2 * HELD_OUT:
+            checked = flat[HELD_OUT - 1 :: HELD_OUT]
+            found = torch.cat([flat[start::HELD_OUT] for start in range(HELD_OUT - 1)])
+        basis = principal_directions(found, rank)
+        along = (checked @ basis.mT).square().mean(0)
+        spread = checked.square().mean(0).sum()
+        others = max(1, flat.shape[1] - rank)
+        rest = (spread - along.sum()).clamp(min=0.0) / others
+        variances = torch.cat((along, rest[None])) + noise_variance
+        smallest = SMALLEST_VARIANCE * (spread / flat.shape[1] + noise_variance)
+        self.mean.copy_(mean.view(self.mean.shape))
+        self.basis.copy_(basis)
+        self.log_std.copy_(0.5 * variances.clamp(min=smallest).clamp(min=1e-30).log())
+        self.initialized.fill_(True)
+
+    def _transformed(self, white: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        if self.components is None:
+            return white, per_sample(0.0, white)
+        y, log_det = self.components(white[:, :, None, None], context)
+        return y[:, :, 0, 0], log_det
+
+    def _rest(self, flat: Tensor, along: Tensor) -> Tensor:
+        """What is not along the directions: nothing, if those are all that there are."""
+        if len(self.basis) == flat.shape[1]:
+            return torch.zeros_like(flat)
+        rest = flat - along @ self.basis
+        return rest - rest @ self.basis.mT @ self.basis  # what rounding left along the first ones
+
+    def _image(self, rest: Tensor, along: Tensor) -> Tensor:
+        """Both parts together, as images."""
+        return (rest + along @ self.basis).view(-1, *self.mean.shape)
+
+    def _log_scale(self, x: Tensor) -> Float[Tensor, " batch"]:
+        """Σ log s + (D − k) log σ, for each of the batch."""
+        others = self.mean.numel() - len(self.basis)
+        return per_sample(self.log_std[:-1].sum() + others * self.log_std[-1], x)
+
+
+def principal_directions(
+    centred: Float[Tensor, "images dims"], rank: int
+) -> Float[Tensor, "rank dims"]:
+    """The orthonormal directions of largest variance, as rows, in float64.
+
+    Of fewer images than `rank` the remaining directions are any orthonormal ones.
+    """
+    images, dims = centred.shape
+    if dims <= images:
+        vectors = torch.linalg.eigh(centred.mT @ centred).eigenvectors
+        return vectors.flip(1)[:, :rank].mT
+    values, vectors = torch.linalg.eigh(centred @ centred.mT)
+    values, vectors = values.flip(0)[:rank], vectors.flip(1)[:, :rank]
+    found = centred.mT @ vectors / values.clamp(min=values[0] * 1e-14 + 1e-300).sqrt()
+    if len(values) < rank:
+        filler = torch.eye(dims, rank - len(values), dtype=centred.dtype, device=centred.device)
+        found = torch.cat((found, filler), dim=1)
+    return torch.linalg.qr(found).Q.mT

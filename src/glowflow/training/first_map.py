@@ -1,0 +1,73 @@
+"""The map before the first level: which one, and the images that it is fitted to."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..bijections import Bijection, Marginals, Whitening
+from ..data.types import ImageData
+from ..models.config import Architecture, FirstMap
+from ..models.likelihood import bits_per_dim, dequantize
+from ..models.priors import standard_normal_log_prob
+from .config import TrainConfig
+
+VALUES = 64_000_000
+"""That a first map is fitted to, at most: 20,833 images of 3x32x32."""
+CROP = 1024
+"""Values of an image that the choice looks at, at most, in its middle."""
+CHOICE_IMAGES = 8_000
+HELD_OUT = 5
+"""Every fifth image judges the choice."""
+
+
+def with_first_map_chosen(config: TrainConfig, data: ImageData) -> TrainConfig:
+    """The same run with `auto` decided: the map of fewer bits/dim of held-out training images.
+
+    Each map is fitted to four fifths of them, and a standard normal prior stands behind it. Float
+    data have no bins, so that they are whitened.
+    """
+    model = config.model
+    if not isinstance(model, Architecture) or model.first_map != "auto":
+        return config
+    return replace(config, model=replace(model, first_map=_choice(data, model.bits)))
+
+
+def fitting_images(data: ImageData, most: int | None = None) -> Tensor:
+    """Images spread evenly over the data, `VALUES` values or `most` images."""
+    count = min(len(data), most or len(data), max(1, VALUES // math.prod(data.image_shape)))
+    chosen = np.unique(np.linspace(0, len(data) - 1, count).round().astype(np.int64))
+    return torch.from_numpy(data.images[chosen])
+
+
+def _choice(data: ImageData, bits: int | None) -> FirstMap:
+    if data.images.dtype != "uint8" or bits is None:
+        return "whitening"
+    images = _middle(fitting_images(data, CHOICE_IMAGES))
+    shape = (images.shape[1], images.shape[2], images.shape[3])
+    judges = torch.arange(len(images)) % HELD_OUT == HELD_OUT - 1
+    if len(images) < 2 * HELD_OUT:
+        return "whitening"
+    centres = dequantize(images[~judges], bits, noise="center")
+    marginals, whitening = Marginals(shape, bits), Whitening(shape, math.prod(shape))
+    marginals.fit(centres)
+    whitening.fit(centres, 1 / (12 * 4**bits))
+    x = dequantize(images[judges], bits, generator=torch.Generator().manual_seed(0))
+    return "marginals" if _bits(marginals, x) < _bits(whitening, x) else "whitening"
+
+
+def _middle(images: Tensor) -> Tensor:
+    """A centred crop of at most `CROP` values."""
+    channels, height, width = images.shape[1:]
+    side = max(1, math.isqrt(CROP // channels))
+    top, left = max(0, height - side) // 2, max(0, width - side) // 2
+    return images[:, :, top : top + side, left : left + side]
+
+
+@torch.no_grad()
+def _bits(first_map: Bijection, x: Tensor) -> float:
+    y, log_det = first_map(x)
+    log_prob = standard_normal_log_prob((y,)) + log_det
+    return float(bits_per_dim(log_prob, math.prod(x.shape[1:]), 0).mean())

@@ -1,0 +1,217 @@
+"""The maps before the first level: what they make of data whose density is known."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import LowRankMultivariateNormal, MultivariateNormal
+
+from glowflow import Glow, GlowConfig, InputError
+from glowflow.bijections import Marginals, Whitening
+from glowflow.evaluation.gaussian import gaussian
+from glowflow.models.likelihood import dequantize
+from glowflow.models.priors import standard_normal_log_prob
+from tests.conftest import perturb
+
+
+def background(count, shape=(1, 8, 8), seed=0):
+    """Bytes that are black three times out of four, and of all values else."""
+    noise = np.random.default_rng(seed)
+    values = noise.integers(0, 256, (count, *shape)) * (noise.random((count, *shape)) < 0.25)
+    return torch.from_numpy(values.astype(np.uint8))
+
+
+def smooth(count, shape=(3, 8, 8), seed=0):
+    """Bytes of sums of eight waves."""
+    noise = np.random.default_rng(seed)
+    waves = np.random.default_rng(1).normal(size=(8, math.prod(shape))).cumsum(1) / 4
+    values = 128 + 10 * noise.normal(size=(count, 8)) @ waves
+    return torch.from_numpy(values.clip(0, 255).astype(np.uint8)).view(count, *shape)
+
+
+def log_prob(first_map, x):
+    y, log_det = first_map(x)
+    return standard_normal_log_prob((y,)) + log_det
+
+
+def marginals(images, bits=8):
+    first_map = Marginals(tuple(images.shape[1:]), bits)
+    first_map.fit(dequantize(images, bits, noise="center"))
+    return first_map
+
+
+def whitening(x, rank, noise=0.0):
+    first_map = Whitening(tuple(x.shape[1:]), rank).double()
+    first_map.fit(x, noise)
+    return first_map
+
+
+def test_marginals_give_each_value_its_frequency():
+    images = background(4000)
+    first_map = marginals(images)
+    x = dequantize(images[:500])
+    bits = -log_prob(first_map, x).mean() / 64 / math.log(2) + 8
+    entropy = -(0.75 * math.log2(0.75) + 0.25 * math.log2(0.25 / 256))
+    assert bits == pytest.approx(entropy, abs=0.05)
+    assert first_map(x)[0].mean() == pytest.approx(0.0, abs=0.05)
+    assert first_map(x)[0].std() == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("bits", [1, 3, 8])
+def test_marginals_are_a_density(bits):
+    first_map = marginals(background(50, (1, 1, 1)), bits).double()
+    x = torch.linspace(-0.502, 0.502, 400_001, dtype=torch.float64)
+    density = log_prob(first_map, x.view(-1, 1, 1, 1)).exp()
+    assert torch.trapezoid(density, x).item() == pytest.approx(1.0, abs=1e-3)
+
+
+def test_marginals_give_every_byte_back_in_float32():
+    first_map = marginals(background(300, (2, 16, 8)))
+    images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).reshape(1, 2, 16, 8)
+    images = torch.stack([images[0].roll(shift, -1) for shift in range(8)])
+    x = dequantize(images, noise="center")
+    back, _ = first_map.inverse(first_map(x)[0])
+    assert (back - x).abs().max() < 0.1 / 256
+
+
+def test_marginals_of_a_few_images_do_not_call_new_values_impossible():
+    first_map = marginals(background(5))
+    assert log_prob(first_map, dequantize(background(50, seed=7))).min() / 64 > -math.log(256)
+
+
+def test_marginals_go_on_outside_of_the_range():
+    first_map = marginals(background(100, (1, 1, 1))).double()
+    x = torch.linspace(-2, 2, 1001, dtype=torch.float64).view(-1, 1, 1, 1)
+    y, _ = first_map(x)
+    assert (y.flatten().diff() > 0).all()
+    assert torch.allclose(first_map.inverse(y)[0], x, atol=1e-9)
+
+
+def test_whitening_of_full_rank_is_the_gaussian_of_the_evaluation():
+    images, new = smooth(4000), smooth(500, seed=5)
+    first_map = Whitening((3, 8, 8), 192)
+    first_map.fit(dequantize(images, noise="center"), 1 / 12 / 256**2)
+    bits = -log_prob(first_map, dequantize(new)) / 192 / math.log(2) + 8
+    known = gaussian(images.numpy(), new.numpy())
+    assert bits.mean() == pytest.approx(known.mean, abs=0.02)
+
+
+@pytest.mark.parametrize("rank", [3, 12])
+def test_whitening_is_the_density_of_probabilistic_pca(rank):
+    x = torch.randn(400, 3, 2, 2, dtype=torch.float64).cumsum(1)
+    first_map = whitening(x, rank, noise=0.01)
+    u, s = first_map.basis, first_map.log_std.exp()
+    if rank == 12:
+        known = MultivariateNormal(first_map.mean.flatten(), u.mT @ torch.diag(s[:-1] ** 2) @ u)
+    else:
+        factor = u.mT * (s[:-1] ** 2 - s[-1] ** 2).sqrt()
+        variance = (s[-1] ** 2).expand(12)
+        known = LowRankMultivariateNormal(first_map.mean.flatten(), factor, variance)
+    expected = known.log_prob(x.flatten(1))
+    assert torch.allclose(log_prob(first_map, x), expected, atol=1e-8)
+
+
+@pytest.mark.parametrize("count", [1, 3, 40])
+def test_whitening_of_fewer_images_than_directions(count):
+    x = dequantize(smooth(count), noise="center").double()
+    first_map = whitening(x, 192, 1 / 12 / 256**2)
+    gram = first_map.basis @ first_map.basis.mT
+    assert torch.allclose(gram, torch.eye(192, dtype=torch.float64), atol=1e-10)
+    new = dequantize(smooth(100, seed=3)).double()
+    assert torch.isfinite(log_prob(first_map, new)).all()
+    assert torch.allclose(first_map.inverse(first_map(new)[0])[0], new, atol=1e-9)
+
+
+def test_whitening_of_data_that_never_change():
+    x = torch.full((20, 1, 4, 4), 3.0, dtype=torch.float64)
+    first_map = whitening(x, 16)
+    y, log_det = first_map(x)
+    assert torch.isfinite(y).all()
+    assert torch.isfinite(log_det).all()
+
+
+def model(first_map, **changes):
+    settings = {"levels": 2, "steps": 2, "hidden_channels": 8, "coupling_scale": "bounded"}
+    return Glow(GlowConfig(image_shape=(3, 8, 8), first_map=first_map, **(settings | changes)))
+
+
+@pytest.mark.parametrize("first_map", ["marginals", "whitening"])
+def test_a_model_starts_where_its_first_map_is(first_map):
+    images = smooth(2000)
+    flow = model(first_map, rank=192)
+    flow.fit_first_map(images)
+    flow.initialize(images[:256])
+    x = dequantize(smooth(200, seed=9))
+    expected = log_prob(flow.first_map, x).mean() / 192
+    assert flow.log_prob(x).mean() / 192 >= expected - 0.02
+
+
+def test_a_first_map_is_fitted_once():
+    flow = model("whitening", rank=10, dense_steps=1)
+    flow.fit_first_map(smooth(100))
+    before = {name: weight.clone() for name, weight in flow.first_map.state_dict().items()}
+    flow.fit_first_map(background(100, (3, 8, 8)))
+    flow.initialize(background(50, (3, 8, 8)))
+    after = flow.first_map.state_dict()
+    assert all(torch.equal(weight, after[name]) for name, weight in before.items())
+
+
+def test_initialize_alone_fits_the_first_map():
+    flow = model("marginals")
+    assert not flow.initialized
+    flow.initialize(smooth(50))
+    assert flow.initialized
+    assert flow.first_map.cdf.diff(dim=-1).std() > 0
+
+
+@pytest.mark.parametrize("first_map", ["marginals", "whitening"])
+def test_a_first_map_is_saved_with_the_model(first_map, tmp_path):
+    flow = model(first_map, rank=20, dense_steps=2, dense_channels=6)
+    flow.initialize(smooth(100))
+    perturb(flow)
+    flow.save_pretrained(tmp_path)
+    again = Glow.from_pretrained(tmp_path)
+    x = dequantize(smooth(5, seed=2))
+    assert torch.equal(again.log_prob(x), flow.log_prob(x))
+    assert torch.equal(again.sample(3, seed=1), flow.sample(3, seed=1))
+
+
+@pytest.mark.parametrize("first_map", ["marginals", "whitening"])
+def test_gradients_are_those_of_the_stored_mode(first_map):
+    flow = model(first_map, rank=20, dense_steps=2, dense_channels=6)
+    flow.initialize(smooth(100))
+    perturb(flow.double())
+    x = dequantize(smooth(5, seed=2)).double()
+    grads = []
+    for memory in ("stored", "reversible"):
+        flow.use(memory=memory)
+        grads.append(torch.autograd.grad(flow.loss(x), flow.parameters()))
+    for stored, recomputed in zip(*grads, strict=True):
+        assert torch.allclose(stored, recomputed, atol=1e-8)
+
+
+def test_the_levels_share_the_log_probability_of_a_class():
+    flow = model("whitening", rank=20, dense_steps=1, classes=3, levels=1)
+    flow.initialize(smooth(100))
+    perturb(flow)
+    x, labels = dequantize(smooth(4, seed=2)), torch.tensor([0, 2, 1, 1])
+    by_class = flow.class_scores(x).log_prob
+    assert torch.allclose(by_class[range(4), labels], flow.log_prob(x, labels), atol=1e-2)
+    mixture = by_class.logsumexp(1) - math.log(3)
+    assert torch.allclose(flow.log_prob_by_level(x).sum(1), mixture, atol=1e-2)
+
+
+def test_auto_is_decided_by_training_alone():
+    with pytest.raises(InputError, match="which training decides"):
+        model("auto")
+
+
+def test_float_data_have_no_marginals():
+    with pytest.raises(InputError, match="float data have no bins"):
+        model("marginals", bits=None)
+
+
+def test_an_unknown_first_map_is_refused():
+    with pytest.raises(InputError, match="first_map is 'pca': choose one of"):
+        model("pca")
