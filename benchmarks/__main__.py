@@ -1,4 +1,7 @@
-"""Compare this project with its bare convolutions and with normflows' Glow: `--help`."""
+"""Compare this project with its bare convolutions and with normflows' Glow: `--help`.
+
+`python -m benchmarks speedrun` compares recipes: held-out bits/dim against training seconds.
+"""
 
 import argparse
 import gc
@@ -15,6 +18,7 @@ from rich.table import Table as RichTable
 from glowflow import GlowflowError
 from glowflow.files import require_writable
 
+from . import speedrun
 from .contenders import MODES, Setting, build, contender_names
 from .device import describe
 from .measure import (
@@ -50,6 +54,9 @@ WIDTH = 120
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the tables, write the files; the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if list(arguments[:1]) == ["speedrun"]:
+        return speedrun.main(arguments[1:])
     given = parse(arguments)
     torch.set_num_threads(given.threads)
     if given.memory_of:

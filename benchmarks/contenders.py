@@ -251,23 +251,8 @@ class Normflows(Flow):
     module: Any
 
     def __init__(self, setting: Setting, steps: int, device: torch.device) -> None:
-        import normflows as nf
-
-        bases, flows, merges = [], [], []
-        for level in range(setting.levels, 0, -1):
-            channels, side = 3 * 2 ** (level + 1), setting.size // 2**level
-            blocks = [
-                nf.flows.GlowBlock(channels, setting.hidden, split_mode="channel", scale=True)
-                for _ in range(steps)
-            ]
-            flows.append([*blocks, nf.flows.Squeeze()])
-            last = level == setting.levels
-            if not last:
-                merges.append(nf.flows.Merge())
-            bases.append(
-                nf.distributions.DiagGaussian((channels if last else channels // 2, side, side))
-            )
-        model = nf.MultiscaleFlow(bases, flows, merges, class_cond=False).to(device)
+        shape = (3, setting.size, setting.size)
+        model = normflows_glow(shape, setting.levels, steps, setting.hidden).to(device)
         x = (random_images(setting) / 256 - 0.5).to(device)
         with torch.no_grad():
             model.forward_kld(x)  # the first pass initialises the actnorms
@@ -286,6 +271,28 @@ class Normflows(Flow):
     def encode_one(self) -> None:
         """The latents of one image."""
         self.module.inverse_and_log_det(self.x[:1])
+
+
+def normflows_glow(shape: tuple[int, int, int], levels: int, steps: int, hidden: int) -> Any:
+    """normflows' Glow as its image example builds it, with Gaussians that have no classes."""
+    import normflows as nf
+
+    bases, flows, merges = [], [], []
+    for level in range(levels, 0, -1):
+        channels = shape[0] * 2 ** (level + 1)
+        height, width = shape[1] // 2**level, shape[2] // 2**level
+        blocks = [
+            nf.flows.GlowBlock(channels, hidden, split_mode="channel", scale=True)
+            for _ in range(steps)
+        ]
+        flows.append([*blocks, nf.flows.Squeeze()])
+        last = level == levels
+        if not last:
+            merges.append(nf.flows.Merge())
+        bases.append(
+            nf.distributions.DiagGaussian((channels if last else channels // 2, height, width))
+        )
+    return nf.MultiscaleFlow(bases, flows, merges, class_cond=False)
 
 
 def random_images(setting: Setting) -> Tensor:

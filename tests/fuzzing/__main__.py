@@ -33,7 +33,8 @@ SECONDS = 60
 MEMORY = 6 * 2**30
 """Bytes that a case may add: numbers that are too large fail at once."""
 LONGEST = 600
-"""Characters of a refusal."""
+"""Characters of a refusal, the frame around it not counted."""
+FRAME = str.maketrans("", "", "─│╭╮╰╯")
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,10 @@ def arguments_of(kind: str, draw: random.Random, world: Path, given: Path) -> li
     return draw.choice([*calls, info, ["data", "verify", *info[2:]], info[:3]])
 
 
+def length(refusal: str) -> int:
+    return len(" ".join(refusal.translate(FRAME).split()))
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     files = sorted(folder.rglob("*"))
     return {str(path): path.read_bytes() for path in files if path.is_file()}
@@ -176,7 +181,7 @@ def case(kind: str, number: int, seed: int, world: Path) -> Result:
         f"exit code {answer.code}": answer.code not in (0, 1, 2, 130),
         "a traceback": "Traceback" in answer.err,
         "refused without a word": answer.code == 2 and not (answer.err + answer.out).strip(),
-        "a refusal that is too long": answer.code == 2 and len(answer.err) > LONGEST,
+        "a refusal that is too long": answer.code == 2 and length(answer.err) > LONGEST,
         "refused, and left files": left,
         "input changed": changed,
         "too slow": taken > SECONDS,
