@@ -147,6 +147,17 @@ def test_a_model_starts_where_its_first_map_is(first_map):
     assert flow.log_prob(x).mean() / 192 >= expected - 0.02
 
 
+def test_images_unlike_the_training_images_stay_finite_and_come_back():
+    flow = model("whitening", rank=60, dense_steps=12, dense_channels=32)
+    flow.fit_first_map(smooth(60))
+    flow.initialize(smooth(60))
+    perturb(flow.first_map, 0.2)
+    flow.double()
+    x = flow.to_float(background(20, (3, 8, 8)), noise="center")
+    assert flow.first_map(x)[0].abs().max() < 1e7
+    assert (flow.decode(flow.encode(x)) - x).abs().max() < 1e-6
+
+
 def test_a_first_map_is_fitted_once():
     flow = model("whitening", rank=10, dense_steps=1)
     flow.fit_first_map(smooth(100))
