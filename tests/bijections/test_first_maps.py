@@ -148,13 +148,12 @@ def test_a_model_starts_where_its_first_map_is(first_map):
 
 
 def test_images_unlike_the_training_images_stay_finite_and_come_back():
-    flow = model("whitening", rank=60, dense_steps=12, dense_channels=32)
+    flow = model("whitening", rank=60, dense_steps=12, dense_channels=32).double()
     flow.fit_first_map(smooth(60))
     flow.initialize(smooth(60))
-    perturb(flow.first_map, 0.2)
-    flow.double()
+    perturb(flow.first_map, 0.4)
     x = flow.to_float(background(20, (3, 8, 8)), noise="center")
-    assert flow.first_map(x)[0].abs().max() < 1e7
+    assert flow.first_map(x)[0].abs().max() < 1e5
     assert (flow.decode(flow.encode(x)) - x).abs().max() < 1e-6
 
 
