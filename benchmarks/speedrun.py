@@ -121,7 +121,7 @@ def start(name: str, config: TrainConfig, splits: Splits, seed: int) -> Runner:
         model: nn.Module = normflows_glow(
             shape.image_shape, config.model.levels, config.model.steps, config.model.hidden_channels
         )
-        first = torch.from_numpy(splits.train.images[:256])
+        first = torch.from_numpy(splits.train.images[:256].copy())
         with torch.no_grad():
             model.forward_kld(dequantize(first))  # the first pass initialises the actnorms
         log_prob: Callable[[Any, Tensor], Tensor] = lambda model, x: model.log_prob(x, None)  # noqa: E731
