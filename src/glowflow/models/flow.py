@@ -453,8 +453,8 @@ class ImageFlow(Bijection):
 
         Args:
             images: one or several of: path, Pillow image, array or tensor (H, W), (C, H, W),
-                (H, W, C); or a batch of them as one array. Bytes; floats where `config.bits` is
-                None.
+                (H, W, C); or a batch of them as one array. A lone (C, H, W) needs `axes` where it
+                could be C grey images. Bytes; floats where `config.bits` is None.
             fit: `crop`, `stretch` or `pad`; by default the training images'.
             upscale: enlarge images that are too small; by default as the training images.
             axes: of arrays, `NHW`, `NCHW` or `NHWC`, where their shape does not say.
@@ -463,7 +463,8 @@ class ImageFlow(Bijection):
             (N, C, H, W) uint8, or float where `config.bits` is None, on the CPU.
 
         Raises:
-            InputError: an image is missing, broken, too small or of another kind.
+            InputError: an image is missing, broken, too small or of another kind, or an array can
+                be read in two ways.
         """
         known = self.trained_on or TrainingData()
         dtype = "float32" if self.config.bits is None else "uint8"
