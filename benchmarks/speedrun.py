@@ -6,7 +6,7 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,7 +24,7 @@ from glowflow.files import require_writable, write_text
 from glowflow.models.likelihood import bits_per_dim, dequantize
 from glowflow.training.batches import noise_for
 from glowflow.training.config import TrainConfig
-from glowflow.training.first_map import with_first_map_chosen
+from glowflow.training.first_map import first_map_chosen
 from glowflow.training.initialisation import initialize, model_config_for
 from glowflow.training.optimisation import Schedule, make_average, make_optimizer
 
@@ -43,8 +43,8 @@ class Runner:
     """A model in training; its seconds run only while it has its turn."""
 
     name: str
-    model: nn.Module
-    log_prob: Callable[[nn.Module, Tensor], Tensor]
+    model: Any
+    """Answers `log_prob(x, labels)`: a `Glow`, or normflows' model."""
     config: TrainConfig
     seconds: float
     images: int = 0
@@ -70,7 +70,7 @@ class Runner:
             done = self.schedule.done(self.images, self.seconds)
             for group in self.optimizer.param_groups:
                 group["lr"] = self.schedule.learning_rate(self.images, min(1.0, done))
-            loss = bits_per_dim(self.log_prob(self.model, x), x[0].numel(), 8).mean()
+            loss = bits_per_dim(self.model.log_prob(x, None), x[0].numel(), 8).mean()
             self.optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
@@ -85,7 +85,7 @@ class Runner:
         """Note the bits/dim of these images."""
         model = self.model if self.average is None else self.average.module
         x = dequantize(images, generator=torch.Generator().manual_seed(0))
-        log_probs = [self.log_prob(model, some) for some in x.split(100)]
+        log_probs = [model.log_prob(some, None) for some in x.split(100)]
         bits = float(bits_per_dim(torch.cat(log_probs), x[0].numel(), 8).mean())
         self.checks.append((self.seconds, self.images, bits))
 
@@ -115,22 +115,20 @@ def start(name: str, config: TrainConfig, splits: Splits, seed: int) -> Runner:
     """A contender before its first step; what its start takes counts."""
     torch.manual_seed(seed)
     started = time.perf_counter()
-    config = with_first_map_chosen(config, splits.train)
+    config = first_map_chosen(config, splits.train)
     shape = model_config_for(config, splits)
     if name.startswith("normflows"):
-        model: nn.Module = normflows_glow(
+        model: Any = normflows_glow(
             shape.image_shape, config.model.levels, config.model.steps, config.model.hidden_channels
         )
         first = torch.from_numpy(splits.train.images[:256].copy())
         with torch.no_grad():
             model.forward_kld(dequantize(first))  # the first pass initialises the actnorms
-        log_prob: Callable[[Any, Tensor], Tensor] = lambda model, x: model.log_prob(x, None)  # noqa: E731
     else:
         assert isinstance(shape, GlowConfig)
         model = Glow(shape)
         initialize(model, splits.train, seed)
-        log_prob = lambda model, x: model.log_prob(x)  # noqa: E731
-    return Runner(name, model, log_prob, config, time.perf_counter() - started)
+    return Runner(name, model, config, time.perf_counter() - started)
 
 
 def race(splits: Splits, configs: dict[str, TrainConfig], given: argparse.Namespace) -> list[Any]:
@@ -147,14 +145,15 @@ def race(splits: Splits, configs: dict[str, TrainConfig], given: argparse.Namesp
                 runner.check(held_out)
                 print(f"seed {seed}, {runner.name}: {runner.checks[-1]}", file=sys.stderr)
         rows += [
-            {"contender": r.name, "seed": seed, "first_map": _map_of(r), "checks": r.checks}
+            {
+                "contender": r.name,
+                "seed": seed,
+                "first_map": r.config.model.first_map,
+                "checks": r.checks,
+            }
             for r in runners
         ]
     return rows
-
-
-def _map_of(runner: Runner) -> str:
-    return str(getattr(getattr(runner.model, "config", None), "first_map", "none"))
 
 
 def table(rows: list[Any], given: argparse.Namespace, splits: Splits, unit: float) -> str:

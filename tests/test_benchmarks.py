@@ -341,3 +341,17 @@ def test_wrong_options_are_refused(wrong, capsys):
     with pytest.raises(SystemExit):
         main(wrong)
     assert wrong[0] in capsys.readouterr().err
+
+
+def test_a_speedrun_writes_what_each_recipe_reached(tmp_path, capsys):
+    race = ["speedrun", "--data", "digits", "--size", "8", "--at", "0.1", "--seeds", "1"]
+    assert main([*race, "--images", "8", "--threads", "1", "--out", str(tmp_path)]) == 0
+    table = (tmp_path / "speedrun-digits.md").read_text()
+    runs = json.loads((tmp_path / "speedrun-digits.json").read_text())["runs"]
+    first_maps = {row["contender"]: row["first_map"] for row in runs}
+    assert first_maps["the official recipe"] == "none"
+    assert first_maps["defaults"] == "marginals"
+    for row in runs:
+        ((seconds, _, bits),) = row["checks"]
+        assert seconds >= 0.1
+        assert f"{bits:.3f}" in table

@@ -1,6 +1,11 @@
 """The errors a user can meet. Each message is one sentence: what was wrong, where, what to do."""
 
 
+def in_one_line(error: BaseException) -> str:
+    """What another library's error says, in one line; its type, where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 class GlowflowError(Exception):
     """Base of every error raised on purpose; the command line prints it and exits with 2."""
 

@@ -1,22 +1,25 @@
 """A first map that gives every position of an image a normal marginal."""
 
-from typing import Any
+import math
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .base import Bijection, sum_per_sample, without_autocast
+from .base import sum_per_sample, without_autocast
+from .fitted import FittedMap
 
 TAIL = 1e-4
 """Mass of each tail outside of the bins, so that the map is onto the real line."""
 FLOOR = 5e-3
 """Share of the mass that is spread evenly over the bins: none is too narrow for float32."""
 PRIOR_COUNTS = (3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 1e5)
-"""Weights of the histogram of all positions, in images, from which `initialize` chooses."""
+"""Weights of the histogram of all positions, in images, from which `fit` chooses."""
+AT_ONCE = 1024
+"""Images that are counted at once."""
 
 
-class Marginals(Bijection):
+class Marginals(FittedMap):
     """y = Φ⁻¹(F_p(x)) at each position p, log-det Σ_p log (F_p'(x) / φ(y)), Φ the normal CDF.
 
     F_p is piecewise linear over the 2^n bins of n-bit values, x in [−½, ½), which is exact for
@@ -24,7 +27,7 @@ class Marginals(Bijection):
     get the room that they need. Outside of the range y is linear in x, with the slope at the edge,
     so that the map is onto.
 
-    `initialize` sets F_p to the histogram of the images' position p, drawn towards the histogram of
+    `fit` sets F_p to the histogram of the images' position p, drawn towards the histogram of
     all positions by as much as makes each image most probable given the others.
 
     Args:
@@ -36,13 +39,11 @@ class Marginals(Bijection):
 
     cdf: Tensor
     """(channels, height, width, 2^n + 1), from TAIL to 1 − TAIL."""
-    initialized: Tensor
 
     def __init__(self, shape: tuple[int, int, int], bits: int) -> None:
         super().__init__()
         even = torch.linspace(TAIL, 1.0 - TAIL, 2**bits + 1).expand(*shape, -1)
         self.register_buffer("cdf", even.clone())
-        self.register_buffer("initialized", torch.tensor(False))
 
     def extra_repr(self) -> str:
         """Shape and bins, for `print`."""
@@ -81,23 +82,12 @@ class Marginals(Bijection):
         x = value / bins - 0.5 + (y - bounded) / slope.detach()
         return x, -sum_per_sample(slope.log())
 
-    @torch.no_grad()
-    def initialize(
-        self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
-        """Take the histograms of these images, unless it was done before; the more, the better."""
-        self.fit(x)
-        return self(x, context)
-
-    @torch.no_grad()
-    def fit(self, x: Float[Tensor, "batch channels height width"]) -> None:
-        """Take the histograms of these images, unless it was done before."""
-        if self.initialized:
-            return
+    def _fit(self, x: Tensor, noise_variance: float) -> None:
         bins = self.cdf.shape[3] - 1
-        index = ((x + 0.5) * bins).floor().clamp(0, bins - 1).long().flatten(1).mT
-        counts = torch.zeros(index.shape[0], bins, dtype=torch.float64, device=x.device)
-        counts.scatter_add_(1, index, torch.ones_like(index, dtype=torch.float64))
+        counts = torch.zeros(x[0].numel(), bins, dtype=torch.float64, device=x.device)
+        for some in torch.split(x, AT_ONCE):
+            index = ((some + 0.5) * bins).floor().clamp(0, bins - 1).long().flatten(1).mT
+            counts.scatter_add_(1, index, torch.ones_like(index, dtype=torch.float64))
         overall = counts.sum(0) + 1.0
         overall = overall / overall.sum()
         weights = torch.tensor(PRIOR_COUNTS, dtype=torch.float64, device=x.device)
@@ -108,7 +98,6 @@ class Marginals(Bijection):
         upper = TAIL + (1.0 - 2 * TAIL) * mass.cumsum(1)
         cdf = torch.cat((torch.full_like(upper[:, :1], TAIL), upper), dim=1)
         self.cdf.copy_(cdf.view(self.cdf.shape))
-        self.initialized.fill_(True)
 
     def _bin(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """The mass below the bins of these indices (batch, …), and in them."""
@@ -124,6 +113,6 @@ def _left_one_out(counts: Tensor, overall: Tensor, weight: Tensor) -> Tensor:
     return (counts * others.log()).sum() - counts.sum() * torch.log(counts.sum(1)[0] - 1 + weight)
 
 
-def _reciprocal_density(y: Tensor) -> Any:
+def _reciprocal_density(y: Tensor) -> Tensor:
     """1/φ(y) = √(2π)·exp(y²/2)."""
-    return (2 * torch.pi) ** 0.5 * (0.5 * y.square()).exp()
+    return math.sqrt(2 * math.pi) * (0.5 * y.square()).exp()

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .base import Bijection, per_sample, without_autocast
+from .fitted import FittedMap
 
 SMALLEST_VARIANCE = 1e-9
 """Of a direction, relative to the mean variance: what never changes is not scaled without end."""
@@ -14,7 +15,7 @@ HELD_OUT = 5
 """Every fifth image tells the variances along the directions that the others gave."""
 
 
-class Whitening(Bijection):
+class Whitening(FittedMap):
     """y = Λ^(−½)-scaled principal components, the rest divided by one σ, in the images' own basis.
 
     With the mean μ, principal directions U (D × k, orthonormal) and standard deviations s along
@@ -25,7 +26,7 @@ class Whitening(Bijection):
     so that a standard normal y is the Gaussian of probabilistic PCA, and the one of full covariance
     with k = D (then y is the ZCA whitening). g, if given, is a flow of the k components alone.
 
-    `initialize` finds U from four fifths of the images, and s and σ as the variances along it of
+    `fit` finds U from four fifths of the images, and s and σ as the variances along it of
     the others, so that few images do not look more regular than they are.
 
     Args:
@@ -42,7 +43,6 @@ class Whitening(Bijection):
     """Uᵀ, (k, D)."""
     log_std: Tensor
     """log s, (k,), and after it log σ."""
-    initialized: Tensor
 
     def __init__(
         self, shape: tuple[int, int, int], rank: int, components: Bijection | None = None
@@ -53,7 +53,6 @@ class Whitening(Bijection):
         self.register_buffer("mean", torch.zeros(shape))
         self.register_buffer("basis", torch.eye(min(rank, dims), dims))
         self.register_buffer("log_std", torch.zeros(min(rank, dims) + 1))
-        self.register_buffer("initialized", torch.tensor(False))
 
     def extra_repr(self) -> str:
         """Shape and rank, for `print`."""
@@ -66,7 +65,7 @@ class Whitening(Bijection):
         """Return y and its log-determinant in nats."""
         centred = (x - self.mean).flatten(1)
         along = centred @ self.basis.mT
-        white, log_det = self._transformed(along * (-self.log_std[:-1]).exp(), context)
+        white, log_det = self._transformed(self._white(along), context)
         rest = self._rest(centred, along) * (-self.log_std[-1]).exp()
         return self._image(rest, white), log_det - self._log_scale(x)
 
@@ -88,29 +87,18 @@ class Whitening(Bijection):
     def initialize(
         self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
-        """Whiten these images, unless others were before; the more, the better."""
+        """Fit the map, initialise what is between the components, and apply both."""
         self.fit(x)
         if self.components is not None:
-            some = (x - self.mean).flatten(1) @ self.basis.mT * (-self.log_std[:-1]).exp()
-            self.components.initialize(some[:, :, None, None], context)
+            along = (x - self.mean).flatten(1) @ self.basis.mT
+            self.components.initialize(self._white(along)[:, :, None, None], context)
         return self(x, context)
 
-    @torch.no_grad()
-    def fit(
-        self, x: Float[Tensor, "batch channels height width"], noise_variance: float = 0.0
-    ) -> None:
-        """Take mean, directions and variances from these images, unless it was done before.
-
-        Args:
-            x: images without dequantisation noise.
-            noise_variance: of that noise, added to every variance.
-        """
-        if self.initialized:
-            return
+    def _fit(self, x: Tensor, noise_variance: float) -> None:
         rank = len(self.basis)
-        flat = x.flatten(1).double()
+        flat = x.flatten(1).to(torch.float64, copy=True)
         mean = flat.mean(0)
-        flat = flat - mean
+        flat -= mean
         found, checked = flat, flat
         if len(flat) >= 2 * HELD_OUT:
             checked = flat[HELD_OUT - 1 :: HELD_OUT]
@@ -125,7 +113,10 @@ class Whitening(Bijection):
         self.mean.copy_(mean.view(self.mean.shape))
         self.basis.copy_(basis)
         self.log_std.copy_(0.5 * variances.clamp(min=smallest).clamp(min=1e-30).log())
-        self.initialized.fill_(True)
+
+    def _white(self, along: Tensor) -> Tensor:
+        """The components with unit variance."""
+        return along * (-self.log_std[:-1]).exp()
 
     def _transformed(self, white: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         if self.components is None:

@@ -135,6 +135,8 @@ def _run(options: Options) -> Outcome:
     from ..training.resume import check_resumed, nothing_to_do
     from .run_files import SampleSheets, finish_run
 
+    if options.resume is not None:
+        options = replace(options, resume=options.resume.expanduser())
     config = options.train
     device = check_device(options.device)
     resume = options.resume is not None

@@ -28,6 +28,7 @@ from ..bijections import (
 from ..bijections.base import per_sample, without_autocast
 from ..bijections.coupling import asks_for_context
 from ..bijections.exact import is_untouched
+from ..bijections.fitted import FittedMap
 from ..errors import InputError
 from ..fused.steps import Steps
 from ..nn.dense_network import DenseNetwork
@@ -264,12 +265,11 @@ class Glow(ImageFlow):
         """
         if not len(images):
             raise InputError("There are no images to fit the first map to: give one at least.")
+        if self.first_map is None:
+            return
+        bits = self.config.bits
         x = self.to_float(images, noise="center").to(self.device)
-        if isinstance(self.first_map, Marginals):
-            self.first_map.fit(x)
-        elif isinstance(self.first_map, Whitening):
-            bits = self.config.bits
-            self.first_map.fit(x, 0.0 if bits is None else 1 / (12 * 4**bits))
+        self.first_map.fit(x, 0.0 if bits is None else 1 / (12 * 4**bits))
 
     def with_present_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weights by the names of this version, from weights by its names or those of format 1."""
@@ -323,7 +323,7 @@ class Step(FlowStep):
         )
 
 
-def first_map(config: GlowConfig) -> Bijection | None:
+def first_map(config: GlowConfig) -> FittedMap | None:
     """The map before the first level that the configuration names; None for `none`.
 
     Raises:

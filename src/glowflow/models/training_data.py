@@ -85,7 +85,7 @@ class TrainingData:
                 raise InputError(
                     f"data.{field.name} is {value!r}: give a {type(default).__name__}."
                 )
-            if field.name in _OPTIONAL and not _fits(field.name, value):
+            if field.name in _OPTIONAL and not _OPTIONAL[field.name].takes(value):
                 raise InputError(f"data.{field.name} is {value!r}: give {_OPTIONAL[field.name]}.")
             if isinstance(default, tuple) and not (
                 isinstance(value, tuple) and all(isinstance(each, str) for each in value)
@@ -97,33 +97,41 @@ class TrainingData:
         return cls(**values)
 
 
+@dataclass(frozen=True)
+class _Numbers:
+    """What a field is that may be unknown: one number, or a tuple of so many."""
+
+    kind: type
+    count: int | None = None
+
+    def __str__(self) -> str:
+        noun = "whole number" if self.kind is int else "number"
+        return (
+            f"a {noun}" if self.count is None else f"{ {2: 'two', 3: 'three'}[self.count] } {noun}s"
+        )
+
+    def takes(self, value: Any) -> bool:
+        """Whether the value is that, or None."""
+        if value is None:
+            return True
+        if isinstance(value, tuple) != (self.count is not None):
+            return False
+        each = value if isinstance(value, tuple) else (value,)
+        kinds = int if self.kind is int else (int, float)
+        return len(each) == (self.count or 1) and all(
+            isinstance(one, kinds) and not isinstance(one, bool) for one in each
+        )
+
+
 _OPTIONAL = {
-    "size": "two whole numbers",
-    "channels": "a whole number",
-    "source_range": "two numbers",
-    "value_range": "two numbers",
-    "bits": "a whole number",
-    "held_out": "a number",
-    "images": "three whole numbers",
+    "size": _Numbers(int, 2),
+    "channels": _Numbers(int),
+    "source_range": _Numbers(float, 2),
+    "value_range": _Numbers(float, 2),
+    "bits": _Numbers(int),
+    "held_out": _Numbers(float),
+    "images": _Numbers(int, 3),
 }
-"""What the fields are that may be unknown."""
-
-
-def _fits(name: str, value: Any) -> bool:
-    """Whether a field that may be None is of its type."""
-    if value is None:
-        return True
-    wanted = _OPTIONAL[name]
-    count = {"two": 2, "three": 3}.get(wanted.split()[0])
-    if count is None and isinstance(value, tuple):
-        return False
-    if count is not None and not (isinstance(value, tuple) and len(value) == count):
-        return False
-    kinds: Any = int if "whole" in wanted else (int, float)
-    return all(
-        isinstance(each, kinds) and not isinstance(each, bool)
-        for each in (value if isinstance(value, tuple) else (value,))
-    )
 
 
 Picture = str | Path | Image.Image | NDArray[Any] | Tensor

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from ..errors import InputError
+from ..errors import InputError, in_one_line
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 ALIGNED = (178, 218)
@@ -164,7 +164,7 @@ def _open(
     except UnreadableImageError:
         raise
     except Exception as error:  # Pillow raises whatever its decoders raise
-        raise UnreadableImageError(" ".join(str(error).split()) or type(error).__name__) from error
+        raise UnreadableImageError(in_one_line(error)) from error
 
 
 def from_pillow(
@@ -185,7 +185,7 @@ def from_pillow(
     except UnreadableImageError:
         raise
     except Exception as error:  # Pillow raises whatever its decoders raise
-        raise UnreadableImageError(" ".join(str(error).split()) or type(error).__name__) from error
+        raise UnreadableImageError(in_one_line(error)) from error
 
 
 def values_inside(size: tuple[int, int], shape: tuple[int, int, int], fit: str) -> int:

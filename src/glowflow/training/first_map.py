@@ -23,7 +23,7 @@ HELD_OUT = 5
 """Every fifth image judges the choice."""
 
 
-def with_first_map_chosen(config: TrainConfig, data: ImageData) -> TrainConfig:
+def first_map_chosen(config: TrainConfig, data: ImageData) -> TrainConfig:
     """The same run with `auto` decided: the map of fewer bits/dim of held-out training images.
 
     Each map is fitted to four fifths of them, and a standard normal prior stands behind it. Float

@@ -23,7 +23,7 @@ from ..processes import (
 )
 from .batches import TrainingBatches
 from .config import TrainConfig
-from .first_map import with_first_map_chosen
+from .first_map import first_map_chosen
 from .interruption import stop_signals
 from .objective import Objective
 from .optimisation import Schedule
@@ -105,11 +105,12 @@ def train(
         on_main_process(lock)
         if resume:
             splits = on_every_process(lambda: recorded_splits(folder, splits, data_changed))
-        if not resume:
-            config = with_first_map_chosen(config, splits.train)
         run = Run(config, splits, folder)
         on_main_process(lambda: require_trainable(run, resume))
         require_same_data(splits.checksum)
+        if not resume:
+            chosen = on_main_process(lambda: first_map_chosen(config, splits.train))
+            run = replace(run, config=chosen)
         accelerator = _make_accelerator(run, device)
         with tracking(accelerator, run):
             log = partial(record_metrics, accelerator, folder)

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import LoggerType, ProjectConfiguration
 
-from ..errors import InputError
+from ..errors import InputError, in_one_line
 from ..processes import on_main_process
 from .metrics import Metrics, write_metrics
 from .run import Run
@@ -56,7 +56,7 @@ def tracking(accelerator: Accelerator, run: Run) -> Iterator[None]:
         try:
             accelerator.init_trackers("glowflow", config=dict(_flat(asdict(run.config))))
         except Exception as error:  # each tracker has its own
-            said = " ".join(str(error).split()) or type(error).__name__
+            said = in_one_line(error)
             raise InputError(
                 f"A tracker of {', '.join(run.config.track)} does not start ({said}): set it up as "
                 "its own documentation says, or leave it out of --track."

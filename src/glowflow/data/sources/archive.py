@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ...errors import InputError
+from ...errors import InputError, in_one_line
 from ...photos.images import UnreadableImageError
 from ..config import DataConfig
 from ..types import Source
@@ -56,9 +56,7 @@ def archive_source(path: Path, config: DataConfig) -> Source:
         except UnreadableImageError:
             raise
         except Exception as error:  # zlib, lzma, the archive's own, a password that is missing
-            raise UnreadableImageError(
-                " ".join(str(error).split()) or type(error).__name__
-            ) from error
+            raise UnreadableImageError(in_one_line(error)) from error
 
     # A compressed tar file is read from its beginning to its end.
     names = tuple(sorted(images)) if zipped else tuple(images)

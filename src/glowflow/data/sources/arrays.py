@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import InputError
+from ...errors import InputError, in_one_line
 from ...photos.images import refit, to_bytes, values_of
 from ..config import DataConfig
 from ..types import TEST, TRAIN, VALID, Source
@@ -113,7 +113,7 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
             "the disk."
         ) from error
     except Exception as error:  # what damaged headers make of zipfile, zlib and ast
-        said = " ".join(str(error).split()) or type(error).__name__
+        said = in_one_line(error)
         raise InputError(
             f"Cannot read {path}: it is damaged, or holds Python objects ({said[:200]}); "
             "save a plain array with numpy.save."
