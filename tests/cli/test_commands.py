@@ -209,7 +209,7 @@ def test_published_figures_stand_beside_the_same_data_only(called, tmp_path):
     cifar.mkdir()
     random = np.random.default_rng(0)
     for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
-        batch = {"data": random.integers(0, 256, (2, 3072), dtype=np.uint8), "labels": [0, 1]}
+        batch = {"data": random.integers(0, 256, (1, 3072), dtype=np.uint8), "labels": [0]}
         (cifar / name).write_bytes(pickle.dumps(batch))
     for bits in (8, 5):
         config = GlowConfig(
@@ -286,7 +286,7 @@ def test_nan_in_training_exits_with_the_cause(glow, photos, tmp_path):
 
 
 def test_demo_runs_from_any_folder(process, tmp_path):
-    done = process("demo", "--minutes", 0.01, "--faces", 30, "--out", "demo", cwd=tmp_path)
+    done = process("demo", "--minutes", 0.01, "--faces", 12, "--out", "demo", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("report: demo/report.html")
     assert (tmp_path / "demo" / "report.html").is_file()

@@ -414,18 +414,19 @@ def test_a_device_that_is_here_is_timed():
     assert all(1e5 < rate < math.inf for rate in (*speed.levels, speed.update))
 
 
-def test_every_preset_of_the_paper_can_be_planned():
-    for name, preset in PRESETS.items():
-        train = TrainConfig(
-            data=DataConfig(size=preset.size),
-            model=preset.model,
-            batch_size=preset.batch_size,
-            conditional=name.endswith("conditional"),
-        )
-        config = planned_config(train, name)
-        speed = published_speed(config, ACCELERATORS["h100"], "float32")
-        plan = make_plan(train, config, Target("h100", 72 * 2**30, "float32", speed))
-        assert all(mode.fits and mode.days > 0 for mode in plan.modes), name
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_of_the_paper_can_be_planned(name):
+    preset = PRESETS[name]
+    train = TrainConfig(
+        data=DataConfig(size=preset.size),
+        model=preset.model,
+        batch_size=preset.batch_size,
+        conditional=name.endswith("conditional"),
+    )
+    config = planned_config(train, name)
+    speed = published_speed(config, ACCELERATORS["h100"], "float32")
+    plan = make_plan(train, config, Target("h100", 72 * 2**30, "float32", speed))
+    assert all(mode.fits and mode.days > 0 for mode in plan.modes)
 
 
 def test_what_cannot_be_planned_is_said():

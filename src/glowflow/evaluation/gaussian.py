@@ -37,7 +37,8 @@ def gaussian(
         bits: bits per value, 1 to 8; `None` for float data.
         margins: as in `Baseline.of`.
         seed: seed of the uniform noise.
-        max_dims: above this many dimensions nothing is computed: it takes O(N_train D² + D³).
+        max_dims: above this many dimensions nothing is computed: it takes O(N_train D² + D³), and
+            O(N_train² D) with fewer images than dimensions.
 
     Raises:
         InputError: the shapes of `train` and `images` differ, or one of them is empty.
@@ -52,10 +53,16 @@ def gaussian(
 
     noise = np.random.default_rng(seed)
     held_out = np.arange(len(train)) % 5 == 4
-    kept, others = _moments(train, ~held_out, bits), _moments(train, held_out, bits)
-    checked = np.flatnonzero(held_out)[:AT_ONCE]
-    shrinkage = _best_shrinkage(kept, _dequantised(train[checked], bits, noise), bits)
-    factor = _factor(kept.merged(others), shrinkage, bits)
+    checked = _dequantised(train[np.flatnonzero(held_out)[:AT_ONCE]], bits, noise)
+    factor: _Factor | _LowRankFactor | None
+    if len(train) < dims:  # N by N matrices instead of D by D
+        kept = _Rows.of(_values(train[~held_out], bits))
+        shrinkage = _best_shrinkage(kept, checked, bits)
+        factor = _Rows.of(_values(train, bits)).factor(shrinkage, bits)
+    else:
+        moments = _moments(train, ~held_out, bits)
+        shrinkage = _best_shrinkage(moments, checked, bits)
+        factor = moments.merged(_moments(train, held_out, bits)).factor(shrinkage, bits)
     if factor is None:
         return Baseline(name, None, None, "the covariance is singular: some values never change")
     scores = np.concatenate(
@@ -80,6 +87,16 @@ class _Moments:
         mean = self.mean + step * (other.count / count)
         return _Moments(count, mean, self.scatter + other.scatter + between)
 
+    def factor(self, shrinkage: float, bits: int | None) -> "_Factor | None":
+        covariance = torch.from_numpy(self.scatter * ((1.0 - shrinkage) / self.count))
+        variance = torch.from_numpy(self.scatter.diagonal() / self.count)
+        covariance.diagonal().copy_(variance + _noise_variance(bits))
+        lower, failed = torch.linalg.cholesky_ex(covariance)
+        if int(failed) != 0:
+            return None
+        mean = torch.from_numpy(self.mean + _noise_mean(bits))
+        return _Factor(mean, lower, float(lower.diagonal().log().sum()))
+
 
 @dataclass(frozen=True)
 class _Factor:
@@ -98,6 +115,54 @@ class _Factor:
         return nats
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """Mean (D,) and the centred images (N, D), N < D, float64."""
+
+    mean: torch.Tensor
+    centred: torch.Tensor
+
+    @classmethod
+    def of(cls, values: NDArray[np.float64]) -> "_Rows":
+        rows = torch.from_numpy(values)
+        mean = rows.mean(0)
+        return cls(mean, rows - mean)
+
+    def factor(self, shrinkage: float, bits: int | None) -> "_LowRankFactor | None":
+        variance = shrinkage * self.centred.square().mean(0) + _noise_variance(bits)
+        if not bool((variance > 0).all()):
+            return None
+        deviation = variance.sqrt()
+        rows = self.centred / deviation * math.sqrt((1.0 - shrinkage) / len(self.centred))
+        lower = torch.linalg.cholesky(torch.eye(len(rows), dtype=rows.dtype) + rows @ rows.T)
+        half_log_det = float(deviation.log().sum() + lower.diagonal().log().sum())
+        return _LowRankFactor(self.mean + _noise_mean(bits), deviation, rows, lower, half_log_det)
+
+
+@dataclass(frozen=True)
+class _LowRankFactor:
+    """The covariance diag(d) (I + WᵀW) diag(d), with lower lowerᵀ = I + W Wᵀ.
+
+    Shapes: mean and d (D,), W (N, D), lower (N, N). Its determinant and inverse are those of the
+    small matrix (Sylvester's and Woodbury's identities).
+    """
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
+    rows: torch.Tensor
+    lower: torch.Tensor
+    half_log_det: float
+
+    def score(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """−log N(values; mean, covariance) in nats: (N, D) to (N,)."""
+        scaled = (torch.from_numpy(values) - self.mean) / self.deviation
+        explained = torch.linalg.solve_triangular(self.lower, self.rows @ scaled.T, upper=False)
+        constant = self.half_log_det + 0.5 * values.shape[1] * math.log(2 * math.pi)
+        distance = scaled.square().sum(1) - explained.square().sum(0)
+        nats: NDArray[np.float64] = (0.5 * distance + constant).numpy()
+        return nats
+
+
 def _moments(images: NDArray[Any], chosen: NDArray[np.bool_], bits: int | None) -> _Moments:
     rows = np.flatnonzero(chosen)
     dims = math.prod(images.shape[1:])
@@ -111,22 +176,21 @@ def _moments(images: NDArray[Any], chosen: NDArray[np.bool_], bits: int | None) 
     return _Moments(len(rows), mean, scatter)
 
 
-def _factor(moments: _Moments, shrinkage: float, bits: int | None) -> _Factor | None:
-    covariance = torch.from_numpy(moments.scatter * ((1.0 - shrinkage) / moments.count))
-    diagonal = torch.from_numpy(moments.scatter.diagonal() / moments.count)
-    covariance.diagonal().copy_(diagonal + (0.0 if bits is None else 1.0 / 12.0))
-    lower, failed = torch.linalg.cholesky_ex(covariance)
-    if int(failed) != 0:
-        return None
-    mean = torch.from_numpy(moments.mean + (0.0 if bits is None else 0.5))
-    return _Factor(mean, lower, float(lower.diagonal().log().sum()))
+def _noise_mean(bits: int | None) -> float:
+    return 0.0 if bits is None else 0.5
 
 
-def _best_shrinkage(moments: _Moments, values: NDArray[np.float64], bits: int | None) -> float:
+def _noise_variance(bits: int | None) -> float:
+    return 0.0 if bits is None else 1.0 / 12.0
+
+
+def _best_shrinkage(
+    fitted: _Moments | _Rows, values: NDArray[np.float64], bits: int | None
+) -> float:
     """The shrinkage of least mean −log p(values); the search stops once it gets worse."""
     best, lowest = SHRINKAGES[-1], math.inf
     for shrinkage in SHRINKAGES:
-        factor = _factor(moments, shrinkage, bits)
+        factor = fitted.factor(shrinkage, bits)
         score = math.inf if factor is None else float(factor.score(values).mean())
         if score < lowest:
             best, lowest = shrinkage, score
