@@ -112,7 +112,9 @@ def data_for(
         if config is None:
             raise InputError(f"{source} does not say what to read: give --data.")
         _tell_fit(fit, known, source)
-        return replace(config.data, fit=fit or config.data.fit)
+        if fit in (None, config.data.fit):
+            return config.data
+        return replace(config.data, fit=fit, patches=None)
     if model.config.bits is None:
         return DataConfig(data=data)
     if known is None:

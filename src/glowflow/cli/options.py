@@ -49,7 +49,7 @@ class DataOptions(ModelOptions):
     """Images: faces, digits, a folder, an array, …; by default the data of the run."""
     upscale: bool = False
     """Accept images smaller than the model's and enlarge them."""
-    fit: Literal["crop", "stretch", "pad"] | None = None
+    fit: Literal["crop", "stretch", "pad", "patches"] | None = None
     """How images become the model's size; by default as its training images did."""
 
 
@@ -65,7 +65,7 @@ class PhotoOptions:
     """Also put the result back into the original photograph."""
     upscale: bool = False
     """Accept images smaller than the model's and enlarge them."""
-    fit: Literal["crop", "stretch", "pad"] | None = None
+    fit: Literal["crop", "stretch", "pad", "patches"] | None = None
     """How an image becomes the model's size; by default as its training images did."""
     label: Annotated[str | None, tyro.conf.arg(name="class")] = None
     """Class of the images, for a class-conditional model: its name or its number."""

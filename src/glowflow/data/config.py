@@ -5,7 +5,7 @@ from typing import Literal
 
 from ..checks import require, require_choice
 
-Fit = Literal["crop", "stretch", "pad"]
+Fit = Literal["crop", "stretch", "pad", "patches"]
 Split = Literal["hash", "shuffle"]
 Layout = Literal["folder", "classes", "NHW", "NCHW", "NHWC"]
 
@@ -22,8 +22,11 @@ class DataConfig:
     channels: Literal[1, 3, 4] | None = None
     """1 grey, 3 RGB, 4 RGBA; by default the source's own (a folder: 3)."""
     fit: Fit = "crop"
-    """How an image becomes `size`: by a centre crop; stretched; or padded with black, which keeps
-    the pixels of images that are not larger."""
+    """How an image becomes `size`: by a centre crop; stretched; padded with black, which keeps
+    the pixels of images that are not larger; or cut into patches at its own resolution."""
+    patches: int | None = None
+    """Cut large images into squares of so many pixels a side, at their own resolution: in short for
+    --fit patches --size N N. Training sees them at random places; an image is held out whole."""
     layout: Layout | None = None
     """What the data are, where that cannot be told: `folder` takes every image below it and neither
     parts nor classes, `classes` takes every folder for a class; NHW, NCHW and NHWC are the axes of
@@ -60,6 +63,24 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
+        if self.patches is not None:
+            square = (self.patches, self.patches)
+            require(
+                self.size in (None, square) and self.fit in ("crop", "patches"),
+                f"patches is {self.patches}, size {self.size} and fit {self.fit}: leave the other "
+                "two out.",
+            )
+            object.__setattr__(self, "size", square)
+            object.__setattr__(self, "fit", "patches")
+        require(
+            self.fit != "patches" or (self.size is not None and self.size[0] == self.size[1]),
+            f"fit is patches and size {self.size}: give the side of a square with --patches.",
+        )
+        require(
+            self.fit != "patches" or not self.upscale,
+            "upscale enlarges small images, and patches are cut at their own resolution: leave "
+            "upscale out.",
+        )
         require(
             self.size is None or min(self.size) >= 1,
             f"size is {self.size}: give a height and a width of at least 1 pixel.",

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .patches import Grids
 from .types import ImageData
 
 
@@ -18,6 +19,7 @@ def batches(
     skip: int = 0,
     drop_last: bool = True,
     shuffle: bool = True,
+    crops: bool = False,
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
     """One epoch, in an order that depends on `seed` and `epoch` alone.
 
@@ -29,6 +31,7 @@ def batches(
         skip: number of images to leave out at the beginning.
         drop_last: leave out a last batch that is not full.
         shuffle: false for the order of the array.
+        crops: of images cut into squares, squares at random places instead of the grid's.
 
     Yields:
         Images (batch, C, H, W) in the array's dtype, and labels (batch,) int64 or None.
@@ -36,7 +39,12 @@ def batches(
     count = len(data)
     order = np.random.default_rng((seed, epoch)).permutation(count) if shuffle else np.arange(count)
     stop = count - (count - skip) % batch_size if drop_last else count
+    grids = Grids.of(data.patches) if crops and data.patches is not None else None
     for first in range(skip, stop, batch_size):
         chosen = order[first : first + batch_size]
-        images = torch.from_numpy(data.images[chosen])
+        if grids is None:
+            images = torch.from_numpy(data.images[chosen])
+        else:
+            random = np.random.default_rng((seed, epoch, first))
+            images = torch.from_numpy(grids.crops(data.images, chosen, random))
         yield images, None if data.labels is None else torch.from_numpy(data.labels[chosen])

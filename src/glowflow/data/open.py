@@ -98,7 +98,14 @@ def _first_that_opens(
     sources: list[DataSource], config: DataConfig, cache: Path, progress: bool
 ) -> Source:
     opened = (source.open(config, cache, progress) for source in sources)
-    return next(source for source in opened if source is not None)
+    first = next(source for source in opened if source is not None)
+    if config.fit == "patches" and first.patches is None:
+        raise InputError(
+            f"{first.title} was read as {first.layout or 'data of its own kind'}, not to be cut "
+            "into patches: give a folder, a list or an archive of image files; --layout folder "
+            "takes a folder for no more than that."
+        )
+    return first
 
 
 def _refusal(data: str) -> InputError:

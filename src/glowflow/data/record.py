@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from ..errors import CheckpointError
 from ..files import replacing
 from .partition import content_of, hash_of
-from .types import TRAIN, ImageData, Splits
+from .types import PER_IMAGE, TRAIN, ImageData, Splits
 
 FILE = "split.safetensors"
 """In a run's folder."""
@@ -196,5 +196,4 @@ def _join(some: list[ImageData]) -> ImageData:
         return None if values[0] is None else np.concatenate(values)
 
     names = tuple(name for data in some for name in data.names)
-    per_image = ("images", "labels", "attributes", "contents", "values_inside")
-    return replace(some[0], names=names, **{name: joined(name) for name in per_image})
+    return replace(some[0], names=names, **{name: joined(name) for name in PER_IMAGE})

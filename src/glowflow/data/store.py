@@ -351,6 +351,8 @@ def _describe(
         np.save(folder / "attributes.npy", source.attributes[indices])
     if source.values_inside is not None:
         np.save(folder / "values_inside.npy", source.values_inside[indices])
+    if source.patches is not None:
+        np.save(folder / "patches.npy", source.patches[indices])
     own = source.partition
     if own is not None and (own != TRAIN).any():
         np.save(folder / "partition.npy", own[indices])
@@ -373,7 +375,7 @@ def _describe(
         "split": split,
         "value_range": [float(looks.lowest.min()), float(looks.highest.max())],
         "one_colour": [names[i] for i in np.flatnonzero(looks.flat)]
-        if math.prod(source.shape[1:]) > 1
+        if math.prod(source.shape[1:]) > 1 and source.patches is None
         else [],
         "left_out": source.left_out,
         "notes": [*source.notes, *source.late_notes()],
@@ -430,6 +432,7 @@ def _read(folder: Path) -> tuple[ImageData, dict[str, Any]]:
             tuple(info["names"]),
             _load(folder, "contents"),
             _load(folder, "values_inside"),
+            _load(folder, "patches"),
         )
     except (OSError, ValueError, LookupError) as error:
         raise _damaged(folder, error) from error

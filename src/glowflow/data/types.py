@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from ..photos.images import UnreadableImageError as UnreadableImageError
 
 TRAIN, VALID, TEST = 0, 1, 2
+PER_IMAGE = ("images", "labels", "attributes", "contents", "values_inside", "patches")
+"""Arrays of `ImageData` with a row an image."""
 
 
 class LeftOut(NamedTuple):
@@ -63,6 +65,9 @@ class ImageData:
     values_inside: NDArray[np.int64] | None = None
     """(N,) how many of each image's values are the source's, and not the margin that `--fit pad`
     put around it; None where there are no margins."""
+    patches: NDArray[np.int64] | None = None
+    """(N, 3) the number of the image that each square was cut from, its row and its column, in
+    squares; None where images are whole."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -83,8 +88,7 @@ class ImageData:
         return self._at(indices, names)
 
     def _at(self, some: Any, names: tuple[str, ...]) -> "ImageData":
-        per_image = ("images", "labels", "attributes", "contents", "values_inside")
-        values = {name: getattr(self, name) for name in per_image}
+        values = {name: getattr(self, name) for name in PER_IMAGE}
         chosen: dict[str, Any] = {
             name: None if v is None else v[some] for name, v in values.items()
         }
@@ -201,6 +205,8 @@ class Source:
     """As in `ImageData`; `read` may fill it as it goes, as `labels`."""
     files: tuple[str, ...] = ()
     """By whose names images are split, where these are not `names`: frames of a file together."""
+    patches: NDArray[np.int64] | None = None
+    """As in `ImageData`."""
 
 
 class NoMoreImagesError(Exception):

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data.inputs import evenly, labels_of, require_kind
+from ..data.patches import mosaics, photographs
 from ..data.types import ImageData
 from ..errors import InputError
 from ..models.flow import ImageFlow
@@ -20,11 +22,14 @@ from ..processes import gather_in_order, on_main_process, process_index, shard
 from ..progress import in_batches
 from ..training.health import round_trip
 from .baselines import Baseline, independent_pixels
-from .codecs import png, webp
+from .codecs import of_large_images, png, webp
 from .estimate import Estimate, mean_and_error
 from .gaussian import gaussian
 from .noise import noise_draws
 from .published import published
+
+FITTED = 60_000
+"""Training images that baselines are fitted to, at most."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +147,7 @@ def evaluate(
     # All of them stay on the disk.
     images = data.images if len(indices) == len(data) else data.images[indices]
     margins = _margins(data, indices)
+    codecs = partial(_codecs, data, images, bits, margins, visible)
     inside: tuple[float | None, float | None] = (None, None)
     if margins is not None:
         inside = mean_and_error(measured.bits_per_dim.numpy() * margins)
@@ -152,7 +158,9 @@ def evaluate(
         draws=draws if bits is not None else 0,
         bits=bits,
         dataset=dataset,
-        baselines=on_main_process(lambda: _baselines(train, images, bits, margins, seed)),
+        baselines=on_main_process(
+            lambda: (*_models(train, images, bits, margins, seed), *codecs())
+        ),
         published=published(dataset, bits, classes),
         bayes_accuracy=accuracies[0],
         classifier_accuracy=accuracies[1],
@@ -250,18 +258,34 @@ def _round_trip(
     return different.flatten(1).sum(1).cpu(), error
 
 
-def _baselines(
+def _models(
     train: ImageData | None,
     images: NDArray[Any],
     bits: int | None,
     margins: NDArray[np.float64] | None,
     seed: int,
 ) -> tuple[Baseline, ...]:
-    codecs = (png(images, bits, margins), webp(images, bits, margins))
+    """Fitted to `FITTED` training images at most."""
     if train is None:
-        return codecs
+        return ()
+    known = train.images if len(train) <= FITTED else train.images[evenly(len(train), FITTED)]
     return (
-        independent_pixels(train.images, images, bits, margins),
-        gaussian(train.images, images, bits, margins, seed=seed),
-        *codecs,
+        independent_pixels(known, images, bits, margins),
+        gaussian(known, images, bits, margins, seed=seed),
+    )
+
+
+def _codecs(
+    data: ImageData,
+    images: NDArray[Any],
+    bits: int | None,
+    margins: NDArray[np.float64] | None,
+    progress: bool,
+) -> tuple[Baseline, ...]:
+    """One file an image; of patches, all of them in one, and the images that they were cut from."""
+    if data.patches is None:
+        return png(images, bits, margins), webp(images, bits, margins)
+    return (
+        *of_large_images(mosaics(images), bits, "these patches in one image", progress=progress),
+        *of_large_images(photographs(data), bits, "the whole images", progress=progress),
     )

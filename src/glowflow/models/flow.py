@@ -455,7 +455,8 @@ class ImageFlow(Bijection):
             images: one or several of: path, Pillow image, array or tensor (H, W), (C, H, W),
                 (H, W, C); or a batch of them as one array. A lone (C, H, W) needs `axes` where it
                 could be C grey images. Bytes; floats where `config.bits` is None.
-            fit: `crop`, `stretch` or `pad`; by default the training images'.
+            fit: `crop`, `stretch`, `pad`, or `patches` for the centre at the image's own
+                resolution; by default the training images'.
             upscale: enlarge images that are too small; by default as the training images.
             axes: of arrays, `NHW`, `NCHW` or `NHWC`, where their shape does not say.
 
@@ -469,7 +470,7 @@ class ImageFlow(Bijection):
         known = self.trained_on or TrainingData()
         dtype = "float32" if self.config.bits is None else "uint8"
         fit = known.fit if fit is None else fit
-        require_choice("fit", fit, Literal["crop", "stretch", "pad"])
+        require_choice("fit", fit, Literal["crop", "stretch", "pad", "patches"])
         upscale = known.upscale if upscale is None else upscale
         data = replace(known, dtype=dtype, fit=fit, upscale=upscale)
         return prepare(images, self.config.image_shape, data, axes=axes)

@@ -37,7 +37,7 @@ class TrainingData:
     channels: int | None = None
     """1 grey, 3 RGB, 4 RGBA; other numbers for arrays."""
     fit: str = "crop"
-    """How an image became that size: `crop`, `stretch` or `pad`."""
+    """How an image became that size: `crop`, `stretch`, `pad`, or cut into `patches`."""
     upscale: bool = False
     """Whether smaller images were enlarged."""
     aligned: bool = False
@@ -92,8 +92,8 @@ class TrainingData:
             ):
                 raise InputError(f"data.{field.name} is {value!r}: give a list of names.")
             values[field.name] = value
-        if values.get("fit", "crop") not in ("crop", "stretch", "pad"):
-            raise InputError(f"data.fit is {values['fit']!r}: give crop, stretch or pad.")
+        if values.get("fit", "crop") not in ("crop", "stretch", "pad", "patches"):
+            raise InputError(f"data.fit is {values['fit']!r}: give crop, stretch, pad or patches.")
         return cls(**values)
 
 

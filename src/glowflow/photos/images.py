@@ -6,7 +6,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from ..errors import InputError, in_one_line
 
@@ -124,6 +124,35 @@ def decode(
     if seen is not None:
         seen(Seen(frames, values_inside(image.size, shape, fit), highest))
     return to_array(resize(image, height, width, fit, upscale, name or str(file)))
+
+
+def whole(
+    file: Path | BinaryIO,
+    channels: int,
+    *,
+    frame: int = 0,
+    source_range: tuple[float, float] | None = None,
+    seen: Callable[[Seen], None] | None = None,
+) -> NDArray[np.uint8]:
+    """Decode as `decode` does, (C, H, W) in the image's own size.
+
+    Raises:
+        UnreadableImageError: the file is broken.
+    """
+    image, frames, highest = _open(file, channels, frame, source_range)
+    if seen is not None:
+        seen(Seen(frames, channels * image.width * image.height, highest))
+    return to_array(image)
+
+
+def header_size(file: Path | BinaryIO) -> tuple[int, int]:
+    """Height and width as shown, from an image's header; zeros where it cannot be read."""
+    try:
+        with Image.open(file) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except Exception:  # what is broken is told of when it is read
+        return 0, 0
 
 
 def open_image(
@@ -292,6 +321,8 @@ def resize(
 ) -> Image.Image:
     """Crop the centre to the aspect ratio (or stretch, or pad), and average over areas.
 
+    `patches` takes the centre at the image's own resolution.
+
     Area averaging is exact for whole factors and never overshoots. Enlarging is bicubic. Padding
     puts the image in the middle of black; what does not fit is made smaller, nothing is enlarged.
 
@@ -307,8 +338,10 @@ def resize(
         padded.paste(image, ((width - inside[0]) // 2, (height - inside[1]) // 2))
         return padded
     box = (0.0, 0.0, float(have_width), float(have_height))
-    if fit == "crop":
+    if fit in ("crop", "patches"):
         scale = min(have_width / width, have_height / height)
+        if fit == "patches":
+            scale = min(1.0, scale)
         left, top = (have_width - width * scale) / 2, (have_height - height * scale) / 2
         box = (left, top, left + width * scale, top + height * scale)
     if have_width < width or have_height < height:

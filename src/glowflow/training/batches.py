@@ -58,7 +58,12 @@ class TrainingBatches:
         """
         while True:
             for images, labels in batches(
-                self.data, self.batch_size, seed=self.seed, epoch=place.epoch, skip=place.image
+                self.data,
+                self.batch_size,
+                seed=self.seed,
+                epoch=place.epoch,
+                skip=place.image,
+                crops=True,
             ):
                 x = training_input(
                     model,

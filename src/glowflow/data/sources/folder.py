@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ...errors import InputError
-from ...photos.images import Seen, decode
+from ...photos.images import Seen, decode, header_size, whole
 from ..config import DataConfig
 from ..margins import Margins
+from ..patches import in_patches
 from ..types import TEST, TRAIN, VALID, LeftOut, Source
 from ..walk import files_below, images_among
 
@@ -86,6 +87,7 @@ def images_source(
         in_order: as in `Source`.
     """
     shape = (config.channels or 3, *(config.size or SIZE))
+    cut = config.fit == "patches"
     files = list(layout.names)
     frames = [0] * len(files)
     many = Frames()
@@ -103,6 +105,14 @@ def images_source(
         many.note(files[index], seen, config)
 
     def read(index: int) -> NDArray[np.uint8]:
+        if cut:
+            return whole(
+                open_file(files[index]),
+                shape[0],
+                frame=max(frames[index], 0),
+                source_range=config.source_range,
+                seen=partial(note, index),
+            )
         return decode(
             open_file(files[index]),
             shape,
@@ -114,7 +124,7 @@ def images_source(
             seen=partial(note, index),
         )
 
-    return Source(
+    source = Source(
         title=title,
         shape=shape,
         dtype="uint8",
@@ -131,6 +141,9 @@ def images_source(
         values_inside=margins.inside,
         files=tuple(files),
     )
+    if not cut:
+        return source
+    return in_patches(source, [header_size(open_file(name)) for name in files], shape[1])
 
 
 class Frames:
