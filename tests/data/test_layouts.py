@@ -2,8 +2,10 @@
 
 import io
 import os
+import struct
 import tarfile
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -606,3 +608,167 @@ class TestCelebA:
         ):
             opened("set")
         assert sum(sizes(opened("set", layout="folder"))) == 12
+
+
+class TestRanges:
+    """One range for all images, or a sentence."""
+
+    @staticmethod
+    def deep(path, values):
+        """A 16-bit RGB PNG, which Pillow reads and does not write."""
+        rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+        height, width, _ = values.shape
+        chunks = (
+            (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)),
+            (b"IDAT", zlib.compress(rows)),
+            (b"IEND", b""),
+        )
+        path.write_bytes(
+            b"\x89PNG\r\n\x1a\n"
+            + b"".join(
+                struct.pack(">I", len(body))
+                + kind
+                + body
+                + struct.pack(">I", zlib.crc32(kind + body))
+                for kind, body in chunks
+            )
+        )
+
+    def test_bytes_in_16_bits_are_dark_and_that_is_said(self, whole, tmp_path):
+        (tmp_path / "data").mkdir()
+        Image.fromarray(np.full((8, 8), 200, np.uint16)).save(tmp_path / "data/a.png")
+        found = whole("data", channels=1)
+        assert "--source-range 0 255" in found.reading.notes[0]
+        assert (whole("data", channels=1, source_range=(0, 255)).data.images == 200).all()
+
+    def test_two_ranges_of_32_bits_are_refused(self, whole, tmp_path):
+        (tmp_path / "data").mkdir()
+        for name, high in (("a.tif", 200), ("b.tif", 60_000), ("black.tif", 0)):
+            Image.fromarray(np.full((8, 8), high, np.int32)).save(tmp_path / "data" / name)
+        with pytest.raises(InputError, match=r"0 to 255 in a\.tif and 0 to 65535 in b\.tif"):
+            whole("data", channels=1)
+        images = whole("data", channels=1, source_range=(0, 60_000)).data.images
+        assert sorted(images[:, 0, 0, 0].tolist()) == [0, 1, 255]
+
+    def test_colours_of_16_bits(self, whole, tmp_path):
+        (tmp_path / "data").mkdir()
+        self.deep(tmp_path / "data/a.png", np.full((8, 8, 3), 0x0ABC))
+        found = whole("data")
+        assert (found.data.images == 0x0A).all()
+        assert "are dark" in found.reading.notes[0]
+        with pytest.raises(InputError, match="save it with 8 bits"):
+            whole("data", source_range=(0, 4095))
+
+
+class TestFolders:
+    """What half fits is no ordinary folder in silence."""
+
+    @staticmethod
+    def images(folder, count=6, size=(8, 8)):
+        folder.mkdir(parents=True)
+        for number in range(1, count + 1):
+            pixels = np.full((*size, 3), number, np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number:06d}.jpg", quality=100)
+
+    def test_masks_are_left_out(self, whole, tmp_path):
+        self.images(tmp_path / "data/images")
+        self.images(tmp_path / "data/masks")
+        found = whole("data")
+        assert len(found.data) == 6 and found.data.labels is None
+        (left,) = found.reading.left_out
+        assert left.files == 6 and left.example == "masks/000001.jpg"
+        assert whole("data", layout="classes").data.class_names == ("images", "masks")
+
+    def test_masks_in_parts_are_left_out(self, whole, tmp_path):
+        for part in ("train", "test"):
+            for kind in ("images", "annotations"):
+                self.images(tmp_path / "data" / part / kind)
+        found = whole("data")
+        assert len(found.data) == 12 and found.data.labels is None
+        assert sorted(found.partition.tolist()) == [0] * 6 + [2] * 6
+
+    def test_two_domains_are_refused(self, whole, tmp_path):
+        for name in ("trainA", "trainB", "testA", "testB"):
+            self.images(tmp_path / "data" / name)
+        with pytest.raises(InputError, match="two domains"):
+            whole("data")
+        assert len(whole("data", layout="classes").data.class_names) == 4
+
+    def test_case_alone_is_said(self, whole, tmp_path):
+        for name in ("Cat", "cat"):
+            self.images(tmp_path / "data" / name)
+        found = whole("data")
+        assert found.data.class_names == ("Cat", "cat")
+        assert "differ in case alone" in found.reading.notes[0]
+
+    def test_a_layout_one_folder_deeper(self, whole, tmp_path):
+        inner = tmp_path / "data/archive/celeba"
+        self.images(inner / "img_align_celeba", size=(218, 178))
+        (tmp_path / "data/read me.txt").write_text("downloaded yesterday")
+        table = "".join(f"{n:06d}.jpg {1 if n % 2 else -1} -1\n" for n in range(1, 7))
+        (inner / "list_attr_celeba.txt").write_text("6\nSmiling Male\n" + table)
+        parts = "".join(f"{n:06d}.jpg {n % 3}\n" for n in range(1, 7))
+        (inner / "list_eval_partition.txt").write_text(parts)
+        found = whole("data", size=(64, 64))
+        assert found.data.attribute_names == ("Smiling", "Male")
+        assert found.data.attributes.sum(0).tolist() == [3, 0]
+
+    def test_a_cut_archive_is_said_in_one_line(self, whole, tmp_path):
+        self.images(tmp_path / "x")
+        with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
+            for path in sorted((tmp_path / "x").iterdir()):
+                archive.write(path, path.name)
+        whole_file = (tmp_path / "data.zip").read_bytes()
+        (tmp_path / "data.zip").write_bytes(whole_file[: len(whole_file) // 2])
+        with pytest.raises(InputError, match="damaged") as caught:
+            whole("data.zip")
+        assert "\n" not in str(caught.value)
+
+
+class TestOddArrays:
+    """What an array of another kind is read as."""
+
+    def test_one_image_with_its_channels_last(self, whole, tmp_path, random):
+        image = random.integers(0, 256, (16, 24, 3), dtype=np.uint8)
+        np.save(tmp_path / "a.npy", image)
+        found = whole("a.npy", size=None)
+        assert (found.data.images == image.transpose(2, 0, 1)).all()
+        assert "--layout NHW" in found.reading.notes[0]
+        assert whole("a.npy", size=None, layout="NHW").data.images.shape == (16, 1, 24, 3)
+
+    def test_values_beyond_float32_are_refused(self, whole, tmp_path):
+        np.save(tmp_path / "a.npy", np.full((4, 8, 8), 1e300))
+        with pytest.raises(InputError, match="infinite as float32"):
+            whole("a.npy")
+
+    def test_a_named_part_keeps_its_labels(self, whole, tmp_path):
+        np.savez(
+            tmp_path / "a.npz",
+            x_train=np.zeros((6, 8, 8), np.uint8), y_train=np.arange(6).astype(np.uint64) % 3,
+            x_test=np.ones((4, 8, 8), np.uint8), y_test=np.arange(4) % 2,
+        )  # fmt: skip
+        named = whole("a.npz", size=None, array="x_test").data
+        assert named.labels.tolist() == [0, 1, 0, 1]
+        both = whole("a.npz", size=None)
+        assert both.data.class_names == ("0", "1", "2")  # whatever integers the labels are
+
+    def test_a_test_alone_is_a_test(self, whole, tmp_path):
+        np.savez(tmp_path / "a.npz", x_test=np.zeros((6, 8, 8), np.uint8), y_test=np.arange(6) % 3)
+        found = whole("a.npz", size=None)
+        assert found.partition.tolist() == [2] * 6
+        assert found.data.labels.tolist() == [0, 1, 2, 0, 1, 2]
+
+    def test_several_labels_an_image_are_attributes(self, whole, tmp_path, random):
+        labels = random.integers(0, 2, (6, 4))
+        np.savez(
+            tmp_path / "a.npz", train_images=np.zeros((6, 8, 8), np.uint8), train_labels=labels
+        )
+        found = whole("a.npz", size=None)
+        assert (found.data.attributes == labels).all() and found.data.labels is None
+        assert "4 attributes" in found.reading.notes[0]
+
+    def test_members_that_are_no_arrays_are_passed_over(self, whole, tmp_path):
+        with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+            archive.writestr("notes.npy", "hello")
+        with pytest.raises(InputError, match="no array"):
+            whole("a.npz")

@@ -1,5 +1,7 @@
 """From a name to splits."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import InputError
@@ -7,6 +9,7 @@ from .config import DataConfig
 from .kinds import DataSource, file_type, image_file, layout, named, prefixed
 from .store import Selection, cache_folder, read_images, read_splits, store, warn
 from .types import Images, Source, Splits
+from .walk import is_output
 
 SOURCES: tuple[DataSource, ...] = (
     named(
@@ -37,6 +40,10 @@ SOURCES: tuple[DataSource, ...] = (
 )
 """All that `--data` may be: another one is a file, and a line here. Of several that take it, the
 first that opens it is used; a folder of images is the last, for it opens every folder."""
+
+
+DEEPEST = 3
+"""Folders that may be round a known layout."""
 
 
 def open_splits(config: DataConfig, *, cache: Path | None = None, progress: bool = True) -> Splits:
@@ -97,8 +104,12 @@ def _stored(config: DataConfig, selection: Selection, cache: Path | None, progre
 def _first_that_opens(
     sources: list[DataSource], config: DataConfig, cache: Path, progress: bool
 ) -> Source:
-    opened = (source.open(config, cache, progress) for source in sources)
-    first = next(source for source in opened if source is not None)
+    first = next(
+        source
+        for place, some in _places(config.data, sources)
+        for kind in some
+        if (source := kind.open(replace(config, data=place), cache, progress)) is not None
+    )
     if config.fit == "patches" and first.patches is None:
         raise InputError(
             f"{first.title} was read as {first.layout or 'data of its own kind'}, not to be cut "
@@ -106,6 +117,22 @@ def _first_that_opens(
             "takes a folder for no more than that."
         )
     return first
+
+
+def _places(data: str, sources: list[DataSource]) -> Iterator[tuple[str, list[DataSource]]]:
+    """Where the images may be: a known layout may also be in the only folder of a folder."""
+    if len(sources) == 1 or sources[0].kind != "folder":
+        yield data, sources
+        return
+    yield data, sources[:-1]
+    place = Path(data).expanduser()
+    for _ in range(DEEPEST):
+        inside = [p for p in place.iterdir() if p.is_dir() and not p.name.startswith((".", "__"))]
+        if len(inside) != 1 or is_output(inside[0]):
+            break
+        place = inside[0]
+        yield str(place), sources[:-1]
+    yield data, sources[-1:]
 
 
 def _refusal(data: str) -> InputError:

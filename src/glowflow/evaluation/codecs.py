@@ -61,7 +61,7 @@ def of_large_images(
 ) -> list[Baseline]:
     """All codecs of a few images (C, H, W) of any size: 8 · (bytes of the files) / values.
 
-    JPEG XL stands among them where there is its program `cjxl`, with effort 9 below 4 million
+    JPEG XL stands among them where there is its program `cjxl`, with effort 9 below a million
     pixels and 7 above.
 
     Args:
@@ -93,7 +93,7 @@ def of_large_images(
 
 def _jpeg_xl_size(image: NDArray[np.uint8], bits: int) -> int:
     """Bytes of the file that `cjxl` makes."""
-    effort = "9" if image[0].size < 4_000_000 else "7"
+    effort = "9" if image[0].size < 1_000_000 else "7"
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder, "image.png"), Path(folder, "image.jxl")
         from_array(_quantised(image, bits)).save(before, compress_level=1)

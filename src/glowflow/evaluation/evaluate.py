@@ -282,10 +282,11 @@ def _codecs(
     margins: NDArray[np.float64] | None,
     progress: bool,
 ) -> tuple[Baseline, ...]:
-    """One file an image; of patches, all of them in one, and the images that they were cut from."""
+    """One file an image; of patches, all of them in one, or, where none is missing, the images that
+    they were cut from."""
     if data.patches is None:
         return png(images, bits, margins), webp(images, bits, margins)
-    return (
-        *of_large_images(mosaics(images), bits, "these patches in one image", progress=progress),
-        *of_large_images(photographs(data), bits, "the whole images", progress=progress),
-    )
+    if len(images) == len(data) and (whole := photographs(data)):
+        return tuple(of_large_images(whole, bits, "the whole images", progress=progress))
+    patches = mosaics(images)
+    return tuple(of_large_images(patches, bits, "these patches in one image", progress=progress))

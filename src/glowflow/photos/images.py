@@ -30,6 +30,10 @@ class Seen(NamedTuple):
     """As the function of that name."""
     highest: float | None
     """Largest value, where pixels have more than 8 bits."""
+    white: float = 255.0
+    """Value that became 255."""
+    guessed: bool = False
+    """Whether that was told from the values of this image alone."""
 
 
 class SmallImageError(InputError):
@@ -118,11 +122,11 @@ def decode(
         SmallImageError: the image is smaller than `shape` and not to be enlarged.
     """
     channels, height, width = shape
-    image, frames, highest = _open(file, channels, frame, source_range)
+    image, frames, deep = _open(file, channels, frame, source_range)
     if aligned and fit == "crop" and image.size == ALIGNED:
         image = image.crop(CROP)
     if seen is not None:
-        seen(Seen(frames, values_inside(image.size, shape, fit), highest))
+        seen(Seen(frames, values_inside(image.size, shape, fit), *deep))
     return to_array(resize(image, height, width, fit, upscale, name or str(file)))
 
 
@@ -139,9 +143,9 @@ def whole(
     Raises:
         UnreadableImageError: the file is broken.
     """
-    image, frames, highest = _open(file, channels, frame, source_range)
+    image, frames, deep = _open(file, channels, frame, source_range)
     if seen is not None:
-        seen(Seen(frames, channels * image.width * image.height, highest))
+        seen(Seen(frames, channels * image.width * image.height, *deep))
     return to_array(image)
 
 
@@ -175,9 +179,8 @@ def open_image(
 
 def _open(
     file: Path | BinaryIO, channels: int, frame: int, source_range: tuple[float, float] | None
-) -> tuple[Image.Image, int, float | None]:
-    """The image, how many frames the file has, and the largest value, where it has more than 8
-    bits."""
+) -> tuple[Image.Image, int, tuple[float | None, float, bool]]:
+    """The image, how many frames the file has, and of its values the last fields of `Seen`."""
     if channels not in MODES:
         raise InputError(f"Image files have 1, 3 or 4 channels, and the model has {channels}.")
     try:
@@ -185,11 +188,21 @@ def _open(
             frames = int(getattr(opened, "n_frames", 1))
             if frame:
                 opened.seek(frame)
-            highest = None
+            highest, white, guessed = None, 255.0, False
             if opened.mode.startswith(("I", "F")):
                 highest = float(np.max(np.asarray(opened)))
+                declared = source_range or _declared_range(opened)
+                white = declared[1] if declared else _white(opened.mode, highest)
+                guessed = opened.mode == "I" and declared is None
+            elif _is_deep(opened):
+                if source_range is not None:
+                    raise UnreadableImageError(
+                        "its colours have 16 bits, of which the upper 8 are read, so that "
+                        "--source-range cannot be used: save it with 8 bits"
+                    )
+                highest, white = 257.0 * float(np.max(np.asarray(opened))), 65535.0
             picture = from_pillow(opened, channels, source_range)
-            return picture, frames, highest
+            return picture, frames, (highest, white, guessed)
     except UnreadableImageError:
         raise
     except Exception as error:  # Pillow raises whatever its decoders raise
@@ -262,6 +275,17 @@ def refit(
     return to_array(resize(picture, shape[1], shape[2], fit, upscale, name))
 
 
+def _is_deep(image: Image.Image) -> bool:
+    """Whether the colours have 16 bits, of which Pillow takes the upper 8."""
+    tiles: Any = getattr(image, "tile", ())
+    return any(";16" in str(tile[3]) for tile in tiles) and image.mode in ("RGB", "RGBA")
+
+
+def _white(mode: str, highest: float) -> float:
+    """Of a file that says nothing of its range."""
+    return 255.0 if mode == "I" and highest <= 255 else 65535.0
+
+
 def _rotated(image: Image.Image) -> Image.Image:
     """As the EXIF data say, if they can be read."""
     try:
@@ -294,7 +318,7 @@ def convert(
     """
     if image.mode.startswith("I") or (image.mode == "F" and source_range is not None):
         values = np.asarray(image).astype(np.float64)
-        high = 255.0 if image.mode == "I" and values.max() <= 255 else 65535.0
+        high = _white(image.mode, float(values.max()))
         image = Image.fromarray(to_bytes(values, source_range or (0.0, high)))
     elif image.mode == "F":
         raise UnreadableImageError(

@@ -27,11 +27,13 @@ def archive_source(path: Path, config: DataConfig) -> Source:
         InputError: the file is damaged, encrypted, or has no image in it.
     """
     try:
-        zipped = zipfile.is_zipfile(path)
+        zipped = path.suffix.lower() == ".zip"
         archive: Any = zipfile.ZipFile(path) if zipped else tarfile.open(path)  # noqa: SIM115
         members = _zip_members(archive) if zipped else _tar_members(archive)
     except Exception as error:  # the archives' own, zlib's, lzma's
-        raise InputError(f"Cannot read {path}: it is damaged ({error}); get it again.") from error
+        raise InputError(
+            f"Cannot read {path}: it is damaged ({in_one_line(error)[:200]}); get it again."
+        ) from error
     images, others = {}, []
     for name, member in members.items():
         pure = PurePosixPath(name)

@@ -46,7 +46,8 @@ def array_source(path: Path, config: DataConfig) -> Source:
     (N, H, W, C); `layout` says which where both can be. uint8 arrays are bytes of images, and so
     are other integers from 0 to 255; larger ones need `source_range`. Float arrays become float32
     and are neither scaled nor dequantised. Labels are whole numbers, truth values, text, or one
-    column a class: their distinct values are the classes.
+    column a class: their distinct values are the classes. Several columns of 0 and 1 are
+    attributes.
 
     Raises:
         InputError: the file is damaged, or an array is of another type or shape, or empty, or has
@@ -73,7 +74,10 @@ def array_source(path: Path, config: DataConfig) -> Source:
             "only images of bytes with 1, 3 or 4 channels can be converted."
         )
     starts = np.cumsum([0, *map(len, parts)])
-    labels, class_names = _labels(found, parts, path, notes)
+    attributes = _attributes(found, parts, path, notes)
+    labels, class_names = (
+        (None, ()) if attributes is not None else _labels(found, parts, path, notes)
+    )
 
     def read(index: int) -> NDArray[Any]:
         part = int(np.searchsorted(starts, index, side="right")) - 1
@@ -92,6 +96,8 @@ def array_source(path: Path, config: DataConfig) -> Source:
         read=read,
         labels=labels,
         class_names=class_names,
+        attributes=attributes,
+        attribute_names=() if attributes is None else tuple(map(str, range(attributes.shape[1]))),
         partition=None if found.parts is None else np.repeat(found.parts, np.diff(starts)),
         layout=found.layout,
         notes=tuple(notes),
@@ -106,7 +112,8 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
         if isinstance(loaded, np.ndarray):
             return {"arr_0": loaded}
         with loaded:
-            return {name: loaded[name] for name in loaded.files}
+            members = {name: loaded[name] for name in loaded.files}
+            return {name: each for name, each in members.items() if isinstance(each, np.ndarray)}
     except MemoryError as error:
         raise InputError(
             f"{path} does not fit into memory: save its images as an .npy file, which is read from "
@@ -133,10 +140,10 @@ def _find(path: Path, arrays: dict[str, NDArray[Any]], config: DataConfig) -> Fo
         if config.array not in arrays:
             raise InputError(f"{path} has no array {config.array!r}: it has {told}.")
         return _plain(path, arrays, config.array)
+    if (found := _in_parts(arrays)) is not None:
+        return found
     if len(arrays) == 1:
         return _plain(path, arrays, next(iter(arrays)))
-    if (found := _in_parts(path, arrays)) is not None:
-        return found
     candidates = [name for name, array in arrays.items() if array.ndim in (3, 4)]
     if len(candidates) == 1:
         return _plain(path, arrays, candidates[0])
@@ -153,15 +160,32 @@ def _find(path: Path, arrays: dict[str, NDArray[Any]], config: DataConfig) -> Fo
 def _plain(path: Path, arrays: dict[str, NDArray[Any]], name: str) -> Found:
     others = {other.lower(): array for other, array in arrays.items() if other != name}
     labels = next((others[each] for each in LABEL_NAMES if each in others), None)
+    for part in _named_parts(arrays).values():
+        if part.get("images") == name and "labels" in part:
+            labels = arrays[part["labels"]]
     layout = "array" if path.suffix.lower() == ".npy" else "npz"
     return Found(layout, (arrays[name],), (labels,))
 
 
-def _in_parts(path: Path, arrays: dict[str, NDArray[Any]]) -> Found | None:
+def _in_parts(arrays: dict[str, NDArray[Any]]) -> Found | None:
     """Keras' and MedMNIST's names, and others of that form."""
-    found: dict[int, dict[str, NDArray[Any]]] = {}
-    layout = ""
-    for name, array in arrays.items():
+    named = {part: some for part, some in _named_parts(arrays).items() if "images" in some}
+    if not named:
+        return None
+    order = sorted(named)
+    first_word = named[order[0]]["images"].lower().replace("-", "_").split("_")[0]
+    return Found(
+        "npz (MedMNIST)" if first_word in PARTS else "npz (Keras)",
+        tuple(arrays[named[part]["images"]] for part in order),
+        tuple(arrays[named[part]["labels"]] if "labels" in named[part] else None for part in order),
+        tuple(order),
+    )
+
+
+def _named_parts(arrays: dict[str, NDArray[Any]]) -> dict[int, dict[str, str]]:
+    """Names of the `images` and the `labels` of each part; none where two are the same."""
+    found: dict[int, dict[str, str]] = {}
+    for name in arrays:
         words = name.lower().replace("-", "_").split("_")
         parts = [PARTS[word] for word in words if word in PARTS]
         kinds = [
@@ -173,19 +197,9 @@ def _in_parts(path: Path, arrays: dict[str, NDArray[Any]]) -> Found | None:
         if len(words) != 2 or len(parts) != 1 or len(kinds) != 1:
             continue
         if kinds[0] in found.setdefault(parts[0], {}):
-            return None
-        found[parts[0]][kinds[0]] = array
-        layout = "npz (Keras)" if words[0] not in PARTS else "npz (MedMNIST)"
-    complete = {part: some for part, some in found.items() if "images" in some}
-    if TRAIN not in complete:
-        return None
-    order = sorted(complete)
-    return Found(
-        layout,
-        tuple(complete[part]["images"] for part in order),
-        tuple(complete[part].get("labels") for part in order),
-        tuple(order),
-    )
+            return {}
+        found[parts[0]][kinds[0]] = name
+    return found
 
 
 def _axes(images: NDArray[Any], path: Path, config: DataConfig, notes: list[str]) -> NDArray[Any]:
@@ -205,6 +219,12 @@ def _axes(images: NDArray[Any], path: Path, config: DataConfig, notes: list[str]
             f"The array in {path} has shape {images.shape}, which is not {layout}: give another "
             "--layout."
         )
+    if images.ndim == 3 and layout is None and images.shape[2] in (3, 4) and images.shape[1] > 4:
+        notes.append(
+            f"{path.name} is read as one image of {images.shape[2]} channels; --layout NHW reads "
+            f"{len(images):,} grey ones."
+        )
+        return images.transpose(2, 0, 1)[None]
     if images.ndim == 3:
         return images[:, None]
     if layout is None:
@@ -302,8 +322,6 @@ def _labels(
             return None, ()
         columns.append(_one_each(labels, len(images), path))
     values = np.concatenate(columns)
-    if values.dtype.kind == "b":
-        values = values.astype(np.int64)
     distinct, numbers = np.unique(values, return_inverse=True)
     if len(distinct) > MOST_CLASSES:
         notes.append(
@@ -322,6 +340,26 @@ def _labels(
     return rank[numbers.reshape(-1)], tuple(names[i] for i in order)
 
 
+def _attributes(
+    found: Found, parts: Sequence[NDArray[Any]], path: Path, notes: list[str]
+) -> NDArray[np.bool_] | None:
+    """(N, A), where the labels of each image are several columns of 0 and 1, not one class each."""
+    columns = []
+    for labels, images in zip(found.labels, parts, strict=True):
+        if labels is None or labels.ndim != 2 or len(labels) != len(images):
+            return None
+        if labels.shape[1] < 2 or not ((labels == 0) | (labels == 1)).all():
+            return None
+        columns.append(labels.astype(bool))
+    if len({column.shape[1] for column in columns}) > 1:
+        return None
+    every = np.concatenate(columns)
+    if (every.sum(1) == 1).all():
+        return None
+    notes.append(f"The labels of {path.name} are {every.shape[1]} attributes of each image.")
+    return every
+
+
 def _one_each(labels: NDArray[Any], count: int, path: Path) -> NDArray[Any]:
     """(N,) whole numbers, truth values or text."""
     if labels.shape == (count, 1):
@@ -333,7 +371,10 @@ def _one_each(labels: NDArray[Any], count: int, path: Path) -> NDArray[Any]:
     elif labels.shape == (count,):
         if kind == "f" and (np.abs(labels) < 2.0**53).all() and (labels == labels.round()).all():
             return labels.astype(np.int64)
-        if kind in "iubU":
+        if kind in "iub":
+            fits = kind != "u" or labels.max(initial=0) < 2**63
+            return labels.astype(np.int64) if fits else labels
+        if kind == "U":
             return labels
         if kind == "S":
             return np.char.decode(labels, "utf-8", "replace")
@@ -347,12 +388,13 @@ def _require_finite(images: NDArray[Any], path: Path) -> None:
     bad = 0
     first = -1
     for index, image in enumerate(images):
-        count = int((~np.isfinite(image)).sum())
+        with np.errstate(over="ignore"):
+            count = int((~np.isfinite(image.astype(np.float32))).sum())
         bad += count
         if count and first < 0:
             first = index
     if bad:
         raise InputError(
-            f"The array in {path} has {bad} values that are NaN or infinite, the first in image "
-            f"{first}: mend or remove them."
+            f"The array in {path} has {bad} values that are NaN or infinite as float32, the first "
+            f"in image {first}: mend or remove them."
         )

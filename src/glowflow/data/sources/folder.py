@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -29,6 +29,12 @@ WORDS = {
     "test": TEST, "testing": TEST, "testset": TEST, "eval": TEST, "evaluation": TEST,
 }  # fmt: skip
 """What people call the parts of a data set."""
+IMAGE_FOLDERS = {"image", "images", "img", "imgs", "jpegimages", "rgb"}
+MASK_FOLDERS = {
+    "mask", "masks", "label", "labels", "annotation", "annotations", "segmentation",
+    "segmentations", "segmentationclass", "segmentationobject", "gt", "depth", "edges",
+}  # fmt: skip
+"""What people call the folders of images, and of what belongs to each of them."""
 
 
 def folder_source(folder: Path, config: DataConfig) -> Source:
@@ -153,17 +159,34 @@ class Frames:
         self.several: list[str] = []
         self.dark: list[str] = []
         self.highest = 0.0
+        self.white: dict[float, str] = {}
 
     def note(self, name: str, seen: Seen, config: DataConfig) -> None:
         """Take a file of several frames, and one of 16 bits that uses few of its values."""
         if seen.frames > 1 and config.frames == "first":
             self.several.append(name)
-        if seen.highest is not None and config.source_range is None and 255 < seen.highest < 8192:
+        if not seen.highest or config.source_range is not None:
+            return
+        if seen.guessed:
+            self.white[seen.white] = min(name, self.white.get(seen.white, name))
+        if seen.white == 65535 and seen.highest < 8192:
             self.dark.append(name)
             self.highest = max(self.highest, seen.highest)
 
     def sentences(self) -> tuple[str, ...]:
-        """What a user should know of them."""
+        """What a user should know of them.
+
+        Raises:
+            InputError: the files do not have one range.
+        """
+        if len(self.white) > 1:
+            ranges = " and ".join(
+                f"0 to {high:g} in {name}" for high, name in sorted(self.white.items())
+            )
+            raise InputError(
+                f"Images of 32-bit numbers would be read with two ranges ({ranges}): say with "
+                "--source-range LOW HIGH what becomes 0 and 255 in all of them."
+            )
         said = []
         if self.several:
             said.append(
@@ -229,6 +252,8 @@ def arrange(names: Sequence[str], *, parts: bool = True) -> Arranged:
             break
         paths = [PurePosixPath(*path.parts[1:]) for path in paths]  # one folder round everything
     tops = [path.parts[0] if len(path.parts) > 1 else "" for path in paths]
+    if parts and (masks := _masks(tops)).any():
+        return _without(arrange, names, masks)
     parts_of = _parts(sorted(set(tops) - {""})) if parts else {}
     if not parts_of:
         labels, class_names, notes = _classes(tops)
@@ -246,6 +271,10 @@ def arrange(names: Sequence[str], *, parts: bool = True) -> Arranged:
     ]
     kept = [i for i, top in enumerate(tops) if top in parts_of]
     inner = _unwrapped([(tops[i], paths[i]) for i in kept])
+    if (masks := _masks(inner)).any():
+        every = np.zeros(len(names), dtype=bool)
+        every[kept] = masks
+        return _without(arrange, names, every)
     labels, class_names, notes = _classes(inner)
     return Arranged(
         "split folders of classes" if class_names else "split folders",
@@ -258,6 +287,25 @@ def arrange(names: Sequence[str], *, parts: bool = True) -> Arranged:
     )
 
 
+def _masks(folders: Sequence[str]) -> NDArray[np.bool_]:
+    """Whether each image is what belongs to another one, as in images/ and masks/."""
+    lower = [folder.lower() for folder in folders]
+    others = set(lower) - IMAGE_FOLDERS
+    if not others or not set(lower) & IMAGE_FOLDERS or not others <= MASK_FOLDERS:
+        return np.zeros(len(folders), dtype=bool)
+    return np.array([folder in MASK_FOLDERS for folder in lower])
+
+
+def _without(
+    how: Callable[[Sequence[str]], Arranged], names: Sequence[str], masks: NDArray[np.bool_]
+) -> Arranged:
+    """The others, arranged."""
+    found = how([name for name, mask in zip(names, masks, strict=True) if not mask])
+    left = [name for name, mask in zip(names, masks, strict=True) if mask]
+    reason = "belongs to another image (--layout classes reads the folders as classes)"
+    return replace(found, left_out=(*found.left_out, LeftOut(reason, len(left), left[0])))
+
+
 def part_of(name: str) -> int | None:
     """TRAIN, VALID or TEST, where a folder's name has one such word among others."""
     words = [WORDS[word] for word in re.split(r"[^a-z]+", name.lower()) if word in WORDS]
@@ -266,6 +314,12 @@ def part_of(name: str) -> int | None:
 
 def _parts(tops: Sequence[str]) -> dict[str, int]:
     """The folders that are parts: at least one to train on and one held out, or nothing beside."""
+    domains = [top for top in tops if re.fullmatch(r"(train|val|test)_?[ab]", top.lower())]
+    if len(domains) > 1:
+        raise InputError(
+            f"The folders {' and '.join(domains[:4])} are parts of two domains: give a folder with "
+            "the parts of one (train, test), or say with --layout classes that all are classes."
+        )
     exact = {top: WORDS[top.lower()] for top in tops if top.lower() in WORDS}
     loose = {top: part for top in tops if (part := part_of(top)) is not None}
     for found in (exact, loose):
@@ -323,7 +377,14 @@ def _classes(
             "the images have no labels.",
         )  # fmt: skip
     index = {name: i for i, name in enumerate(class_names)}
-    return np.array([index[folder] for folder in folders], dtype=np.int64), class_names, ()
+    alike: dict[str, list[str]] = {}
+    for name in class_names:
+        alike.setdefault(name.casefold(), []).append(name)
+    twice = [" and ".join(some) for some in alike.values() if len(some) > 1]
+    notes = tuple(
+        f"The folders {some} differ in case alone, and are two classes." for some in twice
+    )
+    return np.array([index[folder] for folder in folders], dtype=np.int64), class_names, notes
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:
