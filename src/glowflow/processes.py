@@ -17,7 +17,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 
 from .errors import CheckpointError, GlowflowError, InputError, TrainingError
-from .launcher import launched_processes, process_on_machine
+from .launcher import launched_processes, process_on_machine, require_whole_launch
 
 Value = TypeVar("Value")
 TIMEOUT = timedelta(hours=24)
@@ -32,8 +32,10 @@ def join_process_group(device: str | None) -> None:
     """Become one of the processes that a launcher started: nccl on CUDA, gloo on the CPU.
 
     Raises:
-        InputError: `device` has a number, and there are several processes.
+        InputError: `device` has a number, and there are several processes; or what a launcher
+            sets is there in part.
     """
+    require_whole_launch()
     count = launched_processes()
     if count > 1 and device is not None and ":" in device:
         raise InputError(

@@ -1,11 +1,20 @@
 """Runs from the command line: what is refused, and what stays as it was."""
 
+import json
 import shutil
 
 import pytest
+import torch
+import yaml
 
+from glowflow import Architecture, Glow, InputError
 from glowflow.cli import main
+from glowflow.data.record import SplitRecord
 from glowflow.files import LOCK, in_use
+from glowflow.launcher import require_whole_launch
+from glowflow.training import start as starting
+from glowflow.training.config import TrainConfig, read_run_config
+from glowflow.training.loop import train
 
 from .test_model_data import pictures
 
@@ -25,6 +34,21 @@ def trained(tmp_path_factory):
 @pytest.fixture
 def folder(trained, tmp_path):
     return shutil.copytree(trained / "run", tmp_path / "run")
+
+
+@pytest.fixture
+def own_data(trained, folder):
+    """The run's images as a copy of its own, which the run names."""
+    photos = shutil.copytree(trained / "photos", folder.parent / "photos")
+    path = folder / "train.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["data"]["data"] = str(photos)
+    path.write_text(yaml.safe_dump(config))
+    return photos
+
+
+def history(folder):
+    return [json.loads(line) for line in (folder / "resumed.jsonl").read_text().splitlines()]
 
 
 def contents(folder):
@@ -71,6 +95,165 @@ def test_a_run_in_use_is_refused(folder, capsys):
     assert code == 2
     assert "is in use by process" in said.err
     assert not (folder / LOCK).exists()
+
+
+def test_the_lock_of_a_dead_process_keeps_nobody_out(folder, capsys):
+    (folder / LOCK).write_text("process 999999999 on elsewhere")
+    code, said = resume(capsys, folder, "--images", "16")
+    assert code == 0, said.err
+    assert not (folder / LOCK).exists()
+
+
+def test_what_may_change_is_recorded(folder, capsys):
+    flags = ["--images", "24", "--lr", "0.001", "--evaluation-images", "1"]
+    code, said = resume(capsys, folder, *flags)
+    assert code == 0, said.err
+    (line,) = history(folder)
+    assert line["changes"] == {
+        "images": [8, 24], "lr": [0.005, 0.001], "evaluation_images": [500, 1]
+    }  # fmt: skip
+    assert (line["step"], line["images"]) == (2, 8)
+    config = read_run_config(folder)
+    assert (config.images, config.lr, config.evaluation_images) == (24, 0.001, 1)
+    assert json.loads((folder / "evaluation.json").read_text())["images"] == 1
+    assert resume(capsys, folder)[1].out.startswith("Nothing to do")
+    assert len(history(folder)) == 1
+
+
+def test_images_that_changed_are_counted_and_asked_for(folder, own_data, capsys):
+    first, second, *_ = sorted(own_data.iterdir())
+    first.unlink()
+    shutil.copy(second, own_data / "more.png")
+    shutil.copy(sorted(own_data.iterdir())[5], second)
+    before = contents(folder)
+    code, said = resume(capsys, folder, "--images", "16")
+    assert code == 2 and "--data-changed ok" in said.err
+    assert "1 images were added since the run started, 1 removed and 1 changed" in said.err
+    assert contents(folder) == before
+    record = SplitRecord.load(folder)
+    code, said = resume(capsys, folder, "--images", "16", "--data-changed", "ok")
+    assert code == 0, said.err
+    assert history(folder)[0]["data"] == {"added": 1, "removed": 1, "changed": 1}
+    assert set(record.names.tolist()) < set(SplitRecord.load(folder).names.tolist())
+
+
+def test_images_that_moved(folder, own_data, capsys):
+    elsewhere = own_data.rename(own_data.parent / "elsewhere")
+    code, said = resume(capsys, folder, "--images", "16")
+    assert code == 2
+    assert "train.yaml (data: " in said.err and "--data" in said.err
+    code, said = resume(capsys, folder, "--images", "16", "--data", str(elsewhere))
+    assert code == 0, said.err
+    assert history(folder)[0]["changes"]["data.data"][1] == str(elsewhere)
+    assert resume(capsys, folder, "--images", "24")[0] == 0  # it is known from now on
+
+
+def test_a_configuration_of_before_the_split_by_names(folder, own_data, capsys):
+    path = folder / "train.yaml"
+    config = yaml.safe_load(path.read_text())
+    del config["data"]["split_by"], config["evaluation_images"]
+    path.write_text(yaml.safe_dump(config))
+    assert read_run_config(folder).data.split_by == "shuffle"
+    record = SplitRecord.load(folder)
+    code, said = resume(capsys, folder, "--images", "16")
+    assert code == 0, said.err
+    after = SplitRecord.load(folder)
+    assert (after.names == record.names).all() and (after.parts == record.parts).all()
+
+
+def test_damaged_figures_are_named_before_anything_is_written(folder, capsys):
+    (folder / "metrics.jsonl").write_text('{"step": 1}\nno figures\n{"step": 2}\n')
+    before = contents(folder)
+    code, said = resume(capsys, folder, "--images", "16", "--lr", "0.001")
+    assert code == 2 and "metrics.jsonl" in said.err
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [b"", b"PK\x03\x04 half", {"step": 1}, {"step": "one"}, [1, 2], torch.zeros(3), "a folder"],
+    ids=str,
+)
+def test_a_damaged_checkpoint_is_one_sentence(folder, capsys, odd):
+    newest = sorted((folder / "checkpoints").iterdir())[-1]
+    if odd == {"step": "one"}:
+        odd = {**torch.load(newest, weights_only=True), **odd}
+    newest.unlink()
+    if isinstance(odd, str):
+        newest.mkdir()
+    elif isinstance(odd, bytes):
+        newest.write_bytes(odd)
+    else:
+        torch.save(odd, newest)
+    code, said = resume(capsys, folder, "--images", "16")
+    assert code == 2 and f"Cannot read {newest}" in said.err.replace("\n", " ")
+
+
+class Interrupted:
+    def __call__(self, *_):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("when", ["initialize", "write_run_config"])
+def test_nothing_is_left_of_a_run_that_did_not_begin(trained, tmp_path, monkeypatch, when, capsys):
+    given = ["train", str(trained / "photos"), *TINY, "--batch-size", "4", "--images", "8"]
+    given += ["--device", "cpu", "--out", str(tmp_path / "run")]
+    with monkeypatch.context() as patch:
+        patch.setattr(starting, when, Interrupted())
+        assert main(given) == 130
+    assert not (tmp_path / "run").exists()
+    assert main(given) == 0, capsys.readouterr().err
+
+
+def test_weights_data_and_first_map_are_taken_from_a_model(trained, tmp_path, capsys):
+    pictures(tmp_path / "new", 30, seed=5, size=(10, 10))
+    start, run = str(trained / "run"), tmp_path / "tuned"
+    given = [str(tmp_path / "new"), "--from", start, "--images", "8", "--batch-size", "4",
+             "--lr", "1e-9", "--device", "cpu", "--out", str(run)]  # fmt: skip
+    assert main(["train", *given]) == 0, capsys.readouterr().err
+    model, tuned = Glow.from_pretrained(start), Glow.from_pretrained(run)
+    assert tuned.config == model.config and tuned.config.first_map != "none"
+    for name, value in model.state_dict().items():
+        assert torch.allclose(tuned.state_dict()[name], value, atol=1e-6), name
+    assert tuned.trained_on.size == (8, 8)
+    assert read_run_config(run).started_from == start
+
+
+@pytest.mark.parametrize("first_map", ["marginals", "whitening", "none"])
+def test_a_run_from_a_model_has_its_first_map(first_map, trained, tmp_path):
+    from glowflow.data.open import open_splits
+
+    config = read_run_config(trained / "run")
+    splits = open_splits(config.data, progress=False)
+    small = {"levels": 2, "steps": 1, "hidden_channels": 4, "coupling_scale": "bounded"}
+    options = {"data": config.data, "batch_size": 4, "images": 4}
+    first = TrainConfig(model=Architecture(**small, first_map=first_map), **options)
+    model = train(first, splits, tmp_path / "first", device="cpu", progress=False).model
+    second = TrainConfig(model=Architecture(**small, first_map="auto"), **options)
+    trained_on = train(
+        second, splits, tmp_path / "second", device="cpu", start_from=model, progress=False
+    )
+    assert trained_on.model.config.first_map == first_map
+    assert read_run_config(tmp_path / "second").model.first_map == first_map
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"WORLD_SIZE": "2"}, "MASTER_ADDR is not set"),
+        ({"LOCAL_RANK": "0"}, "MASTER_ADDR is not set"),
+        ({"WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "RANK is not set"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two'"),
+    ],
+)
+def test_what_is_left_of_a_launcher_is_refused(monkeypatch, variables, said):
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    require_whole_launch()
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=said):
+        require_whole_launch()
 
 
 def test_a_configuration_that_is_not_text(tmp_path, capsys):

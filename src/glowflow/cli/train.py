@@ -48,8 +48,6 @@ class Options(ConfigOptions):
     """Print the configuration as YAML and stop."""
     save_config: Path | None = None
     """Write the configuration to this YAML file and stop."""
-    evaluation_images: int = 500
-    """Test images of the evaluation at the end."""
 
 
 def default(arguments: Sequence[str], processes: int | None = None) -> Options:
@@ -182,7 +180,7 @@ def _run(options: Options) -> Outcome:
             remove_empty(folder, folder.parent)
     if trained.interrupted:
         return _interrupted(trained)
-    outcome = finish_run(trained, splits, config, images=options.evaluation_images)
+    outcome = finish_run(trained, splits, config, images=config.evaluation_images)
     if process_index() == 0:
         _tell_validation(trained)
     validation = {

@@ -5,7 +5,6 @@ import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -76,8 +75,12 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     if not checkpoints:
         raise CheckpointError(f"There is no checkpoint in {folder / FOLDER}: give a run's folder.")
     try:
-        return Checkpoint(**torch.load(checkpoints[-1], map_location="cpu", weights_only=True))
-    except (OSError, RuntimeError, EOFError, TypeError, UnpicklingError) as error:
+        fields = torch.load(checkpoints[-1], map_location="cpu", weights_only=True)
+        checkpoint = Checkpoint(**fields)
+        if not isinstance(checkpoint.step, int) or not isinstance(checkpoint.model, dict):
+            raise TypeError("its fields are of other types")
+        return checkpoint
+    except Exception as error:  # what damaged bytes make of zipfile, pickle and the fields
         raise CheckpointError(
             f"Cannot read {checkpoints[-1]}: it is truncated or not a checkpoint; "
             "delete it to go on from the one before."

@@ -82,6 +82,8 @@ class TrainConfig:
     """Seconds between two validations, sample sheets and checkpoints; each comes at the end too."""
     validation_images: int = 500
     """Held-out images of each validation."""
+    evaluation_images: int = 500
+    """Test images of the evaluation at the end."""
     keep: int = 2
     """Newest checkpoints that stay, beside the best model."""
     started_from: Annotated[str | None, arg(name="from")] = None
@@ -97,7 +99,7 @@ class TrainConfig:
             0 <= self.seed < 2**63, f"seed is {self.seed}: give a whole number from 0 to 2^63 - 1."
         )
         counts = ("images", "batch_size", "accumulate", "log_every", "validation_images", "keep")
-        require_at_least(self, 1, *counts)
+        require_at_least(self, 1, *counts, "evaluation_images")
         for name in ("lr", "clip", "validate_every"):
             require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}: give more than 0.")
         require(

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..bijections import Bijection, Marginals, Whitening
 from ..data.types import ImageData
 from ..models.config import Architecture, FirstMap
+from ..models.flow import ImageFlow
 from ..models.likelihood import bits_per_dim, dequantize
 from ..models.priors import standard_normal_log_prob
 from .config import TrainConfig
@@ -33,6 +34,15 @@ def first_map_chosen(config: TrainConfig, data: ImageData) -> TrainConfig:
     if not isinstance(model, Architecture) or model.first_map != "auto":
         return config
     return replace(config, model=replace(model, first_map=_choice(data, model.bits)))
+
+
+def with_first_map_of(model: ImageFlow, config: TrainConfig) -> TrainConfig:
+    """The same run with `auto` decided by a model whose weights it starts from."""
+    if not isinstance(config.model, Architecture) or not isinstance(model.config, Architecture):
+        return config
+    if config.model.first_map != "auto":
+        return config
+    return replace(config, model=replace(config.model, first_map=model.config.first_map))
 
 
 def fitting_images(data: ImageData, most: int | None = None) -> Tensor:

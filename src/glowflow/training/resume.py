@@ -23,7 +23,7 @@ MAY_CHANGE = frozenset(
     (
         "images", "minutes", "batch_size", "accumulate", "lr", "warmup_images", "decay", "clip",
         "ema", "precision", "memory", "compile", "log_every", "validate_every",
-        "validation_images", "keep", "track", "data.data", "data.strict",
+        "validation_images", "evaluation_images", "keep", "track", "data.data", "data.strict",
     )
 )  # fmt: skip
 """Settings that change neither the model nor its images. `data.data` may be another place of the

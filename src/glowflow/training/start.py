@@ -10,7 +10,7 @@ from .checkpoint import best_so_far
 from .config import read_run_config, write_run_config
 from .hardware import can_compile, choose_precision
 from .initialisation import initialize, model_config_for, take_weights, training_data
-from .metrics import keep_metrics_until
+from .metrics import keep_metrics_until, read_metrics
 from .optimisation import make_average, make_optimizer
 from .resume import check_resumed, record_resumed
 from .run import Run
@@ -37,17 +37,18 @@ def start(
     former = on_main_process(lambda: SplitRecord.load(folder)) if resume else None
     if resume:
         before = on_main_process(lambda: read_run_config(folder))
+        on_main_process(lambda: read_metrics(folder))  # refused before anything is written
         changes = on_main_process(lambda: check_resumed(folder, config))
         checkpoint = state.restore(before)
         images = _changes(former, run)
         on_main_process(lambda: record_resumed(folder, config, changes, checkpoint, images))
     else:
-        on_main_process(lambda: write_run_config(folder, config))
         if start_from is None:
             on_main_process(lambda: initialize(state.model, run.splits.train, config.seed))
         else:
             on_main_process(lambda: take_weights(state.model, start_from))
         state.broadcast()
+        on_main_process(lambda: write_run_config(folder, config))  # a run from here on
         on_main_process(state.save)
     on_main_process(lambda: SplitRecord.of(run.splits).with_former(former).save(folder))
     on_main_process(lambda: keep_metrics_until(folder, state.step))
