@@ -35,13 +35,13 @@ def join_process_group(device: str | None) -> None:
         InputError: `device` has a number, and there are several processes; or what a launcher
             sets is there in part.
     """
-    require_whole_launch()
     count = launched_processes()
     if count > 1 and device is not None and ":" in device:
         raise InputError(
             f"device is {device!r} and there are {count} processes: leave the number out, "
             "each process takes a device of its own."
         )
+    require_whole_launch()
     name = device or str(torch.accelerator.current_accelerator(check_available=True) or "cpu")
     PartialState(cpu=name == "cpu", timeout=TIMEOUT)
 

@@ -36,6 +36,11 @@ COMMANDS = {
 SHARED = ("train", "demo", "evaluate", "directions")
 """Commands that several processes of a launcher work on together; of others process 0 does all."""
 
+LONGEST_ARGUMENT = 4096
+"""Characters of an argument, as of a path."""
+LONGEST_WORD = 300
+"""Characters of a word that a message repeats."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `glow` and return its exit code: 0, 1 for a failed check, 2 for bad input, 130 Ctrl-C."""
@@ -62,7 +67,13 @@ def _run(given: list[str]) -> int:
         return 0
     name, *rest = given
     if name not in COMMANDS:
-        print(f"glow: there is no command {name!r}; see glow --help.", file=sys.stderr)
+        print(_in_short(f"glow: there is no command {name!r}; see glow --help."), file=sys.stderr)
+        return 2
+    if longest := next((word for word in rest if len(word) > LONGEST_ARGUMENT), None):
+        print(
+            _in_short(f"glow {name}: {longest} has {len(longest):,} characters: give fewer."),
+            file=sys.stderr,
+        )
         return 2
     if name not in SHARED and process_number() > 0:
         return 0
@@ -74,7 +85,7 @@ def _run(given: list[str]) -> int:
         outcome = command.run(options)
         answer = json.dumps(outcome.facts) if options.json else outcome.sentence
     except GlowflowError as error:
-        print(f"glow {name}: {error}", file=sys.stderr)
+        print(_in_short(f"glow {name}: {error}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"glow {name}: stopped.", file=sys.stderr)
@@ -84,7 +95,7 @@ def _run(given: list[str]) -> int:
     except Exception as error:  # whatever it is, a person gets a sentence
         if TRACEBACK in os.environ:
             raise
-        print(f"glow {name}: {_unforeseen(error)}", file=sys.stderr)
+        print(_in_short(f"glow {name}: {_unforeseen(error)}"), file=sys.stderr)
         return 2 if isinstance(error, (OSError, OverflowError)) else 1
     print(answer)
     return int(outcome.code)
@@ -99,6 +110,14 @@ def _unforeseen(error: Exception) -> str:
     return (
         f"It failed unexpectedly, which is a fault of glowflow: {type(error).__name__}, {said}; "
         f"{TRACEBACK}=1 shows where, for a report."
+    )
+
+
+def _in_short(text: str) -> str:
+    """With the middle left out of words that are longer than a line or two."""
+    return " ".join(
+        word if len(word) <= LONGEST_WORD else f"{word[:100]}...{word[-100:]}"
+        for word in text.split(" ")
     )
 
 

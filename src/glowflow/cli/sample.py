@@ -1,6 +1,7 @@
 """`glow sample`: draw images from a model."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..files import replacing
-from ..reports.pictures import grid, marked, rows, save_png, to_pil
+from ..reports.pictures import crossed, grid, marked, rows, save_png, to_pil
 from .options import ModelOptions, Outcome, check_device
 from .ranges import numbers
 from .results import new_folder
@@ -74,35 +75,49 @@ def _leave(
     folder: Path,
 ) -> Outcome:
     """Write the samples as they are drawn, and a grid of the first ones."""
-    as_array = model.config.bits is None
     kept: list[NDArray[Any]] = []
     tally = Tally()
     index = 0
-    for images in _parts(options, model, labels, temperature, tally):
-        if as_array or len(kept) * len(images) < MOST_SHOWN:
-            kept.append(images)
-        for image in images if not as_array else ():
-            save_png(folder / f"{index:04d}.png", to_pil(image))
-            index += 1
-    shown = np.concatenate(kept)
-    if as_array:
-        with replacing(folder / "samples.npy") as path, path.open("wb") as file:
-            np.save(file, shown)
-    save_png(folder / "grid.png", grid(shown[:MOST_SHOWN]))
+    with ExitStack() as stack:
+        array = _array(folder, model, options.count, stack) if model.config.bits is None else None
+        for images, usable in _parts(options, model, labels, temperature, tally):
+            if index < MOST_SHOWN:
+                kept.append(crossed(images, usable))
+            if array is not None:
+                array[index : index + len(images)] = images
+            else:
+                for number, image in enumerate(images, index):
+                    save_png(folder / f"{number:04d}.png", to_pil(image))
+            index += len(images)
+    save_png(folder / "grid.png", grid(np.concatenate(kept)[:MOST_SHOWN]))
     facts = {
         "out": str(folder),
         "count": options.count,
         "temperature": temperature,
         "seed": options.seed,
+        "class": options.label,
         **tally.facts(),
     }
     more = f"; grid.png has the first {MOST_SHOWN}" if options.count > MOST_SHOWN else ""
     return Outcome(
-        f"Drew {options.count:,} images at temperature {temperature:g} into {folder}{more}"
+        f"Drew {options.count:,} images{_of_class(options)} at temperature {temperature:g} into "
+        f"{folder}{more}"
         f"{tally.sentence()}.",
         facts,
         code=tally.code(),
     )
+
+
+def _array(folder: Path, model: "ImageFlow", count: int, stack: ExitStack) -> NDArray[Any]:
+    """`samples.npy`, which stays on the disk while it is filled."""
+    path = stack.enter_context(replacing(folder / "samples.npy"))
+    shape = (count, *model.config.image_shape)
+    dtype = str(model.dtype).removeprefix("torch.")
+    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+
+
+def _of_class(options: Options) -> str:
+    return "" if options.label is None else f" of class {options.label}"
 
 
 @dataclass
@@ -146,8 +161,9 @@ def _parts(
     labels: "Tensor | None",
     temperature: float,
     tally: Tally,
-) -> "Iterator[NDArray[Any]]":
-    """The samples, part by part; bad ones are replaced where that is asked for."""
+) -> "Iterator[tuple[NDArray[Any], NDArray[np.bool_]]]":
+    """The samples, part by part, and whether each is a picture; bad ones are replaced where that is
+    asked for."""
     drawn_in_parts = model.draw_in_parts(
         options.count, temperature=temperature, seed=options.seed, labels=labels
     )
@@ -155,7 +171,8 @@ def _parts(
     for drawn in drawn_in_parts:
         tally.note(drawn)
         images = drawn.images.numpy()
-        bad = np.flatnonzero(~drawn.usable.numpy())
+        usable = drawn.usable.numpy()
+        bad = np.flatnonzero(~usable)
         for attempt in range(ATTEMPTS if options.redraw else 0):
             if not len(bad):
                 break
@@ -168,10 +185,10 @@ def _parts(
             )
             tally.note(again)
             tally.redrawn += len(bad)
-            images[bad] = again.images.numpy()
-            bad = bad[~again.usable.numpy()]
+            images[bad], usable[bad] = again.images.numpy(), again.usable.numpy()
+            bad = np.flatnonzero(~usable)
         start += len(images)
-        yield images
+        yield images, usable
 
 
 def _by_temperature(
@@ -191,18 +208,20 @@ def _by_temperature(
         tally.note(some)
     folder = new_folder(options.out, "samples")
     sheet = [
-        (marked(f"T = {t:g}", some), some.images.numpy())
+        (marked(f"T = {t:g}", some), crossed(some.images.numpy(), some.usable.numpy()))
         for t, some in zip(temperatures, drawn, strict=True)
     ]
     save_png(folder / "grid.png", rows(sheet))
     return Outcome(
-        f"Drew {options.count} images at {len(drawn)} temperatures: {folder / 'grid.png'}"
+        f"Drew {options.count} images{_of_class(options)} at {len(drawn)} temperatures: "
+        f"{folder / 'grid.png'}"
         f"{tally.sentence()}.",
         {
             "out": str(folder),
             "count": options.count,
             "temperatures": temperatures,
             "seed": options.seed,
+            "class": options.label,
             **tally.facts(),
         },
         code=tally.code(),

@@ -57,12 +57,15 @@ def centre(photo: NDArray[np.uint8], shape: tuple[int, int, int]) -> Crop:
 def whole(photo: NDArray[np.uint8], shape: tuple[int, int, int], fit: str) -> Crop:
     """The rectangle that the frame (C, H, W) is of a photograph, by how it was made to fit.
 
-    `crop` is the middle; `stretch` all of the photograph; with `pad` the frame goes beyond it, by
-    its margins.
+    `crop` is the middle; `patches` the middle at the photograph's own resolution; `stretch` all of
+    the photograph; with `pad` the frame goes beyond it, by its margins.
     """
     (_, have_height, have_width), (_, height, width) = photo.shape, shape
     if fit == "crop":
         return centre(photo, shape)
+    if fit == "patches":
+        left, top = max(0, have_width - width) // 2, max(0, have_height - height) // 2
+        return box(left, top, min(width, have_width), min(height, have_height))
     if fit == "stretch":
         return box(0.0, 0.0, float(have_width), float(have_height))
     inside_width, inside_height = padded_size(have_width, have_height, height, width)

@@ -78,8 +78,10 @@ def read_image(
         raise InputError(f"Cannot read the image {path}: {error}.") from error
 
 
-def read_photo(path: Path, channels: int) -> NDArray[np.uint8]:
-    """A photograph in its own size, as uint8 (C, H, W).
+def read_photo(
+    path: Path, channels: int, source_range: tuple[float, float] | None = None
+) -> NDArray[np.uint8]:
+    """A photograph in its own size, as uint8 (C, H, W); `source_range` as in `decode`.
 
     Raises:
         InputError: it is missing or broken.
@@ -87,7 +89,7 @@ def read_photo(path: Path, channels: int) -> NDArray[np.uint8]:
     if not path.is_file():
         raise InputError(f"There is no image {path}: give an image file.")
     try:
-        return to_array(open_image(path, channels))
+        return to_array(open_image(path, channels, source_range=source_range))
     except UnreadableImageError as error:
         raise InputError(f"Cannot read the image {path}: {error}.") from error
 
@@ -364,8 +366,9 @@ def resize(
     box = (0.0, 0.0, float(have_width), float(have_height))
     if fit in ("crop", "patches"):
         scale = min(have_width / width, have_height / height)
-        if fit == "patches":
-            scale = min(1.0, scale)
+        if fit == "patches" and scale >= 1.0:
+            corner = (have_width - width) // 2, (have_height - height) // 2
+            return image.crop((*corner, corner[0] + width, corner[1] + height))
         left, top = (have_width - width * scale) / 2, (have_height - height * scale) / 2
         box = (left, top, left + width * scale, top + height * scale)
     if have_width < width or have_height < height:

@@ -42,6 +42,22 @@ def marked(label: str, drawn: Any) -> str:
     return f"{label}  {bad} bad" if bad else label
 
 
+def crossed(images: NDArray[Any], usable: NDArray[np.bool_]) -> NDArray[Any]:
+    """Images (N, C, H, W) of which those that are no pictures (N,) are black with a white cross."""
+    if usable.all():
+        return images
+    shown = images.copy()
+    height, width = images.shape[2:]
+    rows = np.arange(height)
+    columns = rows * (width - 1) // max(1, height - 1)
+    white = 255 if images.dtype == np.uint8 else np.nanmax(images[usable], initial=1.0)
+    bad = np.flatnonzero(~usable)[:, None]
+    shown[bad] = 0
+    shown[bad, :, rows, columns] = white
+    shown[bad, :, rows, width - 1 - columns] = white
+    return shown
+
+
 def grid(images: NDArray[Any], columns: int | None = None) -> Image.Image:
     """Images (N, C, H, W) in rows of `columns`, by default about a square."""
     columns = columns or max(1, round(len(images) ** 0.5))

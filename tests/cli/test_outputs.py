@@ -1,0 +1,216 @@
+"""What commands write and say: marked where it means nothing, in its place, and of any name."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from glowflow import Glow, GlowConfig
+from glowflow.cli import main
+from glowflow.models.training_data import TrainingData
+
+SIDE = 16
+
+
+def a_model(folder, *, shape=(3, SIDE, SIDE), bits=8, classes=0, **data):
+    """A model that has seen one batch, with what it knows of its data."""
+    torch.manual_seed(0)
+    config = GlowConfig(
+        image_shape=shape, levels=1, steps=1, hidden_channels=4, bits=bits, classes=classes
+    )
+    model = Glow(config)
+    images = torch.rand(8, *shape) - 0.5
+    model.initialize(images if bits is None else (images * 255 + 128).byte())
+    known = TrainingData(size=shape[1:], channels=shape[0], bits=bits)
+    model.trained_on = replace(known, **data)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GLOWFLOW_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def said(capsys):
+    """Exit code, facts and what is said on stderr."""
+
+    def call(*arguments, code=0):
+        capsys.readouterr()
+        assert main([*map(str, arguments), "--device", "cpu", "--json"]) == code
+        shown = capsys.readouterr()
+        return json.loads(shown.out) if shown.out else {}, shown.err
+
+    return call
+
+
+@pytest.fixture
+def bad_first(monkeypatch):
+    """The first image that is decoded in each part is not a number, `times` times."""
+    left = [1]
+    original = Glow.decode
+
+    def decode(self, latents, labels=None):
+        x = original(self, latents, labels)
+        if left[0]:
+            left[0] -= 1
+            x[0] = float("nan")
+        return x
+
+    monkeypatch.setattr(Glow, "decode", decode)
+    return left
+
+
+class TestSamples:
+    def test_what_is_no_picture_is_crossed_out(self, tmp_path, said, bad_first):
+        facts, _ = said("sample", "--model", a_model(tmp_path / "m"), "--count", 4, "--out", "s")
+        assert (facts["not_finite"], facts["redrawn"]) == (1, 0)
+        sheet = np.asarray(Image.open("s/grid.png").convert("L"))
+        cell = sheet[: sheet.shape[0] // 2, : sheet.shape[1] // 2]
+        assert set(np.unique(cell).tolist()) == {0, 255}
+        assert len(np.unique(sheet)) > 10
+
+    def test_redrawn_ones_are_counted(self, tmp_path, said, bad_first):
+        bad_first[0] = 3  # the first draw and two attempts
+        model = a_model(tmp_path / "m")
+        facts, _ = said("sample", "--model", model, "--count", 4, "--out", "s", "--redraw")
+        assert (facts["not_finite"], facts["redrawn"]) == (3, 3)
+        first = np.asarray(Image.open("s/0000.png"))
+        assert len(np.unique(first)) > 2
+
+    def test_the_class_is_said(self, tmp_path, capsys):
+        model = a_model(tmp_path / "m", classes=2, class_names=("cat", "dog"))
+        assert main(["sample", "--model", str(model), "--class", "dog", "--out", "s"]) == 0
+        assert "images of class dog at temperature 0.7" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_float_samples_are_one_array(self, tmp_path, said, dtype):
+        model = Glow.from_pretrained(
+            a_model(tmp_path / "m", bits=None, dtype="float32")
+        ).to(dtype)  # fmt: skip
+        model.save_pretrained(tmp_path / "n")
+        said("sample", "--model", "n", "--count", 5, "--seed", 3, "--out", "s")
+        array = np.load("s/samples.npy")
+        again = Glow.from_pretrained("n")
+        assert torch.equal(torch.from_numpy(array), again.sample(5, temperature=0.7, seed=3))
+        assert sorted(p.name for p in (tmp_path / "s").iterdir() if p.name[0] != ".") == [
+            "grid.png", "samples.npy"
+        ]  # fmt: skip
+
+
+class TestPlaces:
+    """A change is put back where it was taken from."""
+
+    @staticmethod
+    def photograph(path, height, width):
+        x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
+        pixels = np.stack([x, y, 255 - x], axis=2).astype(np.uint8)
+        Image.fromarray(pixels).save(path)
+        return path
+
+    @pytest.mark.parametrize("flags", [(), ("--crop", "center")])
+    @pytest.mark.parametrize(
+        ("size", "data", "place"),
+        [
+            ((218, 178), {"aligned": True}, (15, 40, 148)),
+            ((218, 178), {}, (0, 20, 178)),
+            ((100, 60), {"aligned": True}, (0, 20, 60)),
+        ],
+    )
+    def test_the_middle_is_what_the_model_sees(self, tmp_path, flags, size, data, place):
+        from glowflow.cli.options import PhotoOptions
+        from glowflow.cli.photos import read_photos
+
+        model = Glow.from_pretrained(a_model(tmp_path / "m", **data))
+        path = self.photograph(tmp_path / "a.png", *size)
+        options = PhotoOptions(paste=True, crop=flags[1] if flags else None)
+        (photo,) = read_photos((path,), model, options)
+        left, top, side = place
+        assert photo.crop.origin == (left, top) and photo.crop.size == (side, side)
+        assert np.array_equal(photo.seen, model.prepare(path)[0].numpy())
+        white = np.full_like(photo.seen, 255)
+        changed = (photo.pasted(white * 0, white) != photo.original).any(0)
+        rows, columns = (np.flatnonzero(changed.any(axis)) for axis in (1, 0))
+        for found, start in ((rows, top), (columns, left)):
+            assert start <= found[0] < start + 8 and start + side - 8 <= found[-1] < start + side
+
+    def test_patches_are_put_back_pixel_by_pixel(self, tmp_path):
+        from glowflow.cli.options import PhotoOptions
+        from glowflow.cli.photos import read_photos
+
+        model = Glow.from_pretrained(a_model(tmp_path / "m", fit="patches"))
+        path = self.photograph(tmp_path / "a.png", 51, 70)
+        (photo,) = read_photos((path,), model, PhotoOptions(paste=True))
+        assert photo.crop.origin == (27, 17)
+        assert np.array_equal(photo.seen, photo.original[:, 17:33, 27:43])
+        after = photo.pasted(photo.seen, 255 - photo.seen)
+        assert np.array_equal(after[:, 21:29, 31:39], 255 - photo.original[:, 21:29, 31:39])
+
+    @pytest.mark.parametrize(
+        "flags", [(), ("--crop", "4,4,20"), ("--crop", "center"), ("--paste",)]
+    )
+    def test_the_range_of_deep_pixels_is_the_model_s(self, tmp_path, said, flags):
+        model = a_model(tmp_path / "m", shape=(1, SIDE, SIDE), source_range=(0.0, 4095.0))
+        Image.fromarray(np.full((30, 30), 4095, np.uint16)).save("deep.png")
+        said("reconstruct", "deep.png", "--model", model, "--out", "back", *flags)
+        assert (np.asarray(Image.open("back/deep.png").convert("L")) == 255).all()
+
+    def test_a_model_that_enlarges_does_so_by_hand_too(self, tmp_path, said):
+        self.photograph(tmp_path / "small.png", 10, 10)
+        strict, ready = a_model(tmp_path / "m"), a_model(tmp_path / "n", upscale=True)
+        _, error = said("reconstruct", "small.png", "--model", strict, "--crop", "0,0,10", code=2)
+        assert "add --upscale" in error
+        said("reconstruct", "small.png", "--model", ready, "--crop", "0,0,10", "--out", "b")
+        assert Image.open("b/small.png").size == (SIDE, SIDE)
+
+
+REFUSED_BY_COMMANDS = (
+    ("train", "{}"),
+    ("evaluate", "--model", "{}"),
+    ("sample", "--model", "{m}", "--temperature", "{}"),
+    ("sample", "--model", "{m}", "--class", "{}"),
+    ("reconstruct", "a.png", "--model", "{m}", "--crop", "{}"),
+    ("score", "{}", "--model", "{m}"),
+    ("{}",),
+)
+REFUSED_BY_THE_PARSER = (
+    ("plan", "{}"),
+    ("study", "{}"),
+    ("edit", "a.png", "--model", "{m}", "--resample-level", "{}"),
+    ("edit", "{}.png", "--model", "{m}", "--resample-level", "1"),
+)
+
+
+class TestLongWords:
+    @pytest.mark.parametrize(
+        ("length", "arguments"),
+        [
+            *((400, given) for given in REFUSED_BY_COMMANDS),
+            *((5_000, given) for given in (*REFUSED_BY_COMMANDS, *REFUSED_BY_THE_PARSER)),
+        ],
+        ids=lambda value: str(value) if isinstance(value, int) else " ".join(value),
+    )
+    def test_a_refusal_is_short(self, tmp_path, capsys, arguments, length):
+        TestPlaces.photograph(tmp_path / "a.png", 20, 20)
+        model = str(a_model(tmp_path / "m"))
+        long = "x" * length
+        given = [a.replace("{m}", model).replace("{}", long) for a in arguments]
+        assert main(given) == 2
+        error = capsys.readouterr().err
+        assert 0 < len(error) < 600, error[:300]
+        assert "Traceback" not in error
+
+    def test_a_name_of_300_characters(self, tmp_path, said):
+        folder = tmp_path
+        for _ in range(3):
+            folder = folder / ("d" * 120)
+        folder.mkdir(parents=True)
+        path = TestPlaces.photograph(folder / f"{'é' * 100}.png", 20, 20)
+        facts, _ = said("reconstruct", path, "--model", a_model(tmp_path / "m"), "--out", "back")
+        assert facts["bytes_changed"] == 0
+        assert len([p for p in (tmp_path / "back").iterdir() if p.suffix == ".png"]) == 2
