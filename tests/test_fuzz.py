@@ -1,11 +1,12 @@
-"""Odd images, damaged arrays and damaged runs: a sentence each, no traceback, nothing changed.
+"""Odd images, arrays, runs and environments: a sentence each, no traceback, nothing changed.
 
-A longer run, and odd options: `python -m tests.fuzzing --cases 2000 --seed 7`.
+A longer run, with odd options and all environments: `python -m tests.fuzzing --cases 2000 --seed 7`.
 """
 
 import pytest
 
 from tests.fuzzing.__main__ import case, make_world
+from tests.fuzzing.environments import faults_of
 
 CASES = 10
 
@@ -20,3 +21,11 @@ def test_odd_input_ends_in_a_sentence(kind, world):
     results = [case(kind, number, 11, world) for number in range(CASES)]
     assert not [str(result) for result in results if result.faults]
     assert {result.code for result in results} >= {2}  # some of it must be refused
+
+
+@pytest.mark.parametrize("name", ["cp1252", "a full disk", "closed output", "an unknown backend"])
+def test_an_odd_environment_is_no_fault(name, world, tmp_path, monkeypatch):
+    monkeypatch.setenv("GLOWFLOW_CACHE", str(tmp_path / "cache"))
+    here = tmp_path / "here"
+    here.mkdir()
+    assert not faults_of(name, world, here)

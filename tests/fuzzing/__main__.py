@@ -25,6 +25,7 @@ from PIL import Image
 from glowflow import cli
 
 from .arrays import odd_data, odd_run
+from .environments import ENVIRONMENTS, faults_of
 from .images import odd_image
 from .options import TINY, odd_options
 
@@ -215,8 +216,17 @@ def main() -> int:
             results.append(case(KINDS[number % len(KINDS)], number, given.seed, world))
             if results[-1].faults:
                 print(results[-1], flush=True)
+        odd = {}
+        for place in ENVIRONMENTS:
+            here = Path(name) / "environments" / place.replace(" ", "-")
+            here.mkdir(parents=True)
+            odd[place] = faults_of(place, world, here)
     print(table(results))
-    return int(any(result.faults for result in results))
+    print(f"{len(odd)} environments, {sum(map(bool, odd.values()))} with faults")
+    for place, faults in odd.items():
+        if faults:
+            print(f"{place}: {faults}")
+    return int(any(result.faults for result in results) or any(odd.values()))
 
 
 if __name__ == "__main__":

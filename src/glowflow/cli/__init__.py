@@ -14,6 +14,7 @@ from importlib import import_module
 
 from ..errors import GlowflowError
 from ..launcher import process_number
+from .results import keep_made, remove_made
 
 TRACEBACK = "GLOWFLOW_TRACEBACK"
 """Environment variable with which an unforeseen error shows where it is from."""
@@ -48,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _let_consoles_take_everything()
     try:
         code = _run(given)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # a console that is closed has none
+            sys.stdout.flush()
         return code
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -80,11 +82,13 @@ def _run(given: list[str]) -> int:
     try:
         from .options import parse
 
+        keep_made()
         command = import_module(f".{name}", __name__)
         options = parse(command, name, COMMANDS[name], rest)
         outcome = command.run(options)
         answer = json.dumps(outcome.facts) if options.json else outcome.sentence
     except GlowflowError as error:
+        remove_made()
         print(_in_short(f"glow {name}: {error}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -95,6 +99,7 @@ def _run(given: list[str]) -> int:
     except Exception as error:  # whatever it is, a person gets a sentence
         if TRACEBACK in os.environ:
             raise
+        remove_made()
         print(_in_short(f"glow {name}: {_unforeseen(error)}"), file=sys.stderr)
         return 2 if isinstance(error, (OSError, OverflowError)) else 1
     print(answer)

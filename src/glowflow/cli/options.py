@@ -1,7 +1,9 @@
 """What the commands share: their options, how these are parsed, and what a command answers."""
 
+import io
 import os
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -81,22 +83,59 @@ def parse(command: ModuleType, name: str, description: str, arguments: Sequence[
     if getattr(command, "DATA_FIRST", False) and arguments and not arguments[0].startswith("-"):
         arguments.insert(0, "--data")
     default = command.default(arguments) if hasattr(command, "default") else None
-    options = tyro.cli(
-        command.Options,
-        prog=f"glow {name}",
-        description=description,
-        args=arguments,
-        **({} if default is None else {"default": default}),
-        config=(
-            tyro.conf.OmitArgPrefixes,
-            tyro.conf.FlagCreatePairsOff,
-            tyro.conf.AvoidSubcommands,
-        ),
-    )
+    refusal = io.StringIO()
+    try:
+        with redirect_stderr(refusal):
+            options = tyro.cli(
+                command.Options,
+                prog=f"glow {name}",
+                description=description,
+                args=arguments,
+                **({} if default is None else {"default": default}),
+                config=(
+                    tyro.conf.OmitArgPrefixes,
+                    tyro.conf.FlagCreatePairsOff,
+                    tyro.conf.AvoidSubcommands,
+                ),
+            )
+    except SystemExit as error:
+        if not error.code:
+            raise
+        raise InputError(f"{_in_a_sentence(refusal.getvalue())}; see glow {name} --help.") from None
     seed = getattr(options, "seed", 0)
     if not 0 <= seed < 2**63:
         raise InputError(f"--seed is {seed}: give a whole number from 0 to 2^63 - 1.")
     return options
+
+
+def _in_a_sentence(box: str) -> str:
+    """What the parser says in a box: what is wrong, and what may have been meant."""
+    parts: list[list[str]] = [[]]
+    for line in box.splitlines()[1:]:  # below the title
+        text = line[2:].rstrip("│ ")
+        if text.strip("─-╰╯ "):
+            parts[-1].append(text)
+        elif text:
+            parts.append([])
+    wrong, *hints = [part for part in parts if part]
+    if "Got errors:" in wrong:  # of each type that was tried
+        wrong = wrong[: wrong.index("Got errors:")]
+    if wrong[0].startswith("Missing from"):
+        wrong = [wrong[0], ", ".join(_names(wrong))]
+    said = " ".join(line.strip() for line in wrong).rstrip(".")
+    for hint in hints:
+        if hint[0].startswith("Available"):
+            said += f" ({' '.join(line.strip() for line in hint)})"
+        elif hint[0].startswith("Perhaps"):
+            said += f"; perhaps {' or '.join(_names(hint)[:2])}"
+        elif hint[0].startswith("Argument"):
+            said += f"; give {' or '.join(_names(hint)[:1])}"
+    return said
+
+
+def _names(part: list[str]) -> list[str]:
+    """The options of a part of the parser's box, which are indented by four."""
+    return [line.strip() for line in part if line.startswith("    ") and line[4:5] not in " "]
 
 
 def _widen_console() -> None:

@@ -2,17 +2,36 @@
 
 import json
 import platform
+import shutil
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import MARK, make_new, make_numbered, write_text
+from ..files import MARK, make_new, make_numbered, write_text, writing
 
 if TYPE_CHECKING:
     import torch
 
 LIBRARIES = ("glowflow", "torch", "numpy", "accelerate", "safetensors", "pillow", "scikit-learn")
+
+
+_made: list[tuple[Path, bool]] = []
+"""Folders of the results of this command, and whether they were there before, empty."""
+
+
+def keep_made() -> None:
+    """From here on what a command has left stays, whatever becomes of it."""
+    _made.clear()
+
+
+def remove_made() -> None:
+    """Take away what a command that is refused has left."""
+    for folder, was_there in _made:
+        shutil.rmtree(folder, ignore_errors=True)
+        if was_there:
+            folder.mkdir(exist_ok=True)
+    _made.clear()
 
 
 def new_folder(out: Path | None, name: str) -> Path:
@@ -21,12 +40,16 @@ def new_folder(out: Path | None, name: str) -> Path:
     Raises:
         InputError: it is not empty, or cannot be written.
     """
+    was_there = out is not None and out.is_dir()
     if out is None:
         folder = make_numbered(dated_folder(name))
+    else:
+        folder = out
+        make_new(folder)
+    _made.append((folder, was_there))
+    with writing(folder):
         (folder / MARK).touch()
-        return folder
-    make_new(out)
-    return out
+    return folder
 
 
 def dated_folder(name: str) -> Path:

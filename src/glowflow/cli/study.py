@@ -90,13 +90,14 @@ def _train(options: Any) -> Outcome:
 
     from ..data.open import open_splits
     from ..studies.trained.trials import begin
-    from .results import new_folder
+    from .results import keep_made, new_folder
 
     start = time.monotonic()
     device = check_device(options.device)
     splits = open_splits(options.data, progress=not options.json)
     options.check(splits)
     folder = options.out or new_folder(None, f"study-{options.name}")
+    keep_made()
     begin(folder, options.name, settings_of(options))
     try:
         findings = options.measure(splits, folder, device=device, progress=not options.json)
