@@ -1,6 +1,6 @@
 """Odd images, arrays, runs and environments: a sentence each, no traceback, nothing changed.
 
-A longer run, with odd options and all environments: `python -m tests.fuzzing --cases 2000 --seed 7`.
+A longer run, with odd options too: `python -m tests.fuzzing --cases 2000 --seed 7`.
 """
 
 import pytest
