@@ -176,6 +176,16 @@ class TestFiles:
         assert left_out(splits) == {"written by this package, not data": (2, "runs/a/")}
         assert sum(sizes(opened("photos/runs/b"))) == 4
 
+    @pytest.mark.parametrize("name", ["score.json", "report.html"])
+    def test_files_that_are_called_as_results_are_no_results(self, put, opened, tmp_path, name):
+        put("data/a", 10)
+        (tmp_path / "data/a" / name).write_text('{"score": 1}')
+        put("data/b", 10)
+        (tmp_path / "data/b/score.json").write_text('{"out": "data/b"}')
+        splits = opened("data")
+        assert sum(sizes(splits)) == 10
+        assert left_out(splits)["written by this package, not data"] == (1, "b/")
+
     @pytest.mark.parametrize("suffix", ["pgm", "ppm", "jfif", "bmp", "tif", "gif", "webp", "PNG"])
     def test_what_pillow_reads_is_read(self, put, opened, suffix):
         put("data", 6, suffix=suffix)

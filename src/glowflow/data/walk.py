@@ -1,5 +1,6 @@
 """The files of a folder that are data: links followed, what this package wrote left out."""
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +12,8 @@ from PIL import Image
 from ..files import MARK
 from .types import LeftOut
 
-RESULTS = ("edit.json", "interpolation.json", "pca.json", "score.json", "report.html")
-"""Of which one is in every folder of results of versions that left no mark."""
+RESULTS = ("edit.json", "interpolation.json", "pca.json", "score.json")
+"""Of which one is in folders of results that have no mark; each names its folder as `out`."""
 NO_PICTURES = {
     ".pdf", ".eps", ".ps", ".wmf", ".emf", ".h5", ".hdf", ".grib", ".bufr", ".mpg", ".mpeg",
     ".fits", ".fit",
@@ -85,9 +86,17 @@ def is_output(folder: Path) -> bool:
         MARK in inside
         or "train.yaml" in inside
         or {"config.json", "model.safetensors"} <= inside
-        or any(name in inside for name in RESULTS)
+        or any(_names_its_folder(folder / name) for name in RESULTS if name in inside)
         or {"grid.png", "0000.png"} <= inside
     )
+
+
+def _names_its_folder(file: Path) -> bool:
+    try:
+        facts = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(facts, dict) and "out" in facts
 
 
 def images_among(found: Found, root: Path) -> tuple[tuple[str, ...], tuple[LeftOut, ...]]:
