@@ -7,11 +7,14 @@ import pytest
 import torch
 from torch.distributions import LowRankMultivariateNormal, MultivariateNormal
 
-from glowflow import Glow, GlowConfig, InputError
+from glowflow import Architecture, Glow, GlowConfig, InputError
 from glowflow.bijections import Marginals, Whitening
+from glowflow.data.types import ImageData
 from glowflow.evaluation.gaussian import gaussian
 from glowflow.models.likelihood import dequantize
 from glowflow.models.priors import standard_normal_log_prob
+from glowflow.training.config import TrainConfig
+from glowflow.training.first_map import first_map_chosen
 from tests.conftest import perturb
 
 
@@ -225,3 +228,46 @@ def test_float_data_have_no_marginals():
 def test_an_unknown_first_map_is_refused():
     with pytest.raises(InputError, match="first_map is 'pca': choose one of"):
         model("pca")
+
+
+@pytest.mark.parametrize("count", [1, 3, 9, 12, 40])
+def test_few_images_do_not_look_regular(count):
+    """A tenth as many images as dimensions at most: what comes next is still near the normal."""
+    generator = torch.Generator().manual_seed(count)
+    mix = torch.randn(400, 400, generator=generator) / 20
+    x = 0.1 * (torch.randn(count + 200, 400, generator=generator) @ mix).view(-1, 1, 20, 20)
+    first_map = Whitening((1, 20, 20), 300)
+    first_map.fit(x[:count], 1e-6)
+    known = 0 if count < 10 else count - count // 5
+    assert (first_map.log_std[:-1].diff() <= 1e-6).all()
+    assert torch.equal(
+        first_map.log_std[known:], first_map.log_std[-1:].expand(301 - known)
+    )  # fmt: skip
+    y, _ = first_map(x[count:])
+    assert 0.5 < float(y.square().mean()) < 2.5
+
+
+class TestChoice:
+    @staticmethod
+    def chosen(pixels):
+        images = pixels.round().clamp(0, 255).to(torch.uint8).numpy()
+        config = TrainConfig(model=Architecture(levels=1, steps=1, first_map="auto"))
+        return first_map_chosen(config, ImageData(images)).model.first_map
+
+    def test_of_a_few_images_there_is_none(self):
+        assert self.chosen(128 + 20 * torch.randn(9, 1, 8, 8)) == "none"
+
+    def test_what_few_noisy_images_need_is_a_scale(self):
+        generator = torch.Generator().manual_seed(0)
+        assert self.chosen(128 + 20 * torch.randn(30, 1, 16, 16, generator=generator)) == "none"
+
+    def test_pixels_that_go_together_are_whitened(self):
+        generator = torch.Generator().manual_seed(0)
+        mix = torch.randn(5, 64, generator=generator)
+        x = torch.randn(200, 5, generator=generator) @ mix
+        assert self.chosen(128 + 20 * x.view(-1, 1, 8, 8)) == "whitening"
+
+    def test_pixels_of_two_values_have_marginals(self):
+        generator = torch.Generator().manual_seed(0)
+        x = torch.rand(300, 1, 8, 8, generator=generator) < 0.5
+        assert self.chosen(255.0 * x) == "marginals"

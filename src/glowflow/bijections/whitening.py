@@ -27,7 +27,9 @@ class Whitening(FittedMap):
     with k = D (then y is the ZCA whitening). g, if given, is a flow of the k components alone.
 
     `fit` finds U from four fifths of the images, and s and σ as the variances along it of
-    the others, so that few images do not look more regular than they are.
+    the others, made non-increasing by pooling neighbours, so that few images do not look more
+    regular than they are. Directions that no image has belong to the rest, and of fewer than ten
+    images everything does.
 
     Args:
         shape: channels, height, width.
@@ -99,16 +101,20 @@ class Whitening(FittedMap):
         flat = x.flatten(1).to(torch.float64, copy=True)
         mean = flat.mean(0)
         flat -= mean
-        found, checked = flat, flat
+        known, found, checked = 0, flat, flat
         if len(flat) >= 2 * HELD_OUT:
             checked = flat[HELD_OUT - 1 :: HELD_OUT]
             found = torch.cat([flat[start::HELD_OUT] for start in range(HELD_OUT - 1)])
+            known = min(rank, len(found))
         basis = principal_directions(found, rank)
-        along = (checked @ basis.mT).square().mean(0)
+        along = (checked @ basis[:known].mT).square().mean(0)
         spread = checked.square().mean(0).sum()
-        others = max(1, flat.shape[1] - rank)
+        if len(flat) == 1:  # which does not differ from its mean
+            spread = x.double().var(correction=0) * flat.shape[1]
+        others = max(1, flat.shape[1] - known)
         rest = (spread - along.sum()).clamp(min=0.0) / others
-        variances = torch.cat((along, rest[None])) + noise_variance
+        variances = torch.cat((_non_increasing(along), rest.expand(rank + 1 - known)))
+        variances = variances + noise_variance
         smallest = SMALLEST_VARIANCE * (spread / flat.shape[1] + noise_variance)
         self.mean.copy_(mean.view(self.mean.shape))
         self.basis.copy_(basis)
@@ -139,6 +145,16 @@ class Whitening(FittedMap):
         """Σ log s + (D − k) log σ, for each of the batch."""
         others = self.mean.numel() - len(self.basis)
         return per_sample(self.log_std[:-1].sum() + others * self.log_std[-1], x)
+
+
+def _non_increasing(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """The non-increasing values nearest to these, by squares."""
+    if not len(values):
+        return values
+    from sklearn.isotonic import isotonic_regression
+
+    fitted = isotonic_regression(values.cpu().numpy(), increasing=False)
+    return torch.from_numpy(fitted.copy()).to(values)
 
 
 def principal_directions(

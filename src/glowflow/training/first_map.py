@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..bijections import Bijection, Marginals, Whitening
+from ..bijections import ActNorm, Bijection, Marginals, Whitening
 from ..data.types import ImageData
 from ..models.config import Architecture, FirstMap
 from ..models.flow import ImageFlow
@@ -18,7 +18,7 @@ from .config import TrainConfig
 VALUES = 64_000_000
 """That a first map is fitted to, at most: 20,833 images of 3x32x32."""
 CROP = 1024
-"""Values of an image that the choice looks at, at most, in its middle."""
+"""Values of an image, in its middle, that the choice looks at, where there are as many images."""
 CHOICE_IMAGES = 8_000
 HELD_OUT = 5
 """Every fifth image judges the choice."""
@@ -27,13 +27,14 @@ HELD_OUT = 5
 def first_map_chosen(config: TrainConfig, data: ImageData) -> TrainConfig:
     """The same run with `auto` decided: the map of fewer bits/dim of held-out training images.
 
-    Each map is fitted to four fifths of them, and a standard normal prior stands behind it. Float
-    data have no bins, so that they are whitened.
+    Each map is fitted to four fifths of them, and a standard normal prior stands behind it; that of
+    `none` is the scaling of each channel that the first normalisation makes. Of fewer than ten
+    images there is none. Float data have no bins, so that they are whitened.
     """
     model = config.model
     if not isinstance(model, Architecture) or model.first_map != "auto":
         return config
-    return replace(config, model=replace(model, first_map=_choice(data, model.bits)))
+    return replace(config, model=replace(model, first_map=_choice(data, model)))
 
 
 def with_first_map_of(model: ImageFlow, config: TrainConfig) -> TrainConfig:
@@ -52,20 +53,28 @@ def fitting_images(data: ImageData, most: int | None = None) -> Tensor:
     return torch.from_numpy(data.images[chosen])
 
 
-def _choice(data: ImageData, bits: int | None) -> FirstMap:
+def _choice(data: ImageData, model: Architecture) -> FirstMap:
+    bits = model.bits
+    if len(data) < 2 * HELD_OUT:
+        return "none"
     if data.images.dtype != "uint8" or bits is None:
         return "whitening"
-    images = _middle(fitting_images(data, CHOICE_IMAGES))
+    images = fitting_images(data, CHOICE_IMAGES)
+    if len(images) > CROP:  # of fewer the whole images are looked at: they are what is hard then
+        images = _middle(images)
     shape = (images.shape[1], images.shape[2], images.shape[3])
     judges = torch.arange(len(images)) % HELD_OUT == HELD_OUT - 1
-    if len(images) < 2 * HELD_OUT:
-        return "whitening"
     centres = dequantize(images[~judges], bits, noise="center")
-    marginals, whitening = Marginals(shape, bits), Whitening(shape, math.prod(shape))
+    marginals, whitening = Marginals(shape, bits), Whitening(shape, model.rank)
     marginals.fit(centres)
     whitening.fit(centres, 1 / (12 * 4**bits))
     x = dequantize(images[judges], bits, generator=torch.Generator().manual_seed(0))
-    return "marginals" if _bits(marginals, x) < _bits(whitening, x) else "whitening"
+    channels = ActNorm(shape[0])
+    channels.initialize(dequantize(images[~judges], bits, generator=torch.Generator()))
+    maps: dict[FirstMap, Bijection] = {
+        "whitening": whitening, "marginals": marginals, "none": channels
+    }  # fmt: skip
+    return min(maps, key=lambda name: _bits(maps[name], x))
 
 
 def _middle(images: Tensor) -> Tensor:
