@@ -5,10 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from sklearn.isotonic import isotonic_regression
 from torch.distributions import LowRankMultivariateNormal, MultivariateNormal
 
 from glowflow import Architecture, Glow, GlowConfig, InputError
 from glowflow.bijections import Marginals, Whitening
+from glowflow.bijections.whitening import _non_increasing
 from glowflow.data.types import ImageData
 from glowflow.evaluation.gaussian import gaussian
 from glowflow.models.likelihood import dequantize
@@ -245,6 +247,13 @@ def test_few_images_do_not_look_regular(count):
     )  # fmt: skip
     y, _ = first_map(x[count:])
     assert 0.5 < float(y.square().mean()) < 2.5
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 60])
+def test_variances_are_pooled_as_isotonic_regression_does(count):
+    values = torch.rand(count, dtype=torch.float64) * torch.linspace(2, 1, count).double()
+    expected = isotonic_regression(values.numpy(), increasing=False)
+    assert np.abs(_non_increasing(values).numpy() - expected).max() < 1e-12
 
 
 class TestChoice:

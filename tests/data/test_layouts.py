@@ -748,7 +748,7 @@ class TestOddArrays:
 
     def test_values_beyond_float32_are_refused(self, whole, tmp_path):
         np.save(tmp_path / "a.npy", np.full((4, 8, 8), 1e300))
-        with pytest.raises(InputError, match="infinite as float32"):
+        with pytest.raises(InputError, match="infinite, the first in image 0"):
             whole("a.npy")
 
     def test_a_named_part_keeps_its_labels(self, whole, tmp_path):

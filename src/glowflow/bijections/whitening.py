@@ -148,13 +148,17 @@ class Whitening(FittedMap):
 
 
 def _non_increasing(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """The non-increasing values nearest to these, by squares."""
+    """The non-increasing values nearest to these, by squares: min over j ≤ i of the max over k ≥ i
+    of the mean of values j to k (isotonic regression, Barlow et al. 1972)."""
     if not len(values):
         return values
-    from sklearn.isotonic import isotonic_regression
-
-    fitted = isotonic_regression(values.cpu().numpy(), increasing=False)
-    return torch.from_numpy(fitted.copy()).to(values)
+    places = torch.arange(len(values), device=values.device)
+    sums = torch.cat((values.new_zeros(1), values.cumsum(0)))
+    counts = places - places[:, None] + 1
+    means = (sums[1:] - sums[:-1, None]) / counts.clamp(min=1)
+    means = means.masked_fill(counts < 1, -math.inf)
+    largest = means.flip(1).cummax(1).values.flip(1)
+    return largest.cummin(0).values.diagonal()
 
 
 def principal_directions(

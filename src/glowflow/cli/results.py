@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import MARK, make_new, make_numbered, write_text, writing
+from ..files import MARK, make_new, make_numbered, write_text
 
 if TYPE_CHECKING:
     import torch
@@ -43,12 +43,11 @@ def new_folder(out: Path | None, name: str) -> Path:
     was_there = out is not None and out.is_dir()
     if out is None:
         folder = make_numbered(dated_folder(name))
+        (folder / MARK).touch()
     else:
         folder = out
         make_new(folder)
     _made.append((folder, was_there))
-    with writing(folder):
-        (folder / MARK).touch()
     return folder
 
 

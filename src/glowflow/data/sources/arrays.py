@@ -395,6 +395,6 @@ def _require_finite(images: NDArray[Any], path: Path) -> None:
             first = index
     if bad:
         raise InputError(
-            f"The array in {path} has {bad} values that are NaN or infinite as float32, the first "
-            f"in image {first}: mend or remove them."
+            f"The array in {path} has {bad} values that are NaN or infinite, the first in image "
+            f"{first}: mend or remove them (float32 ends at 3.4e38)."
         )
