@@ -2,16 +2,18 @@
 
 import io
 import os
+import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 
 from ..errors import InputError
+from ..photos.fit import Fit
 
 NARROWEST = 40
 """Columns of a console that help is laid out for at least."""
@@ -51,7 +53,7 @@ class DataOptions(ModelOptions):
     """Images: faces, digits, a folder, an array, …; by default the data of the run."""
     upscale: bool = False
     """Accept images smaller than the model's and enlarge them."""
-    fit: Literal["crop", "stretch", "pad", "patches"] | None = None
+    fit: Fit | None = None
     """How images become the model's size; by default as its training images did."""
 
 
@@ -67,7 +69,7 @@ class PhotoOptions:
     """Also put the result back into the original photograph."""
     upscale: bool = False
     """Accept images smaller than the model's and enlarge them."""
-    fit: Literal["crop", "stretch", "pad", "patches"] | None = None
+    fit: Fit | None = None
     """How an image becomes the model's size; by default as its training images did."""
     label: Annotated[str | None, tyro.conf.arg(name="class")] = None
     """Class of the images, for a class-conditional model: its name or its number."""
@@ -102,6 +104,7 @@ def parse(command: ModuleType, name: str, description: str, arguments: Sequence[
         if not error.code:
             raise
         raise InputError(f"{_in_a_sentence(refusal.getvalue())}; see glow {name} --help.") from None
+    print(refusal.getvalue(), end="", file=sys.stderr)  # what the parser says beside
     seed = getattr(options, "seed", 0)
     if not 0 <= seed < 2**63:
         raise InputError(f"--seed is {seed}: give a whole number from 0 to 2^63 - 1.")

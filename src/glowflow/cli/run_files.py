@@ -52,13 +52,13 @@ def samples(model: ImageFlow, count: int) -> list[tuple[str, Any]]:
     return found
 
 
-def finish_run(trained: Trained, splits: Splits, config: TrainConfig, *, images: int) -> Outcome:
+def finish_run(trained: Trained, splits: Splits, config: TrainConfig) -> Outcome:
     """Evaluate on test images, write evaluation.json and report.html, and show the table."""
     evaluation = evaluate(
         trained.model,
         splits.test,
         train=splits.train,
-        limit=images,
+        limit=config.evaluation_images,
         seed=config.seed,
         dataset=splits.dataset,
     )

@@ -1,7 +1,7 @@
 """`glow sample`: draw images from a model."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -78,8 +78,7 @@ def _leave(
     kept: list[NDArray[Any]] = []
     tally = Tally()
     index = 0
-    with ExitStack() as stack:
-        array = _array(folder, model, options.count, stack) if model.config.bits is None else None
+    with _array(folder, model, options.count) as array:
         for images, usable in _parts(options, model, labels, temperature, tally):
             if index < MOST_SHOWN:
                 kept.append(crossed(images, usable))
@@ -108,12 +107,15 @@ def _leave(
     )
 
 
-def _array(folder: Path, model: "ImageFlow", count: int, stack: ExitStack) -> NDArray[Any]:
-    """`samples.npy`, which stays on the disk while it is filled."""
-    path = stack.enter_context(replacing(folder / "samples.npy"))
-    shape = (count, *model.config.image_shape)
-    dtype = str(model.dtype).removeprefix("torch.")
-    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+@contextmanager
+def _array(folder: Path, model: "ImageFlow", count: int) -> Iterator[NDArray[Any] | None]:
+    """`samples.npy` of a model for float data, which is filled on the disk."""
+    if model.config.bits is not None:
+        yield None
+        return
+    shape, dtype = (count, *model.config.image_shape), str(model.dtype).removeprefix("torch.")
+    with replacing(folder / "samples.npy") as path:
+        yield np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
 
 
 def _of_class(options: Options) -> str:

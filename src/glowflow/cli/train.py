@@ -180,7 +180,7 @@ def _run(options: Options) -> Outcome:
             remove_empty(folder, folder.parent)
     if trained.interrupted:
         return _interrupted(trained)
-    outcome = finish_run(trained, splits, config, images=config.evaluation_images)
+    outcome = finish_run(trained, splits, config)
     if process_index() == 0:
         _tell_validation(trained)
     validation = {

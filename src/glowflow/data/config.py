@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..checks import require, require_choice
+from ..photos.fit import Fit as Fit
 
-Fit = Literal["crop", "stretch", "pad", "patches"]
 Split = Literal["hash", "shuffle"]
 Layout = Literal["folder", "classes", "NHW", "NCHW", "NHWC"]
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -147,7 +146,6 @@ def evaluate(
     # All of them stay on the disk.
     images = data.images if len(indices) == len(data) else data.images[indices]
     margins = _margins(data, indices)
-    codecs = partial(_codecs, data, images, bits, margins, visible)
     inside: tuple[float | None, float | None] = (None, None)
     if margins is not None:
         inside = mean_and_error(measured.bits_per_dim.numpy() * margins)
@@ -159,7 +157,10 @@ def evaluate(
         bits=bits,
         dataset=dataset,
         baselines=on_main_process(
-            lambda: (*_models(train, images, bits, margins, seed), *codecs())
+            lambda: (
+                *_models(train, images, bits, margins, seed),
+                *_codecs(data, images, bits, margins, visible),
+            )
         ),
         published=published(dataset, bits, classes),
         bayes_accuracy=accuracies[0],
@@ -286,7 +287,8 @@ def _codecs(
     they were cut from."""
     if data.patches is None:
         return png(images, bits, margins), webp(images, bits, margins)
-    if len(images) == len(data) and (whole := photographs(data)):
+    whole = photographs(data) if len(images) == len(data) else []
+    if sum(image.size for image in whole) == images.size:
         return tuple(of_large_images(whole, bits, "the whole images", progress=progress))
     patches = mosaics(images)
     return tuple(of_large_images(patches, bits, "these patches in one image", progress=progress))

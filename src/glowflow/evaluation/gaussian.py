@@ -110,9 +110,7 @@ class _Factor:
         """−log N(values; mean, lower lowerᵀ) in nats: (N, D) to (N,)."""
         centred = torch.from_numpy(values) - self.mean
         white = torch.linalg.solve_triangular(self.lower, centred.T, upper=False)
-        constant = self.half_log_det + 0.5 * values.shape[1] * math.log(2 * math.pi)
-        nats: NDArray[np.float64] = (0.5 * white.square().sum(0) + constant).numpy()
-        return nats
+        return _nats(white.square().sum(0), self.half_log_det, values.shape[1])
 
 
 @dataclass(frozen=True)
@@ -157,10 +155,8 @@ class _LowRankFactor:
         """−log N(values; mean, covariance) in nats: (N, D) to (N,)."""
         scaled = (torch.from_numpy(values) - self.mean) / self.deviation
         explained = torch.linalg.solve_triangular(self.lower, self.rows @ scaled.T, upper=False)
-        constant = self.half_log_det + 0.5 * values.shape[1] * math.log(2 * math.pi)
         distance = scaled.square().sum(1) - explained.square().sum(0)
-        nats: NDArray[np.float64] = (0.5 * distance + constant).numpy()
-        return nats
+        return _nats(distance, self.half_log_det, values.shape[1])
 
 
 def _moments(images: NDArray[Any], chosen: NDArray[np.bool_], bits: int | None) -> _Moments:
@@ -174,6 +170,14 @@ def _moments(images: NDArray[Any], chosen: NDArray[np.bool_], bits: int | None) 
         centred = _values(images[some], bits) - mean
         scatter += centred.T @ centred
     return _Moments(len(rows), mean, scatter)
+
+
+def _nats(distance: torch.Tensor, half_log_det: float, dims: int) -> NDArray[np.float64]:
+    """−log N of squared Mahalanobis distances (N,)."""
+    nats: NDArray[np.float64] = (
+        0.5 * distance + half_log_det + 0.5 * dims * math.log(2 * math.pi)
+    ).numpy()
+    return nats
 
 
 def _noise_mean(bits: int | None) -> float:

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -16,6 +16,7 @@ from ..bijections import Bijection
 from ..bijections.base import without_autocast
 from ..checks import require_choice
 from ..errors import InputError, NotFiniteWarning
+from ..photos.fit import Fit
 from .config import GlowConfig, Memory, Precision
 from .execution import use_compile, use_memory, use_precision
 from .likelihood import bits_per_dim, dequantize, quantize
@@ -470,7 +471,7 @@ class ImageFlow(Bijection):
         known = self.trained_on or TrainingData()
         dtype = "float32" if self.config.bits is None else "uint8"
         fit = known.fit if fit is None else fit
-        require_choice("fit", fit, Literal["crop", "stretch", "pad", "patches"])
+        require_choice("fit", fit, Fit)
         upscale = known.upscale if upscale is None else upscale
         data = replace(known, dtype=dtype, fit=fit, upscale=upscale)
         return prepare(images, self.config.image_shape, data, axes=axes)

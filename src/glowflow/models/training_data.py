@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ..checks import require_choice
 from ..errors import InputError
+from ..photos.fit import Fit
 from ..photos.images import UnreadableImageError, from_pillow, read_image, refit, to_array
 
 AxisOrder = Literal["NHW", "NCHW", "NHWC"]
@@ -92,8 +94,7 @@ class TrainingData:
             ):
                 raise InputError(f"data.{field.name} is {value!r}: give a list of names.")
             values[field.name] = value
-        if values.get("fit", "crop") not in ("crop", "stretch", "pad", "patches"):
-            raise InputError(f"data.fit is {values['fit']!r}: give crop, stretch, pad or patches.")
+        require_choice("data.fit", values.get("fit", "crop"), Fit)
         return cls(**values)
 
 

@@ -89,7 +89,7 @@ def read_photo(
     if not path.is_file():
         raise InputError(f"There is no image {path}: give an image file.")
     try:
-        return to_array(open_image(path, channels, source_range=source_range))
+        return decode_whole(path, channels, source_range=source_range)
     except UnreadableImageError as error:
         raise InputError(f"Cannot read the image {path}: {error}.") from error
 
@@ -132,7 +132,7 @@ def decode(
     return to_array(resize(image, height, width, fit, upscale, name or str(file)))
 
 
-def whole(
+def decode_whole(
     file: Path | BinaryIO,
     channels: int,
     *,
@@ -140,10 +140,11 @@ def whole(
     source_range: tuple[float, float] | None = None,
     seen: Callable[[Seen], None] | None = None,
 ) -> NDArray[np.uint8]:
-    """Decode as `decode` does, (C, H, W) in the image's own size.
+    """Decode as `decode` does, with its args, (C, H, W) in the image's own size.
 
     Raises:
         UnreadableImageError: the file is broken.
+        InputError: there is no such number of channels.
     """
     image, frames, deep = _open(file, channels, frame, source_range)
     if seen is not None:
@@ -159,24 +160,6 @@ def header_size(file: Path | BinaryIO) -> tuple[int, int]:
             return (image.width, image.height) if turned else (image.height, image.width)
     except Exception:  # what is broken is told of when it is read
         return 0, 0
-
-
-def open_image(
-    file: Path | BinaryIO,
-    channels: int,
-    *,
-    frame: int = 0,
-    source_range: tuple[float, float] | None = None,
-) -> Image.Image:
-    """Decode, honour the EXIF rotation, and convert to 8 bits and 1, 3 or 4 channels.
-
-    Args as `decode`.
-
-    Raises:
-        UnreadableImageError: the file is broken.
-        InputError: there is no such number of channels.
-    """
-    return _open(file, channels, frame, source_range)[0]
 
 
 def _open(

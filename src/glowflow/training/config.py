@@ -98,8 +98,11 @@ class TrainConfig:
         require(
             0 <= self.seed < 2**63, f"seed is {self.seed}: give a whole number from 0 to 2^63 - 1."
         )
-        counts = ("images", "batch_size", "accumulate", "log_every", "validation_images", "keep")
-        require_at_least(self, 1, *counts, "evaluation_images")
+        counts = (
+            "images", "batch_size", "accumulate", "log_every", "validation_images",
+            "evaluation_images", "keep",
+        )  # fmt: skip
+        require_at_least(self, 1, *counts)
         for name in ("lr", "clip", "validate_every"):
             require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}: give more than 0.")
         require(

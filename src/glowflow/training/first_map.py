@@ -24,26 +24,24 @@ HELD_OUT = 5
 """Every fifth image judges the choice."""
 
 
-def first_map_chosen(config: TrainConfig, data: ImageData) -> TrainConfig:
+def first_map_chosen(
+    config: TrainConfig, data: ImageData, start_from: ImageFlow | None = None
+) -> TrainConfig:
     """The same run with `auto` decided: the map of fewer bits/dim of held-out training images.
 
     Each map is fitted to four fifths of them, and a standard normal prior stands behind it; that of
     `none` is the scaling of each channel that the first normalisation makes. Of fewer than ten
-    images there is none. Float data have no bins, so that they are whitened.
+    images there is none. Float data have no bins, so that they are whitened. A model whose weights
+    the run starts from has decided before.
     """
     model = config.model
     if not isinstance(model, Architecture) or model.first_map != "auto":
         return config
-    return replace(config, model=replace(model, first_map=_choice(data, model)))
-
-
-def with_first_map_of(model: ImageFlow, config: TrainConfig) -> TrainConfig:
-    """The same run with `auto` decided by a model whose weights it starts from."""
-    if not isinstance(config.model, Architecture) or not isinstance(model.config, Architecture):
-        return config
-    if config.model.first_map != "auto":
-        return config
-    return replace(config, model=replace(config.model, first_map=model.config.first_map))
+    if start_from is not None and isinstance(start_from.config, Architecture):
+        chosen = start_from.config.first_map
+    else:
+        chosen = _choice(data, model)
+    return replace(config, model=replace(model, first_map=chosen))
 
 
 def fitting_images(data: ImageData, most: int | None = None) -> Tensor:

@@ -23,7 +23,7 @@ from ..processes import (
 )
 from .batches import TrainingBatches
 from .config import TrainConfig
-from .first_map import first_map_chosen, with_first_map_of
+from .first_map import first_map_chosen
 from .interruption import stop_signals
 from .objective import Objective
 from .optimisation import Schedule
@@ -108,10 +108,8 @@ def train(
         run = Run(config, splits, folder)
         on_main_process(lambda: require_trainable(run, resume))
         require_same_data(splits.checksum)
-        if start_from is not None:
-            config = with_first_map_of(start_from, config)
         if not resume:
-            chosen = on_main_process(lambda: first_map_chosen(config, splits.train))
+            chosen = on_main_process(lambda: first_map_chosen(config, splits.train, start_from))
             run = replace(run, config=chosen)
         accelerator = _make_accelerator(run, device)
         with tracking(accelerator, run):

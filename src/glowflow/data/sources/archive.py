@@ -27,7 +27,7 @@ def archive_source(path: Path, config: DataConfig) -> Source:
         InputError: the file is damaged, encrypted, or has no image in it.
     """
     try:
-        zipped = path.suffix.lower() == ".zip"
+        zipped = zipfile.is_zipfile(path)
         archive: Any = zipfile.ZipFile(path) if zipped else tarfile.open(path)  # noqa: SIM115
         members = _zip_members(archive) if zipped else _tar_members(archive)
     except Exception as error:  # the archives' own, zlib's, lzma's

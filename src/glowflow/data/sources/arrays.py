@@ -173,9 +173,9 @@ def _in_parts(arrays: dict[str, NDArray[Any]]) -> Found | None:
     if not named:
         return None
     order = sorted(named)
-    first_word = named[order[0]]["images"].lower().replace("-", "_").split("_")[0]
+    first, *_ = _words(named[order[0]]["images"])
     return Found(
-        "npz (MedMNIST)" if first_word in PARTS else "npz (Keras)",
+        "npz (MedMNIST)" if first in PARTS else "npz (Keras)",
         tuple(arrays[named[part]["images"]] for part in order),
         tuple(arrays[named[part]["labels"]] if "labels" in named[part] else None for part in order),
         tuple(order),
@@ -186,7 +186,7 @@ def _named_parts(arrays: dict[str, NDArray[Any]]) -> dict[int, dict[str, str]]:
     """Names of the `images` and the `labels` of each part; none where two are the same."""
     found: dict[int, dict[str, str]] = {}
     for name in arrays:
-        words = name.lower().replace("-", "_").split("_")
+        words = _words(name)
         parts = [PARTS[word] for word in words if word in PARTS]
         kinds = [
             kind
@@ -200,6 +200,10 @@ def _named_parts(arrays: dict[str, NDArray[Any]]) -> dict[int, dict[str, str]]:
             return {}
         found[parts[0]][kinds[0]] = name
     return found
+
+
+def _words(name: str) -> list[str]:
+    return name.lower().replace("-", "_").split("_")
 
 
 def _axes(images: NDArray[Any], path: Path, config: DataConfig, notes: list[str]) -> NDArray[Any]:
@@ -389,7 +393,7 @@ def _require_finite(images: NDArray[Any], path: Path) -> None:
     first = -1
     for index, image in enumerate(images):
         with np.errstate(over="ignore"):
-            count = int((~np.isfinite(image.astype(np.float32))).sum())
+            count = int((~np.isfinite(image.astype(np.float32, copy=False))).sum())
         bad += count
         if count and first < 0:
             first = index

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ...errors import InputError
-from ...photos.images import Seen, decode, header_size, whole
+from ...photos.images import Seen, decode, decode_whole, header_size
 from ..config import DataConfig
 from ..margins import Margins
 from ..patches import in_patches
@@ -111,24 +111,15 @@ def images_source(
         many.note(files[index], seen, config)
 
     def read(index: int) -> NDArray[np.uint8]:
+        file, path = open_file(files[index]), str(root / files[index])
+        how: Any = {
+            "frame": max(frames[index], 0),
+            "source_range": config.source_range,
+            "seen": partial(note, index),
+        }
         if cut:
-            return whole(
-                open_file(files[index]),
-                shape[0],
-                frame=max(frames[index], 0),
-                source_range=config.source_range,
-                seen=partial(note, index),
-            )
-        return decode(
-            open_file(files[index]),
-            shape,
-            config.fit,
-            config.upscale,
-            str(root / files[index]),
-            frame=max(frames[index], 0),
-            source_range=config.source_range,
-            seen=partial(note, index),
-        )
+            return decode_whole(file, shape[0], **how)
+        return decode(file, shape, config.fit, config.upscale, path, **how)
 
     source = Source(
         title=title,
@@ -253,7 +244,7 @@ def arrange(names: Sequence[str], *, parts: bool = True) -> Arranged:
         paths = [PurePosixPath(*path.parts[1:]) for path in paths]  # one folder round everything
     tops = [path.parts[0] if len(path.parts) > 1 else "" for path in paths]
     if parts and (masks := _masks(tops)).any():
-        return _without(arrange, names, masks)
+        return _without(names, masks)
     parts_of = _parts(sorted(set(tops) - {""})) if parts else {}
     if not parts_of:
         labels, class_names, notes = _classes(tops)
@@ -274,7 +265,7 @@ def arrange(names: Sequence[str], *, parts: bool = True) -> Arranged:
     if (masks := _masks(inner)).any():
         every = np.zeros(len(names), dtype=bool)
         every[kept] = masks
-        return _without(arrange, names, every)
+        return _without(names, every)
     labels, class_names, notes = _classes(inner)
     return Arranged(
         "split folders of classes" if class_names else "split folders",
@@ -296,11 +287,9 @@ def _masks(folders: Sequence[str]) -> NDArray[np.bool_]:
     return np.array([folder in MASK_FOLDERS for folder in lower])
 
 
-def _without(
-    how: Callable[[Sequence[str]], Arranged], names: Sequence[str], masks: NDArray[np.bool_]
-) -> Arranged:
+def _without(names: Sequence[str], masks: NDArray[np.bool_]) -> Arranged:
     """The others, arranged."""
-    found = how([name for name, mask in zip(names, masks, strict=True) if not mask])
+    found = arrange([name for name, mask in zip(names, masks, strict=True) if not mask])
     left = [name for name, mask in zip(names, masks, strict=True) if mask]
     reason = "belongs to another image (--layout classes reads the folders as classes)"
     return replace(found, left_out=(*found.left_out, LeftOut(reason, len(left), left[0])))
