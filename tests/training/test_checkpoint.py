@@ -23,7 +23,7 @@ from .runs import CONFIG, images, losses, run, stop_in
 
 
 @pytest.mark.parametrize(
-    ("times", "steps"), [(2, 60), pytest.param(20, 400, marks=pytest.mark.slow)]
+    ("times", "steps"), [(2, 25), pytest.param(20, 400, marks=pytest.mark.slow)]
 )
 def test_killed_runs_go_on_to_the_bit(times, steps, capsys):
     code = kill.main(["--times", str(times), "--steps", str(steps)])

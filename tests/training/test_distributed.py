@@ -4,8 +4,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -181,20 +179,19 @@ def test_two_machines(tmp_path):
                "--batch-size", 8, "--images", 64, "--out", "run", "--json", "--log-every", 1,
                "--device", "cpu"]  # fmt: skip
     started = [
-        subprocess.Popen(
-            [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu",
+        Child(
+            ["-m", "accelerate.commands.launch", "--multi_gpu",
              "--num_machines", "2", "--num_processes", "2", "--machine_rank", str(rank),
              "--main_process_ip", "127.0.0.1", "--main_process_port", str(port),
              "--mixed_precision", "no", "--dynamo_backend", "no",
-             "-m", "glowflow", *map(str, command)],
-            env=environment(tmp_path), cwd=tmp_path, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+             "-m", "glowflow", *command],
+            env=environment(tmp_path), cwd=tmp_path,
         )
         for rank in (0, 1)
     ]  # fmt: skip
-    answers = [(*child.communicate(timeout=900), child.returncode) for child in started]
-    assert [code for *_, code in answers] == [0, 0], answers
-    (said, _, _), (silent, _, _) = answers
+    answers = [child.answer() for child in started]
+    assert [code for code, *_ in answers] == [0, 0], answers
+    (_, said, _), (_, silent, _) = answers
     assert silent == ""
     facts = json.loads(said)
     assert facts["images"] == 64

@@ -65,7 +65,7 @@ def memory_modes(config: Config, *, make: Make = make_model) -> tuple[Memory, ..
 
 @cache
 def level_flops(
-    config: Config, precision: Precision = "float32", *, make: Make = make_model
+    config: Config, precision: Precision, *, make: Make = make_model
 ) -> tuple[dict[torch.dtype, int], ...]:
     """Of one image's log p(x) in each level, by the dtype that is computed in.
 
@@ -86,7 +86,7 @@ def level_flops(
 
 def forward_flops(config: Config, *, make: Make = make_model) -> int:
     """Of log p(x) of one image."""
-    return sum(sum(flops.values()) for flops in level_flops(config, make=make))
+    return sum(sum(flops.values()) for flops in level_flops(config, "float32", make=make))
 
 
 def passes(memory: Memory) -> int:

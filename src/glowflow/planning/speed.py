@@ -193,6 +193,6 @@ def step_seconds(
     """
     by_image = sum(
         sum(flops.values()) / rate
-        for flops, rate in zip(level_flops(config, make=make), speed.levels, strict=True)
+        for flops, rate in zip(level_flops(config, "float32", make=make), speed.levels, strict=True)
     )
     return images * passes(memory) * by_image + count_parameters(config, make=make) / speed.update
