@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call, grad, jvp, stack_module_state, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.utils import parameters_to_vector, prune
 from torch.nn.utils.parametrizations import orthogonal, spectral_norm
 from torch.utils.checkpoint import checkpoint
@@ -1088,6 +1089,55 @@ def test_linearize():
     _, expected = jvp(model.log_prob, (x,), (direction,))
     assert torch.allclose(value, model.log_prob(x))
     assert torch.allclose(slope(direction), expected)
+
+
+@pytest.mark.parametrize("memory", MEMORY)
+def test_a_recorded_graph_gives_values_and_derivatives_of_other_images(memory):
+    model, x, other = make(memory), batch(), batch().flip(0)
+    graph = make_fx(lambda images: model.log_prob(images))(x)
+    other.requires_grad_()
+    (found,) = torch.autograd.grad(graph(other).sum(), other)
+    (expected,) = torch.autograd.grad(model.log_prob(other).sum(), other)
+    assert torch.allclose(graph(other), model.log_prob(other))
+    assert torch.allclose(found, expected)
+
+
+class LogProb(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model.log_prob(x)
+
+
+class Inverse(LogProb):
+    def forward(self, latents):
+        return self.model.inverse(latents)[0]
+
+
+@pytest.mark.parametrize("program", [LogProb, Inverse])
+def test_an_exported_program_takes_any_number_of_images(program):
+    model = make(dtype=torch.float32).eval()
+    few, more = (batch(torch.float32, count) for count in (3, 7))
+    if program is Inverse:
+        few, more = model.encode(few), model.encode(more)
+    dim = {0: torch.export.Dim("batch", max=64)}
+    shapes = (dim if program is LogProb else (dim, dim),)
+    exported = torch.export.export(program(model), (few,), dynamic_shapes=shapes).module()
+    assert torch.allclose(exported(more), program(model)(more), rtol=1e-4, atol=1e-5)
+
+
+def test_an_array_is_no_tensor():
+    with pytest.raises(InputError, match=r"Images are a ndarray: give a torch.Tensor"):
+        make().log_prob(batch().numpy())
+
+
+@pytest.mark.parametrize("memory", MEMORY)
+def test_no_images_have_no_gradient(memory):
+    model = make(memory)
+    model.log_prob(batch()[:0]).sum().backward()
+    assert all(torch.equal(w.grad, torch.zeros_like(w)) for w in model.parameters())
 
 
 @pytest.mark.parametrize("memory", MEMORY)

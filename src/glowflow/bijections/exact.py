@@ -79,9 +79,10 @@ def compute_weights(module: nn.Module) -> None:
 
 
 def is_transformed() -> bool:
-    """Whether PyTorch compiles, or transforms functions: `torch.func`, forward-mode derivatives."""
+    """Whether PyTorch compiles, records or transforms: `torch.func`, `make_fx`, forward mode."""
     return (
         torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()
+        or torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
         or forward_ad._current_level >= 0
     )

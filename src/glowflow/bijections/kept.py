@@ -4,6 +4,7 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from operator import is_
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 from .exact import is_parametrized, is_transformed
 
 Value = TypeVar("Value")
+
+_FROZEN: WeakSet[nn.Module] = WeakSet()
+"""Modules inside whose block we are; to look through their parts again takes a while."""
 
 
 class Kept(nn.Module):
@@ -55,12 +59,17 @@ def frozen(module: nn.Module) -> Iterator[None]:
     For calls without gradients of the weights, which are not to change in the block. A change that
     PyTorch counts is followed; a write through `.data`, or by a fused optimiser, is not seen.
     """
+    if module in _FROZEN:
+        yield
+        return
     entered = [m for m in module.modules() if isinstance(m, Kept) and m._values is None]
     for part in entered:
         part._values = {}
+    _FROZEN.add(module)
     try:
         yield
     finally:
+        _FROZEN.discard(module)
         for part in entered:
             part._values = None
 

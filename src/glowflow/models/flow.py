@@ -538,7 +538,7 @@ class ImageFlow(Bijection):
             InputError: it does not.
         """
         self._check_shape(x)
-        self._check_labels(labels, len(x))
+        self._check_labels(labels, x.shape[0])
         if not x.is_floating_point():
             raise InputError(f"x is {x.dtype}: give floats, as `to_float` makes them from bytes.")
         return self._in_own_dtype(x, "x is")
@@ -553,6 +553,8 @@ class ImageFlow(Bijection):
         return x.to(own)
 
     def _check_shape(self, x: Tensor) -> None:
+        if not isinstance(x, Tensor):
+            raise InputError(f"Images are a {type(x).__name__}: give a torch.Tensor.")
         if x.dim() != 4 or tuple(x.shape[1:]) != self.config.image_shape:
             channels, height, width = self.config.image_shape
             raise InputError(

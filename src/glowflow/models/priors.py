@@ -115,10 +115,10 @@ class TopPrior(GaussianPrior):
         if self.classes_map is not None:
             # Looking at labels on an accelerator waits for it: not in a training step.
             look = not self.training or given.device.type == "cpu"
-            labels = check_labels(context, len(given), self.classes, look)
+            labels = check_labels(context, given.shape[0], self.classes, look)
             onehot = labels[:, None] == torch.arange(self.classes, device=labels.device)
             h = h + self.classes_map(onehot.to(given))[:, :, None, None]
-        mean, log_std = h.expand(len(given), -1, -1, -1).chunk(2, dim=1)
+        mean, log_std = h.expand(given.shape[0], -1, -1, -1).chunk(2, dim=1)
         return mean, log_std
 
     def extra_repr(self) -> str:
@@ -209,7 +209,7 @@ class Top(Bijection):
         """log p(z | y) in nats of every class y; of the one prior there is, without classes."""
         by_class = []
         for label in range(max(1, self.classes)):
-            (_, eps), log_det = self(z, torch.full((len(z),), label, device=z.device))
+            (_, eps), log_det = self(z, torch.full((z.shape[0],), label, device=z.device))
             by_class.append(standard_normal_log_prob((eps,)) + log_det)
         return torch.stack(by_class, dim=1)
 

@@ -32,7 +32,7 @@ def gather(
 
 def with_ends(rows: Tensor, ends: Tensor) -> Float[Tensor, "batch height width columns+10"]:
     """The rows of `gather`, ended by `row_ends`."""
-    return torch.cat((rows, ends.expand(len(rows), -1, -1, -1)), dim=-1)
+    return torch.cat((rows, ends.expand(rows.shape[0], -1, -1, -1)), dim=-1)
 
 
 def _windows(x: Tensor) -> Float[Tensor, "batch height width 3 3 channels"]:
