@@ -170,6 +170,7 @@ def _build(
     def fill(temporary: Path) -> None:
         path = temporary / "images.npy"
         array = _allocate(path, source, len(order))
+        written = np.asarray(array)  # a row of a memmap is made in ten times as long
         kept = np.zeros(len(order), dtype=bool)
         looks = Looks(len(order))
         skipped: list[str] = []
@@ -183,7 +184,7 @@ def _build(
                     raise InputError(f"{image}; mend or remove it, or leave --strict out.")
                 skipped.append(image)
             elif image is not None:
-                array[row[index]] = image
+                written[row[index]] = image
                 looks.note(int(row[index]), image)
                 kept[row[index]] = True
         if small and not skip_small:
@@ -198,13 +199,13 @@ def _build(
         _require_parts(source, selection, sizes, skipped)
         if (np.diff(rows) < 0).any():
             np.save(temporary / "kept.npy", array[rows])
-            del array
+            del array, written
             (temporary / "kept.npy").replace(path)
         elif not kept.all():
             for to, start in enumerate(rows):
                 array[to] = array[start]
             np.save(temporary / "kept.npy", array[: len(indices)])
-            del array
+            del array, written
             (temporary / "kept.npy").replace(path)
         else:
             array.flush()
@@ -285,8 +286,10 @@ class Looks:
     def note(self, row: int, image: NDArray[Any]) -> None:
         """Take the hash, the range and whether every pixel is the same."""
         self.contents[row] = content_of(image)
-        self.lowest[row], self.highest[row] = image.min(), image.max()
-        self.flat[row] = bool((image == image[:, :1, :1]).all())
+        values = image.reshape(len(image), -1)
+        lowest, highest = values.min(axis=1), values.max(axis=1)
+        self.lowest[row], self.highest[row] = lowest.min(), highest.max()
+        self.flat[row] = bool((lowest == highest).all())
 
     def of(self, rows: NDArray[np.int64]) -> "Looks":
         """Those of some rows."""

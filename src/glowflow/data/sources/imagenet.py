@@ -19,6 +19,7 @@ from ...photos.images import decode
 from ..config import DataConfig
 from ..margins import Margins
 from ..types import TEST, TRAIN, Source, UnreadableImageError, count_parts
+from ..walk import folders_in
 from .batch_files import batch_file_source
 from .folder import image_files
 
@@ -100,7 +101,7 @@ def imagenet_new(folder: Path, config: DataConfig) -> Source | None:
     Raises:
         InputError: a file is missing, damaged, or there twice.
     """
-    places = [folder, *(path for path in sorted(folder.iterdir()) if path.is_dir())]
+    places = [folder, *folders_in(folder)]
     paths_of = {
         name: [p for place in places for p in (place / name, place / f"{name}.npz") if p.is_file()]
         for name in (*NEW_TRAIN_NAMES, NEW_VALID_NAME)
@@ -143,12 +144,12 @@ class _Png(NamedTuple):
 
 
 def _old_parts(folder: Path) -> list[tuple[Path, re.Match[str]]]:
-    matches = ((path, OLD_NAME.fullmatch(path.name)) for path in sorted(folder.iterdir()))
-    return [
+    matches = ((path, OLD_NAME.fullmatch(path.name)) for path in folder.iterdir())
+    return sorted(
         (path, match)
         for path, match in matches
         if match and (path.is_file() if match[3] else path.is_dir())
-    ]
+    )
 
 
 def _pngs(path: Path) -> list[_Png]:

@@ -14,6 +14,7 @@ from ..config import DataConfig
 from ..extras import extra
 from ..margins import Margins
 from ..types import TEST, TRAIN, Count, Source
+from ..walk import folders_in
 from .folder import SIZE
 
 NAME = re.compile(r"(\w+)_(train|val)_lmdb")
@@ -45,7 +46,7 @@ def lsun(folder: Path, config: DataConfig) -> Source | None:
     Raises:
         InputError: the package lmdb is missing, or a database is damaged.
     """
-    folders = [p for p in (folder, *sorted(folder.iterdir())) if (p / "data.mdb").is_file()]
+    folders = [p for p in (folder, *folders_in(folder)) if (p / "data.mdb").is_file()]
     if not folders:
         return None
     bases, keys, names, labels, partition = [], [], [], [], []
