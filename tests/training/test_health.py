@@ -69,3 +69,16 @@ def test_concerns_say_what_to_do():
     }
     said = concerns(figures, bits=None, clip=50.0)
     assert [line.split()[0] for line in said] == ["Level", "Level", "Images", "The"]
+
+
+def test_images_known_by_heart_are_a_concern():
+    def said(seen, held_out, bits=8):
+        figures = {"bits_per_dim": seen, "valid_bits_per_dim": held_out}
+        return concerns(figures, bits=bits, clip=50.0)
+
+    (line,) = said(4.89, 10.5)
+    assert "10.50 bits/dim, more than the 8 of their bytes, and those of training 4.89" in line
+    assert "--first-map none" in line
+    assert not said(4.89, 6.0)
+    assert not said(9.8, 10.5)
+    assert not said(-4.0, 2.0, bits=None)

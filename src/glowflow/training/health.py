@@ -33,6 +33,8 @@ MOST_ERROR_OF_FLOATS = 1e-3
 MOST_FAR = 1 / 3
 """Largest share of samples at temperature 1 that are far outside of the range; a model that has
 learnt little has some."""
+MOST_GAP = 1.0
+"""Bits/dim by which held-out images may be above those of training and above their bytes."""
 MOST_CLIPPING = 20.0
 """Largest gradient norm, in units of the norm that it is clipped to."""
 
@@ -110,7 +112,8 @@ def concerns(figures: Mapping[str, Any], *, bits: int | None, clip: float) -> li
     """A sentence for each figure that has left its healthy range: what it means, what to do.
 
     Args:
-        figures: those of `Health` and `grad_norm`, of which any may be missing.
+        figures: those of `Health`, `grad_norm`, `bits_per_dim` in training and
+            `valid_bits_per_dim`, of which any may be missing.
         bits: of the data's bytes; None for other data.
         clip: the norm to which gradients are clipped.
     """
@@ -154,6 +157,14 @@ def concerns(figures: Mapping[str, Any], *, bits: int | None, clip: float) -> li
         warnings.append(
             f"The gradient's norm is {norm:.1e}, {norm / clip:.0f} times what it is clipped to: "
             "train with a smaller --lr or longer --warmup-images."
+        )
+    seen = figures.get("bits_per_dim", math.nan)
+    held_out = figures.get("valid_bits_per_dim", math.nan)
+    if bits is not None and held_out > bits and held_out > seen + MOST_GAP:
+        warnings.append(
+            f"Held-out images take {held_out:.2f} bits/dim, more than the {bits} of their bytes, "
+            f"and those of training {seen:.2f}: the model knows these by heart; train on more "
+            "images, for fewer --images, or with --first-map none."
         )
     return warnings
 

@@ -95,6 +95,8 @@ def validate_state(
 
 def _warn(state: TrainingState, metrics: Metrics) -> None:
     figures = {**metrics.to_dict(), "grad_norm": state.running.norm or 0.0}
+    if state.running.smoothed is not None:
+        figures["bits_per_dim"] = state.running.smoothed
     bits, clip = state.model.config.bits, state.run.config.clip
     for line in concerns(figures, bits=bits, clip=clip):
         print(f"Warning: {line}", file=sys.stderr)
