@@ -9,7 +9,7 @@ from .config import DataConfig
 from .kinds import DataSource, file_type, image_file, layout, named, prefixed
 from .store import Selection, cache_folder, read_images, read_splits, store, warn
 from .types import Images, Source, Splits
-from .walk import is_output
+from .walk import folders_in, is_output
 
 SOURCES: tuple[DataSource, ...] = (
     named(
@@ -127,7 +127,7 @@ def _places(data: str, sources: list[DataSource]) -> Iterator[tuple[str, list[Da
     yield data, sources[:-1]
     place = Path(data).expanduser()
     for _ in range(DEEPEST):
-        inside = [p for p in place.iterdir() if p.is_dir() and not p.name.startswith((".", "__"))]
+        inside = [p for p in folders_in(place) if not p.name.startswith((".", "__"))]
         if len(inside) != 1 or is_output(inside[0]):
             break
         place = inside[0]
