@@ -2,8 +2,11 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -112,6 +115,33 @@ def test_edit_finds_the_directions_it_comes_with(glow, work):
     assert facts["bytes_changed"] > 0
     given = work / "models" / "tiny" / "directions.safetensors"
     assert glow(*how, "--directions", given, out="again") == {**facts, "out": "again"}
+
+
+@pytest.mark.parametrize("answer", [b"", b"no protocol\r\n\r\n", b"HTTP/1.1 404 No\r\n\r\n"])
+def test_a_hub_that_answers_oddly_is_said(tmp_path, answer):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            with suppress(OSError):
+                while True:
+                    with server.accept()[0] as connection:
+                        connection.recv(4096)
+                        connection.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        code = "from glowflow import Glow; Glow.from_pretrained('someone/model')"
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": f"http://127.0.0.1:{server.getsockname()[1]}",
+            "HF_HOME": str(tmp_path),
+        }
+        found = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+        )
+        server.shutdown(socket.SHUT_RDWR)
+    last = found.stderr.strip().splitlines()[-1]
+    assert last.startswith("glowflow.errors.CheckpointError: There is no folder someone/model")
+    assert "the hub did not give a model of that name: " in last
 
 
 class TestDemoFaces:

@@ -157,10 +157,14 @@ class TestLinks:
         (tmp_path / "data" / "dog" / "up").symlink_to(tmp_path / "data")
         (tmp_path / "data" / "a-cat").symlink_to(tmp_path / "data" / "cat")
         (tmp_path / "data" / "cat" / "gone.png").symlink_to("/nowhere.png")
+        (tmp_path / "data" / "itself").symlink_to(tmp_path / "data" / "itself")
         splits = opened("data")
         assert sum(sizes(splits)) == 10
         assert splits.train.class_names == ("cat", "dog")
-        assert left_out(splits) == {"a link to a folder that was read already": (2, "a-cat/")}
+        assert left_out(splits) == {
+            "a link to a folder that was read already": (2, "a-cat/"),
+            "no suffix is no image that can be read": (1, "itself"),
+        }
         assert splits.skipped[0].startswith("cat/gone.png")
 
 

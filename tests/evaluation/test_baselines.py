@@ -8,7 +8,7 @@ import torch
 
 from glowflow.errors import InputError
 from glowflow.evaluation.baselines import independent_pixels
-from glowflow.evaluation.codecs import png, webp
+from glowflow.evaluation.codecs import of_large_images, png, webp
 from glowflow.evaluation.gaussian import gaussian
 from tests.evaluation.images import noise
 
@@ -185,6 +185,16 @@ class TestBaselines:
         assert codec(noise(4, (3, 64, 64))).mean > 8.0
         assert codec(noise(4, (3, 64, 64)), bits=2).mean < 3.5
         assert codec(noise(4, (7, 8, 8))).mean is None
+
+    @pytest.mark.parametrize(("code", "found"), [(1, None), (0, 8.0 * 77 / 192)])
+    def test_jpeg_xl_is_what_its_program_makes(self, tmp_path, monkeypatch, code, found):
+        program = tmp_path / "cjxl"
+        program.write_text(f'#!/bin/sh\n[ {code} = 0 ] && head -c 77 "$1" > "$2"\nexit {code}\n')
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+        figures = {each.name: each for each in of_large_images([*noise(1)], 8, "x", progress=False)}
+        assert figures["JPEG XL lossless, x"].mean == found
+        assert figures["PNG, x"].mean > 8.0
 
     def test_shapes_must_agree(self):
         with pytest.raises(InputError, match="same channels"):

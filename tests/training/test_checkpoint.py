@@ -119,6 +119,30 @@ def test_the_best_model_stays(splits, tmp_path):
     assert found == pytest.approx(best, abs=1e-6)
 
 
+@pytest.mark.parametrize("first_map", ["marginals", "whitening"])
+def test_the_best_model_is_never_worse_than_the_first_map(splits, tmp_path, first_map):
+    folder = tmp_path / "run"
+    model = replace(CONFIG.model, first_map=first_map)
+    trained = run(replace(CONFIG, model=model, lr=0.2, ema=0.0), splits, folder)
+    assert trained.valid_bits_per_dim > trained.best
+    assert json.loads((folder / "best" / "validation.json").read_text()) == {
+        "step": 0,
+        "valid_bits_per_dim": trained.best,
+    }
+    best = Glow.from_pretrained(folder / "best")
+    assert not any(p.any() for n, p in best.named_parameters() if n.endswith("network.last.weight"))
+    found = validate(best, splits.valid, limit=CONFIG.validation_images)
+    assert found == pytest.approx(trained.best, abs=1e-6)
+
+
+def test_the_best_model_is_never_worse_than_the_one_started_from(splits, tmp_path):
+    start = run(CONFIG, splits, tmp_path / "start")
+    config = replace(CONFIG, lr=0.05, warmup_images=0, ema=0.0)
+    tuned = run(config, splits, tmp_path / "tuned", start_from=start.model)
+    assert tuned.best == pytest.approx(start.valid_bits_per_dim, abs=1e-6)
+    assert tuned.valid_bits_per_dim > tuned.best
+
+
 def test_a_resumed_run_does_not_replace_a_better_model(splits, tmp_path):
     folder = tmp_path / "run"
     trained = stop_in(9, folder, splits, CONFIG, signal.SIGTERM)

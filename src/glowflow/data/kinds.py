@@ -134,7 +134,7 @@ def _listing(path: Path, others: Iterable[Path] = ()) -> str:
         ((name, path / name) for name in below), ((str(other), other) for other in others)
     )
     for name, file in files:
-        with suppress(FileNotFoundError):  # a broken link
+        with suppress(OSError):  # a link to nowhere or to itself
             status = file.stat()
             line = f"{name} {status.st_size} {status.st_mtime_ns}\n"
             digest.update(line.encode(errors="surrogateescape"))

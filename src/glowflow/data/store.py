@@ -90,7 +90,7 @@ def store(
         InputError: an image is broken (`strict`) or too small, or too few can be read, or the array
             does not fit on the disk.
     """
-    key = hashlib.sha256(f"4 {fingerprint} {selection} {skip_small}".encode()).hexdigest()[:20]
+    key = hashlib.sha256(os.fsencode(f"4 {fingerprint} {selection} {skip_small}")).hexdigest()[:20]
     folder = cache / "arrays" / key
     if not (folder / "info.json").is_file():
         _build(make(), selection, strict, skip_small, folder, progress)

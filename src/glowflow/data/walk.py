@@ -49,7 +49,7 @@ def files_below(folder: Path) -> Found:
             name = entry.name
             if name.startswith(".") or name == "__MACOSX":
                 continue
-            if entry.is_symlink() and entry.is_dir():
+            if entry.is_symlink() and _is_folder(entry):
                 links.append((entry.path, inside + name))
             elif entry.is_dir(follow_symlinks=False):
                 enter(entry.path, inside + name)
@@ -79,7 +79,15 @@ def files_below(folder: Path) -> Found:
 def folders_in(folder: Path) -> list[Path]:
     """The folders directly in a folder, linked and hidden ones too, sorted; files cost no look."""
     with os.scandir(folder) as scan:
-        return sorted(Path(entry.path) for entry in scan if entry.is_dir())
+        return sorted(Path(entry.path) for entry in scan if _is_folder(entry))
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Whether it is a folder or a link to one; a link that leads nowhere, or to itself, is not."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def is_output(folder: Path) -> bool:

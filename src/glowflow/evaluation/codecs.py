@@ -62,7 +62,7 @@ def of_large_images(
     """All codecs of a few images (C, H, W) of any size: 8 · (bytes of the files) / values.
 
     JPEG XL stands among them where there is its program `cjxl`, with effort 9 below a million
-    pixels and 7 above.
+    pixels and 7 above; without a figure, where the program fails.
 
     Args:
         images: uint8.
@@ -73,13 +73,13 @@ def of_large_images(
     if bits is None or not images or any(_refusal(image[None]) for image in images):
         return []
     values = sum(image.size for image in images)
-    codecs: list[tuple[str, Callable[[NDArray[np.uint8]], int]]] = [
+    codecs: list[tuple[str, Callable[[NDArray[np.uint8]], float]]] = [
         ("PNG", lambda image: _file_size(image, bits, PNG)),
         ("WebP lossless", lambda image: _file_size(image, bits, WEBP)),
     ]
     if shutil.which("cjxl"):
         codecs.append(("JPEG XL lossless", lambda image: _jpeg_xl_size(image, bits)))
-    totals = dict.fromkeys((name for name, _ in codecs), 0)
+    totals: dict[str, float] = dict.fromkeys((name for name, _ in codecs), 0)
     with ThreadPoolExecutor() as pool:
         for image in with_bar(images, "coding files", count=len(images), visible=progress):
             sizes = pool.map(lambda codec, image=image: codec[1](image), codecs)
@@ -87,22 +87,24 @@ def of_large_images(
                 totals[name] += size
     return [
         Baseline(f"{name}, {what}", 8.0 * total / values, None, "headers included")
+        if math.isfinite(total)
+        else Baseline(f"{name}, {what}", None, None, "its program failed")
         for name, total in totals.items()
     ]
 
 
-def _jpeg_xl_size(image: NDArray[np.uint8], bits: int) -> int:
-    """Bytes of the file that `cjxl` makes."""
+def _jpeg_xl_size(image: NDArray[np.uint8], bits: int) -> float:
+    """Bytes of the file that `cjxl` makes; infinity if it makes none."""
     effort = "9" if image[0].size < 1_000_000 else "7"
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder, "image.png"), Path(folder, "image.jxl")
         from_array(_quantised(image, bits)).save(before, compress_level=1)
-        subprocess.run(
-            ["cjxl", str(before), str(after), "-d", "0", "-e", effort],
-            check=True,
-            capture_output=True,
-        )
-        return after.stat().st_size
+        command = ["cjxl", str(before), str(after), "-d", "0", "-e", effort]
+        try:
+            subprocess.run(command, check=True, capture_output=True)
+            return after.stat().st_size
+        except (OSError, subprocess.CalledProcessError):
+            return math.inf
 
 
 def code_lengths(images: NDArray[Any], bits: int | None = 8) -> NDArray[np.float64] | None:

@@ -12,7 +12,6 @@ from urllib.request import getproxies
 
 from huggingface_hub import hf_hub_download
 from huggingface_hub.constants import ENDPOINT
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -170,11 +169,11 @@ def locate(source: str | Path, name: str) -> Path:
         )
     try:
         return Path(hf_hub_download(str(source), name, local_files_only=not _hub_has_address()))
-    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+    except Exception as error:  # of the hub, its library or the network
         reached = "" if _hub_has_address() else " (it cannot be reached from here)"
         raise CheckpointError(
             f"There is no folder {source}{_near(folder)}, and the hub did not give a model of that "
-            f"name{reached} ({type(error).__name__})."
+            f"name{reached}: {_reason(error)}."
         ) from error
 
 
@@ -184,6 +183,12 @@ def _is_hub_id(source: str | Path) -> bool:
     organisation, slash, name = text.partition("/")
     plain = slash and name and "/" not in name and not text.startswith((".", "/", "~"))
     return bool(plain) and not Path(organisation).is_dir()
+
+
+def _reason(error: Exception) -> str:
+    """What the hub's library says, in a line."""
+    said = " ".join(str(error.__cause__ or error).split())[:200].rstrip(".")
+    return f"{type(error).__name__}, {said}" if said else type(error).__name__
 
 
 def _near(folder: Path) -> str:

@@ -72,7 +72,8 @@ def train(
 
     The folder gets `train.yaml`, `config.json` and `model.safetensors` (the averaged weights),
     `metrics.jsonl`, `checkpoints/`, and in `best/` the averaged weights with the lowest validation
-    bits/dim; trackers that write files have `tracking/`. Ctrl-C or SIGTERM end the run after the
+    bits/dim, those of the start among them where it has a first map or another model's weights;
+    trackers that write files have `tracking/`. Ctrl-C or SIGTERM end the run after the
     current step, with a checkpoint. With `resume` the newest checkpoint of `folder` is gone on
     from, and the steps that follow are those of a run that was never stopped.
 
@@ -118,6 +119,8 @@ def train(
             state = start(run, place, resume, start_from)
             visible = progress and process_index() == 0
             with stop_signals() as stopped, training_bar(visible) as show:
+                if not resume and (start_from is not None or state.has_first_map):
+                    validate_state(state, log, on_validation)
                 for done in _steps(state, accelerator, stopped):
                     show(state.running, done)
                     if state.line_is_due:

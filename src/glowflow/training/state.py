@@ -13,6 +13,7 @@ from ..errors import TrainingError
 from ..files import remove_leftovers
 from ..models.config import Precision
 from ..models.flow import ImageFlow
+from ..models.glow import Glow
 from ..processes import broadcast, on_every_process, on_main_process
 from .batches import Place
 from .checkpoint import (
@@ -70,6 +71,11 @@ class TrainingState:
         """The model to show and to save: the averaged weights, where there is an average."""
         model: Any = self.model if self.average is None else self.average.module
         return model
+
+    @property
+    def has_first_map(self) -> bool:
+        """Whether the model codes images before its first step."""
+        return isinstance(self.model, Glow) and self.model.first_map is not None
 
     @contextmanager
     def evaluating(self) -> Iterator[ImageFlow]:
