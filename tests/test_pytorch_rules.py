@@ -596,6 +596,15 @@ def test_half_precision_runs(dtype, memory):
     assert difference.abs().max() < 10  # of some 100 nats
 
 
+@pytest.mark.parametrize("classes", [0, 3])
+@pytest.mark.parametrize("part", ["levels.0", "levels.1.steps.0.actnorm", "levels.0.split"])
+def test_levels_are_scored_with_a_hook_anywhere(part, classes):
+    model, x = make(classes=classes).eval(), batch()
+    expected = model.log_prob_by_level(x)
+    model.get_submodule(part).register_forward_hook(lambda *_: None)
+    assert torch.allclose(model.log_prob_by_level(x), expected)
+
+
 # Autocast
 
 
@@ -617,6 +626,14 @@ def test_autocast_stays_outside_of_the_flow(memory):
     assert torch.equal(drawn, model.sample(2))
     with torch.no_grad():
         assert torch.equal(model.log_prob(x), expected)
+
+
+@pytest.mark.parametrize("memory", MEMORY)
+def test_a_backward_pass_within_autocast(memory):
+    model, x = make(memory, torch.float32), batch(torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model.log_prob(x).sum().backward()  # PyTorch's own backward passes are in bfloat16 there
+    assert_same_gradients(gradients(model), stored_gradients(model, x), 2e-2)
 
 
 def test_autocast_stays_outside_of_each_part():

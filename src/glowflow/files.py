@@ -34,6 +34,23 @@ REFUSALS = (
 """What a file system says to a file that it does not take."""
 
 
+def path_of(name: str | Path) -> Path:
+    """The path that a name is; `~` is one's home.
+
+    Raises:
+        InputError: no file can have this name.
+    """
+    path = Path(name)
+    with suppress(RuntimeError):  # there is no such user
+        path = path.expanduser()
+    try:
+        path.exists()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise InputError(f"{str(name)[:40]}… is no path: it is too long.") from error
+    return path
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn the file system's refusals into a sentence.

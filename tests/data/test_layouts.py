@@ -143,6 +143,16 @@ class TestClasses:
         assert "4 folders are too many for classes (at most 3)" in splits.reading.notes[0]
 
 
+class TestWrapped:
+    def test_results_beside_the_only_folder_do_not_count(self, put, opened, tmp_path):
+        put("wrap/photos/train", 8)
+        put("wrap/photos/test", 3)
+        put("wrap/runs/samples", 4)
+        (tmp_path / "wrap/runs/train.yaml").touch()
+        assert sizes(opened("wrap"))[2] == 3
+        assert opened("wrap").reading.split == "published"
+
+
 class TestLinks:
     def test_linked_folders_are_followed(self, put, opened, tmp_path):
         put("store/valid", 4)

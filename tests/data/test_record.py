@@ -117,6 +117,47 @@ def test_recorded_images_keep_their_part(first, second, shuffler):
     assert (record.parts == TEST).sum() == len(before.test)
 
 
+def test_what_has_gone_is_asked_about_once(opened, photos, tmp_path):
+    record = SplitRecord.of(opened())
+    gone = (photos / "001.png").read_bytes()
+    (photos / "001.png").unlink()
+    now = opened()
+    assert record.changes(now).removed == 1
+    SplitRecord.of(now).with_former(record).save(tmp_path)
+    later = SplitRecord.load(tmp_path)
+    assert not later.changes(now).any
+    assert later.same_images(now)
+    assert SplitRecord.of(now).with_former(later).present.sum() == 39
+    (photos / "001.png").write_bytes(gone)
+    again = opened()
+    assert later.changes(again).added == 1
+    for part in PARTS:
+        assert later.keep(again) is again or names(again)[part] == names(later.keep(again))[part]
+    assert bool(later.trained(again.train).all())
+
+
+def test_renamed_images_are_those_of_the_run_from_then_on(opened, photos, tmp_path):
+    record = SplitRecord.of(opened())
+    for path in sorted(photos.iterdir()):
+        path.rename(photos / f"renamed {path.name}")
+    now = record.keep(opened())
+    SplitRecord.of(now).with_former(record).save(tmp_path)
+    later = SplitRecord.load(tmp_path)
+    assert not later.changes(now).any
+    assert later.same_images(now)
+
+
+def test_images_without_names_keep_their_part():
+    def data(*contents):
+        images = np.zeros((len(contents), 1, 2, 2), np.uint8)
+        return ImageData(images, contents=np.array(contents, dtype=np.uint64))
+
+    splits = Splits(data(1, 2, 3), data(3), data(4), "", "")
+    record = SplitRecord.of(splits)
+    assert not record.changes(splits).any
+    assert record.keep(splits) is splits
+
+
 def test_published_copies_stay_where_they_were_published():
     splits = of_names(["1", "2"], ["3"], ["4"])
     twin = ImageData(splits.test.images, names=("4",), contents=np.array([1], dtype=np.uint64))

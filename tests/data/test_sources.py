@@ -238,6 +238,18 @@ class TestFolder:
         with pytest.raises(InputError, match="neither a folder nor a file of a known kind"):
             opened(tmp_path / "a.doc", cache)
 
+    @pytest.mark.parametrize(
+        ("name", "said"),
+        [
+            ("a" * 300, "too long"),
+            ("a\0b", "no folder or"),
+            ("~nobody-of-this-name/x", "no folder or"),
+        ],
+    )
+    def test_names_that_no_file_can_have(self, cache, name, said):
+        with pytest.raises(InputError, match=said):
+            opened(name, cache)
+
     def test_unwritable_cache(self, tmp_path):
         (tmp_path / "cache").write_text("a file")
         with pytest.raises(InputError, match="GLOWFLOW_CACHE"):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -166,3 +167,30 @@ def test_metrics_are_lines_of_json(splits, tmp_path):
     first = json.loads(lines[0])
     assert {"step", "images", "seconds", "bits_per_dim", "grad_norm", "lr"} <= set(first)
     assert first["step"] == 1
+
+
+def test_an_average_begins_where_a_run_had_none(splits, tmp_path):
+    stop_in(9, tmp_path / "run", splits, replace(CONFIG, ema=0.0))
+    resumed = run(replace(CONFIG, ema=0.9), splits, tmp_path / "run", resume=True)
+    assert resumed.valid_bits_per_dim != resumed.valid_bits_per_dim_last
+    without = run(replace(CONFIG, ema=0.0), splits, tmp_path / "without")
+    assert resumed.valid_bits_per_dim_last == without.valid_bits_per_dim
+
+
+def test_a_run_goes_on_with_the_first_map_that_it_chose(splits, tmp_path):
+    config = replace(CONFIG, model=replace(CONFIG.model, first_map="auto"))
+    run(config, splits, tmp_path / "run")
+    chosen = read_run_config(tmp_path / "run").model.first_map
+    assert chosen != "auto"
+    resumed = run(replace(config, images=320), splits, tmp_path / "run", resume=True)
+    assert resumed.images == 320
+    assert read_run_config(tmp_path / "run").model.first_map == chosen
+
+
+def test_slow_validations_leave_time_for_steps(splits, tmp_path):
+    config = replace(CONFIG, images=8 * 60, validate_every=0.05)
+    run(config, splits, tmp_path / "run", on_validation=lambda *_: time.sleep(0.2))
+    steps = [m["step"] for m in read_metrics(tmp_path / "run") if "valid_bits_per_dim" in m]
+    assert np.diff(steps).min() > 1
+    speeds = [m["images_per_second"] for m in read_metrics(tmp_path / "run") if "lr" in m]
+    assert min(speeds) > 8 / 0.2

@@ -90,8 +90,12 @@ def per_sample(
 
 def sum_per_sample(log_det: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
     """Sum over everything but the batch, in float32 or better."""
-    dims = tuple(range(1, log_det.dim()))
-    return log_det.sum(dims, dtype=torch.promote_types(log_det.dtype, torch.float32))
+    dtype = torch.promote_types(log_det.dtype, torch.float32)
+    return (
+        log_det.sum(tuple(range(1, log_det.dim())), dtype=dtype)
+        if log_det.dim() > 1
+        else log_det.to(dtype)
+    )
 
 
 def pixels(x: Float[Tensor, "batch channels height width"]) -> int:

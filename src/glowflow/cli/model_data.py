@@ -15,6 +15,7 @@ from ..data.partition import SPLIT_NAMES
 from ..data.record import SplitRecord
 from ..data.types import TEST, TRAIN, VALID, ImageData, Images, Splits
 from ..errors import CheckpointError, InputError
+from ..files import path_of
 from ..models.flow import ImageFlow
 from ..models.pretrained import locate
 from ..models.registry import load_model
@@ -292,7 +293,7 @@ def _train_beside(model: ImageFlow, source: str, images: Images) -> ImageData | 
     if own is not None and (own == TRAIN).any():
         return with_classes_of(model, images.data.choose(np.flatnonzero(own == TRAIN)))
     config = run_config(source)
-    if config is None or not Path(config.data.data).expanduser().exists():
+    if config is None or not path_of(config.data.data).exists():
         return None
     try:
         train = with_classes_of(model, open_splits(config.data, progress=False)).train
@@ -306,9 +307,9 @@ def is_own(source: str, data: str) -> bool:
     config = run_config(source)
     if config is None:
         return False
-    theirs = Path(config.data.data).expanduser()
+    theirs = path_of(config.data.data)
     return data == config.data.data or (
-        theirs.exists() and theirs.resolve() == Path(data).expanduser().resolve()
+        theirs.exists() and theirs.resolve() == path_of(data).resolve()
     )
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from ..data.config import DataConfig
 from ..errors import InputError
-from ..files import make_numbered, remove_empty, require_new, write_text
+from ..files import make_numbered, path_of, remove_empty, require_new, write_text
 from ..launcher import launched_processes
 from ..models.config import Architecture, Family, RealNVPArchitecture
 from ..training.as_yaml import from_yaml, to_yaml
@@ -66,7 +66,7 @@ def default(arguments: Sequence[str], processes: int | None = None) -> Options:
     if sum(choice is not None for choice in (resume, config, preset, family, model)) > 1:
         raise InputError("Give one of --resume, --from, --config, --preset and --family.")
     if resume is not None:
-        return Options(train=read_run_config(Path(resume).expanduser()))
+        return Options(train=read_run_config(path_of(resume)))
     if model is not None:
         return Options(train=_config_from(model))
     if config is not None:
@@ -136,7 +136,7 @@ def _run(options: Options) -> Outcome:
     from .run_files import SampleSheets, finish_run
 
     if options.resume is not None:
-        options = replace(options, resume=options.resume.expanduser())
+        options = replace(options, resume=path_of(options.resume))
     config = options.train
     device = check_device(options.device)
     resume = options.resume is not None

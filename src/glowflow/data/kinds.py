@@ -11,6 +11,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Literal
 
+from ..files import path_of
 from .config import DataConfig
 from .types import Source
 from .walk import begins_like_image, files_below
@@ -82,15 +83,15 @@ def file_type(suffixes: tuple[str, ...], source: str, files: str = "") -> DataSo
     """
 
     def fingerprint(config: DataConfig) -> str:
-        path = _path(config.data)
+        path = path_of(config.data)
         return _listing(path, resolve_name(files)(path) if files else ())
 
     return DataSource(
         "file",
         " or ".join(suffixes),
-        lambda data: _path(data).is_file() and _path(data).name.lower().endswith(suffixes),
+        lambda data: path_of(data).is_file() and path_of(data).name.lower().endswith(suffixes),
         fingerprint,
-        lambda config, cache, progress: resolve_name(source)(_path(config.data), config),
+        lambda config, cache, progress: resolve_name(source)(path_of(config.data), config),
     )
 
 
@@ -99,9 +100,9 @@ def image_file(source: str) -> DataSource:
     return DataSource(
         "file",
         "one image",
-        lambda data: _path(data).is_file() and begins_like_image(_path(data)),
-        lambda config: _listing(_path(config.data)),
-        lambda config, cache, progress: resolve_name(source)(_path(config.data), config),
+        lambda data: path_of(data).is_file() and begins_like_image(path_of(data)),
+        lambda config: _listing(path_of(config.data)),
+        lambda config, cache, progress: resolve_name(source)(path_of(config.data), config),
     )
 
 
@@ -111,18 +112,14 @@ def layout(source: str) -> DataSource:
     return DataSource(
         "folder",
         "a folder",
-        lambda data: _path(data).is_dir(),
-        lambda config: _listing(_path(config.data)),
-        lambda config, cache, progress: resolve_name(source)(_path(config.data), config),
+        lambda data: path_of(data).is_dir(),
+        lambda config: _listing(path_of(config.data)),
+        lambda config, cache, progress: resolve_name(source)(path_of(config.data), config),
     )
 
 
 def _version(version: str, config: DataConfig) -> str:
     return str(resolve_name(version)(config)) if version else ""
-
-
-def _path(data: str) -> Path:
-    return Path(data).expanduser()
 
 
 def _listing(path: Path, others: Iterable[Path] = ()) -> str:

@@ -5,11 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import path_of
 from .config import DataConfig
 from .kinds import DataSource, file_type, image_file, layout, named, prefixed
 from .store import Selection, cache_folder, read_images, read_splits, store, warn
 from .types import Images, Source, Splits
-from .walk import folders_in, is_output
+from .walk import folders_in, is_hidden, is_output
 
 SOURCES: tuple[DataSource, ...] = (
     named(
@@ -125,10 +126,10 @@ def _places(data: str, sources: list[DataSource]) -> Iterator[tuple[str, list[Da
         yield data, sources
         return
     yield data, sources[:-1]
-    place = Path(data).expanduser()
+    place = path_of(data)
     for _ in range(DEEPEST):
-        inside = [p for p in folders_in(place) if not p.name.startswith((".", "__"))]
-        if len(inside) != 1 or is_output(inside[0]):
+        inside = [p for p in folders_in(place) if not is_hidden(p.name) and not is_output(p)]
+        if len(inside) != 1:
             break
         place = inside[0]
         yield str(place), sources[:-1]
@@ -136,7 +137,7 @@ def _places(data: str, sources: list[DataSource]) -> Iterator[tuple[str, list[Da
 
 
 def _refusal(data: str) -> InputError:
-    path = Path(data).expanduser()
+    path = path_of(data)
     labels = {
         kind: " or ".join(source.label for source in SOURCES if source.kind == kind)
         for kind in ("name", "prefix", "file")

@@ -1,4 +1,4 @@
-"""Which images a run was trained on: kept with the run, in 17 bytes an image."""
+"""Which images a run was trained on: kept with the run, in 17 bytes an image, 18 where some have gone."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,6 +53,8 @@ class SplitRecord:
     """(N,) as `ImageData.contents`."""
     parts: NDArray[np.uint8]
     """(N,) TRAIN, VALID or TEST."""
+    present: NDArray[np.bool_]
+    """(N,) Whether it was there at the newest start; what has gone may come back."""
 
     @classmethod
     def of(cls, splits: Splits) -> "SplitRecord":
@@ -62,10 +64,10 @@ class SplitRecord:
         contents = np.concatenate([_contents(data) for data in parts])
         numbers = np.repeat(np.arange(3, dtype=np.uint8), [len(data) for data in parts])
         order = np.argsort(names, kind="stable")
-        return cls(names[order], contents[order], numbers[order])
+        return cls(names[order], contents[order], numbers[order], np.ones(len(names), bool))
 
     def with_former(self, former: "SplitRecord | None") -> "SplitRecord":
-        """With the images that are gone, which may come back."""
+        """With the images that are gone."""
         if former is None:
             return self
         gone = ~np.isin(former.names, self.names)
@@ -73,7 +75,8 @@ class SplitRecord:
         order = np.argsort(names, kind="stable")
         contents = np.concatenate([self.contents, former.contents[gone]])
         parts = np.concatenate([self.parts, former.parts[gone]])
-        return SplitRecord(names[order], contents[order], parts[order])
+        present = np.concatenate([self.present, np.zeros(int(gone.sum()), bool)])
+        return SplitRecord(names[order], contents[order], parts[order], present[order])
 
     def save(self, folder: Path) -> None:
         """Write `split.safetensors`.
@@ -86,6 +89,8 @@ class SplitRecord:
             "contents": torch.from_numpy(self.contents.view(np.int64)),
             "parts": torch.from_numpy(self.parts),
         }
+        if not self.present.all():
+            tensors["present"] = torch.from_numpy(self.present.view(np.uint8))
         with replacing(folder / FILE) as path:
             save_file(tensors, path, {"kind": KIND})
 
@@ -106,35 +111,41 @@ class SplitRecord:
                 names, contents, parts = (
                     file.get_tensor(name).numpy() for name in ("names", "contents", "parts")
                 )
+                present = np.ones(len(names), bool)
+                if "present" in file.keys():  # noqa: SIM118
+                    present = file.get_tensor("present").numpy().astype(bool)
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise CheckpointError(
                 f"Cannot read {path}, which says what the run was trained on ({error}): put it "
                 "back from a copy, or train anew."
             ) from error
-        return cls(names.view(np.uint64), contents.view(np.uint64), parts)
+        return cls(names.view(np.uint64), contents.view(np.uint64), parts, present)
 
     def changes(self, splits: Splits) -> Changes:
         """In what these images differ from the recorded ones."""
         now = SplitRecord.of(splits)
         place, known = self._find(now.names)
+        if len(self.names):
+            known &= self.present[place]
         changed = int((self.contents[place[known]] != now.contents[known]).sum())
-        removed = int((~np.isin(self.names, now.names)).sum())
+        removed = int((~np.isin(self.names[self.present], now.names)).sum())
         return Changes(int((~known).sum()), removed, changed)
 
     def same_images(self, splits: Splits) -> bool:
         """Whether the images are the recorded ones, whatever they are called now."""
-        now = SplitRecord.of(splits)
-        return bool(
-            len(now.contents) == len(self.contents)
-            and (np.sort(now.contents) == np.sort(self.contents)).all()
-        )
+        now = np.sort(SplitRecord.of(splits).contents)
+        return np.array_equal(now, np.sort(self.contents[self.present]))
 
-    def trained(self, data: ImageData) -> NDArray[np.bool_]:
+    def trained(self, data: ImageData, part: int | None = None) -> NDArray[np.bool_]:
         """Whether the run was trained on each image (N,).
 
         It was if an image of that name was; or, if there was no such name, one with the same bytes.
+
+        Args:
+            data: the images.
+            part: TRAIN, VALID or TEST, which stands for the name of images without names.
         """
-        place, known = self._find(_names(data))
+        place, known = self._find(_names(data, part))
         theirs = np.isin(_contents(data), self.contents[self.parts == TRAIN])
         theirs[known] = self.parts[place[known]] == TRAIN
         return theirs
@@ -151,11 +162,11 @@ class SplitRecord:
         parts = (splits.train, splits.valid, splits.test)
         goals = []
         for number, data in enumerate(parts):
-            place, known = self._find(_names(data))
+            place, known = self._find(_names(data, number))
             goal = np.full(len(data), number)
             goal[known] = self.parts[place[known]]
             # A renamed training image stays one.
-            goal[~known & self.trained(data)] = TRAIN
+            goal[~known & self.trained(data, number)] = TRAIN
             goals.append(goal)
         if all((goal == number).all() for number, goal in enumerate(goals)):
             return splits

@@ -47,9 +47,9 @@ def files_below(folder: Path) -> Found:
             entries = sorted(scan, key=lambda entry: entry.name)
         for entry in entries:
             name = entry.name
-            if name.startswith(".") or name == "__MACOSX":
+            if is_hidden(name):
                 continue
-            if entry.is_symlink() and _is_folder(entry):
+            if entry.is_symlink() and is_folder(entry):
                 links.append((entry.path, inside + name))
             elif entry.is_dir(follow_symlinks=False):
                 enter(entry.path, inside + name)
@@ -76,17 +76,30 @@ def files_below(folder: Path) -> Found:
     return Found(tuple(sorted(names)), left_out)
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is passed over."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
 def folders_in(folder: Path) -> list[Path]:
     """The folders directly in a folder, linked and hidden ones too, sorted; files cost no look."""
     with os.scandir(folder) as scan:
-        return sorted(Path(entry.path) for entry in scan if _is_folder(entry))
+        return sorted(Path(entry.path) for entry in scan if is_folder(entry))
 
 
-def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    """Whether it is a folder or a link to one; a link that leads nowhere, or to itself, is not."""
+def is_folder(path: "Path | os.DirEntry[str]") -> bool:
+    """Whether it is a folder or a link to one; a link to itself, or an impossible name, is not."""
     try:
-        return entry.is_dir()
-    except OSError:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """Whether it is a file or a link to one; an impossible name is not."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
         return False
 
 

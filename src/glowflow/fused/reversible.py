@@ -15,7 +15,7 @@ from torch._C._functorch import is_legacy_batchedtensor
 from torch.func import functional_call
 
 from ..bijections import AdditiveCoupling, AffineCoupling, Coupling, FlowStep
-from ..bijections.base import per_sample
+from ..bijections.base import per_sample, without_autocast
 from ..bijections.coupling import halves
 from ..bijections.exact import has_hooks, kind_of
 from ..bijections.kept import thawed
@@ -195,6 +195,7 @@ class _Step(torch.autograd.Function):
         return y, log_det
 
     @staticmethod
+    @without_autocast
     def backward(ctx: Any, grad_y: Tensor, grad_log_det: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise InputError(

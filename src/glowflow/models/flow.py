@@ -47,7 +47,7 @@ class Drawn(NamedTuple):
     finite: Bool[Tensor, " count"]
     """Whether every value was a number before it became a byte."""
     inside: Bool[Tensor, " count"]
-    """Whether no value was farther than ten times the range of images from its middle."""
+    """Whether no value was farther than five times the range of images from its middle."""
 
     @property
     def not_finite(self) -> int:
@@ -354,7 +354,7 @@ class ImageFlow(Bijection):
     def in_range(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> tuple[Bool[Tensor, " batch"], Bool[Tensor, " batch"]]:
-        """Whether each x is finite, and whether no value is farther than ten times the range of
+        """Whether each x is finite, and whether no value is farther than five times the range of
         images from its middle; float data have the range of the training images, if it is known."""
         finite = torch.isfinite(x).flatten(1).all(1)
         known = None if self.trained_on is None else self.trained_on.value_range

@@ -183,7 +183,7 @@ class Glow(ImageFlow):
             below, of_top, _ = self._log_prob_of_levels(x)
             return [*below, torch.logsumexp(of_top, dim=1) - math.log(of_top.shape[1])]
         by_class = []
-        for labels in self._every_class(x):
+        for labels in self._every_class(x) if self.config.classes else [None]:
             z, log_det_before = self._mapped(x, labels)
             parts = []
             for level in self.levels:

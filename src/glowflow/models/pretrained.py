@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import CheckpointError, InputError
-from ..files import replacing, write_text
+from ..files import path_of, replacing, write_text
 from .training_data import TrainingData
 
 CONFIG_FILE = "config.json"
@@ -147,7 +147,7 @@ def locate(source: str | Path, name: str) -> Path:
     Raises:
         CheckpointError: there is no such model, or it has no such file.
     """
-    folder = Path(source).expanduser()
+    folder = path_of(source)
     if not folder.is_dir() and str(source) in shipped_models():
         folder = SHIPPED / source
     if folder.is_dir():

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..checks import require_choice
 from ..errors import InputError
+from ..files import path_of
 from ..photos.fit import Fit
 from ..photos.images import UnreadableImageError, from_pillow, read_image, refit, to_array
 
@@ -176,7 +177,7 @@ def _one(
             raise InputError(f"Cannot read the image number {number}: {error}.") from error
         seen = refit(picture, shape, name=f"number {number}", **how)
     else:
-        path = Path(image).expanduser()
+        path = path_of(image)
         seen = read_image(path, shape, source_range=data.source_range, **how)
     return torch.from_numpy(np.array(seen))[None]
 

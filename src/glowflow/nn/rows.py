@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch._C._functorch import is_legacy_batchedtensor
 
+from ..bijections.base import without_autocast
 from ..bijections.exact import is_transformed
 
 ENDS = 10
@@ -126,6 +127,7 @@ class _Network(torch.autograd.Function):
         return y
 
     @staticmethod
+    @without_autocast
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors  # once: saved-tensor hooks may answer a single time
         inputs, kept = saved[:6], saved[6:]

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from ..models.config import Architecture, FirstMap
 from ..models.flow import ImageFlow
 from ..models.likelihood import bits_per_dim, dequantize
 from ..models.priors import standard_normal_log_prob
-from .config import TrainConfig
+from .config import TrainConfig, read_run_config
 
 VALUES = 64_000_000
 """That a first map is fitted to, at most: 20,833 images of 3x32x32."""
@@ -42,6 +43,20 @@ def first_map_chosen(
     else:
         chosen = _choice(data, model)
     return replace(config, model=replace(model, first_map=chosen))
+
+
+def with_recorded_first_map(config: TrainConfig, folder: Path) -> TrainConfig:
+    """The same run with `auto` decided as its folder's configuration says.
+
+    Raises:
+        CheckpointError: the folder is not a run's.
+    """
+    model, recorded = config.model, read_run_config(folder).model
+    if not isinstance(model, Architecture) or model.first_map != "auto":
+        return config
+    if not isinstance(recorded, Architecture):
+        return config
+    return replace(config, model=replace(model, first_map=recorded.first_map))
 
 
 def fitting_images(data: ImageData, most: int | None = None) -> Tensor:

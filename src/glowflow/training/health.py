@@ -54,7 +54,7 @@ class Health:
     samples_not_finite: int
     """Of `samples` at temperature 1, those of which a value is not a number."""
     samples_far: int
-    """Those that are farther than ten times the range of images from its middle."""
+    """Those that are farther than five times the range of images from its middle."""
     samples: int
     """How many were drawn."""
     round_trip_error: float

@@ -23,7 +23,7 @@ from ..processes import (
 )
 from .batches import TrainingBatches
 from .config import TrainConfig
-from .first_map import first_map_chosen
+from .first_map import first_map_chosen, with_recorded_first_map
 from .interruption import stop_signals
 from .objective import Objective
 from .optimisation import Schedule
@@ -105,6 +105,7 @@ def train(
     with explain_lost_process(), in_use(folder) as lock:
         on_main_process(lock)
         if resume:
+            config = on_main_process(lambda: with_recorded_first_map(config, folder))
             splits = on_every_process(lambda: recorded_splits(folder, splits, data_changed))
         run = Run(config, splits, folder)
         on_main_process(lambda: require_trainable(run, resume))
@@ -121,6 +122,7 @@ def train(
             with stop_signals() as stopped, training_bar(visible) as show:
                 if not resume and (start_from is not None or state.has_first_map):
                     validate_state(state, log, on_validation)
+                    state.seconds = state.validated_at
                 for done in _steps(state, accelerator, stopped):
                     show(state.running, done)
                     if state.line_is_due:

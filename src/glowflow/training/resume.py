@@ -12,7 +12,7 @@ from ..data.open import open_splits
 from ..data.record import Changes
 from ..data.types import Splits
 from ..errors import InputError
-from ..files import writing
+from ..files import path_of, writing
 from .checkpoint import BEST, BEST_FILE, Checkpoint, load_checkpoint
 from .config import CONFIG_FILE, TrainConfig, read_run_config, write_run_config
 from .optimisation import Schedule
@@ -133,7 +133,7 @@ def open_own(folder: Path | None, config: DataConfig, ways_out: str, *, progress
         return open_splits(config, progress=progress)
     except InputError as error:
         named = "" if folder is None else _where_data_are_named(folder)
-        if not named or Path(config.data).expanduser().exists():
+        if not named or path_of(config.data).exists():
             raise
         raise InputError(f"{str(error).split(':')[0]}, which {named} names: {ways_out}.") from error
 

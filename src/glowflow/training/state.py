@@ -55,14 +55,14 @@ class TrainingState:
     place: Place = field(default_factory=Place)
     """In the order of the images."""
     seconds: float = 0.0
-    """Of training."""
+    """Of the steps and of the validations between them."""
     running: RunningMetrics = field(default_factory=lambda: RunningMetrics(since=0.0))
     best: float = math.inf
     """Validation bits/dim of the model in `best/`."""
     validated: Validated | None = None
     """The newest validation since the start."""
     validated_at: float = 0.0
-    """Seconds of training at its beginning, or at the start."""
+    """`seconds` at its end, or at the start."""
     interrupted: bool = False
     """Whether a process has been told to stop."""
 
@@ -140,8 +140,8 @@ class TrainingState:
         source = str(self.run.folder)
         self.model.load_weights(checkpoint.model, source)
         if self.average is not None:
-            self.averaged.load_weights(checkpoint.average, source)
-            self.average.n_averaged.fill_(checkpoint.step)
+            self.averaged.load_weights(checkpoint.average or checkpoint.model, source)
+            self.average.n_averaged.fill_(checkpoint.step if checkpoint.average else 0)
         self.optimizer.load_state_dict(optimizer_state_for(self.model, checkpoint))
         self.step = checkpoint.step
         self.images, self.place = _images_and_place(checkpoint, before, self.run)

@@ -2,6 +2,7 @@
 
 import math
 import sys
+import time
 from collections.abc import Callable
 
 import torch
@@ -11,7 +12,7 @@ from ..data.partition import spread
 from ..data.types import ImageData
 from ..models.flow import ImageFlow
 from ..models.likelihood import bits_per_dim
-from ..processes import gather_in_order, on_main_process, shard
+from ..processes import gather_in_order, max_over_processes, on_main_process, shard
 from .checkpoint import save_best
 from .health import as_metrics, concerns, measure_health
 from .metrics import Metrics
@@ -62,7 +63,7 @@ def validate_state(
         log: called in process 0 with the figures.
         on_validation: called in process 0 with the averaged model and the number of images seen.
     """
-    state.validated_at = state.seconds
+    started = time.monotonic()
     on_main_process(state.save)
     data, limit = state.run.splits.valid, state.run.config.validation_images
     with state.evaluating() as averaged:
@@ -90,6 +91,9 @@ def validate_state(
         on_main_process(report)
     state.best = min(state.best, bits)
     state.validated = Validated(state.step, bits, last)
+    (took,) = max_over_processes(time.monotonic() - started)
+    state.validated_at = state.seconds + took
+    state.running.since += took  # images per second are of the steps
     return state.validated
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from ...errors import InputError
 from ..config import DataConfig
 from ..types import LeftOut, Source
-from ..walk import picture_suffixes
+from ..walk import is_file, picture_suffixes
 from .folder import MOST_CLASSES, Arranged, images_source, natural
 
 
@@ -27,8 +27,8 @@ def list_source(path: Path, config: DataConfig) -> Source:
         heading, rows = rows[:1], rows[1:]
     else:
         heading = []
-    there = [row for row in rows if _there(path.parent, row[0])]
-    missing = [name for name, _ in rows if not _there(path.parent, name)]
+    there = [row for row in rows if is_file(path.parent / row[0])]
+    missing = [name for name, _ in rows if not is_file(path.parent / name)]
     if not there:
         first = (heading or rows or [("nothing", "")])[0][0]
         raise InputError(
@@ -49,7 +49,7 @@ def listed_files(path: Path) -> list[Path]:
     Raises:
         InputError: the list cannot be read.
     """
-    return [path.parent / name for name, _ in _rows(path) if _there(path.parent, name)]
+    return [path.parent / name for name, _ in _rows(path) if is_file(path.parent / name)]
 
 
 def _rows(path: Path) -> list[tuple[str, str]]:
@@ -62,7 +62,7 @@ def _rows(path: Path) -> list[tuple[str, str]]:
 
 
 def _is_heading(root: Path, name: str) -> bool:
-    return not _there(root, name) and PurePosixPath(name).suffix.lower() not in picture_suffixes()
+    return not is_file(root / name) and PurePosixPath(name).suffix.lower() not in picture_suffixes()
 
 
 def _arranged(rows: Sequence[tuple[str, str]]) -> Arranged:
@@ -78,16 +78,9 @@ def _arranged(rows: Sequence[tuple[str, str]]) -> Arranged:
 def _row(root: Path, line: str) -> tuple[str, str]:
     """Path and class; an empty class for none."""
     line = line.strip()
-    if _there(root, line):
+    if is_file(root / line):
         return line, ""
     for cells in (next(csv.reader([line]), []), line.split("\t"), line.rsplit(None, 1)):
         if len(cells) > 1:
             return cells[0].strip(), cells[1].strip()
     return line, ""
-
-
-def _there(root: Path, name: str) -> bool:
-    try:
-        return (root / name).is_file()
-    except (OSError, ValueError):  # too long, or a zero byte
-        return False
