@@ -3,13 +3,17 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from glowflow import Architecture, Glow, InputError
 from glowflow.cli import main
+from glowflow.data.open import open_splits
 from glowflow.data.record import SplitRecord
+from glowflow.data.types import TEST, TRAIN
 from glowflow.files import LOCK, in_use
 from glowflow.launcher import require_whole_launch
 from glowflow.training import start as starting
@@ -221,8 +225,6 @@ def test_weights_data_and_first_map_are_taken_from_a_model(trained, tmp_path, ca
 
 @pytest.mark.parametrize("first_map", ["marginals", "whitening", "none"])
 def test_a_run_from_a_model_has_its_first_map(first_map, trained, tmp_path):
-    from glowflow.data.open import open_splits
-
     config = read_run_config(trained / "run")
     splits = open_splits(config.data, progress=False)
     small = {"levels": 2, "steps": 1, "hidden_channels": 4, "coupling_scale": "bounded"}
@@ -270,3 +272,121 @@ def test_help_on_a_narrow_console_ends(columns, monkeypatch, capsys):
         main(["train", "--help"])
     assert stop.value.code == 0
     assert "--batch-size" in capsys.readouterr().out
+
+
+@pytest.fixture
+def classes(tmp_path):
+    """Folders of three classes, each of its own brightness, and a run that knows them."""
+    for seed, (name, level) in enumerate({"cat": 40, "dog": 200, "owl": 120}.items()):
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        random = np.random.default_rng(seed)
+        for index in range(30):
+            pixels = random.normal(level, 10, (8, 8, 3)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"im{index}.png")
+    given = [str(tmp_path / "photos"), *TINY, "--conditional", "--batch-size", "4", "--images", "8"]
+    assert main(["train", *given, "--out", str(tmp_path / "run"), "--device", "cpu", "--json"]) == 0
+    return tmp_path
+
+
+def held_out_that_was_trained_on(run, record, capsys):
+    """The final evaluation's number of images, and how many of the test had been trained on."""
+    capsys.readouterr()
+    assert main(["evaluate", "--model", str(run), "--device", "cpu", "--json"]) == 0
+    now = json.loads(capsys.readouterr().out)["evaluation"]["images"]
+    final = json.loads((run / "evaluation.json").read_text())["images"]
+    kept = SplitRecord.load(run)
+    test = kept.contents[kept.present & (kept.parts == TEST)]
+    return final, now, int(np.isin(test, record.contents[record.parts == TRAIN]).sum())
+
+
+@pytest.mark.parametrize("way", ["resume", "from"])
+def test_renamed_training_images_are_not_reported_on(classes, way, capsys):
+    run, record = classes / "run", SplitRecord.load(classes / "run")
+    for path in sorted((classes / "photos" / "cat").iterdir()):
+        path.rename(path.with_name(f"renamed-{path.name}"))
+    capsys.readouterr()
+    if way == "resume":
+        given = ["--resume", str(run), "--images", "16"]
+    else:
+        given = [str(classes / "photos"), "--from", str(run), "--images", "8", "--batch-size", "4"]
+        given += ["--out", str(classes / "tuned")]
+    assert main(["train", *given, "--device", "cpu"]) == 0
+    if way == "from":
+        assert (
+            "that the weights were trained on: they are trained on again" in capsys.readouterr().err
+        )
+        run = classes / "tuned"
+    final, now, leaked = held_out_that_was_trained_on(run, record, capsys)
+    assert final == now > 0
+    assert leaked == 0
+
+
+def test_images_behind_the_weights_stay_known(classes, capsys):
+    pictures(classes / "new", 30, seed=7, size=(10, 10))
+    given = [str(classes / "new"), "--from", str(classes / "run")]
+    assert main(["train", *given, "--images", "8", "--device", "cpu"]) == 2  # it has no classes
+    shutil.rmtree(classes / "run")
+    given = [str(classes / "photos"), *TINY, "--images", "8", "--device", "cpu"]
+    assert main(["train", *given, "--out", str(classes / "run")]) == 0
+    given = [str(classes / "new"), "--from", str(classes / "run"), "--images", "8"]
+    assert main(["train", *given, "--out", str(classes / "tuned"), "--device", "cpu"]) == 0
+    capsys.readouterr()
+    given = ["--model", str(classes / "tuned"), "--data", str(classes / "photos")]
+    assert main(["evaluate", *given, "--device", "cpu"]) == 0
+    trained = int((SplitRecord.load(classes / "run").parts == TRAIN).sum())
+    assert f"{trained} of the 90 images are among those that" in capsys.readouterr().err
+
+
+def test_classes_are_taken_by_name_when_a_run_goes_on(classes, capsys):
+    run = classes / "run"
+    (classes / "photos" / "dog").rename(classes / "photos" / "ant")
+    capsys.readouterr()
+    assert main(["train", "--resume", str(run), "--images", "16", "--device", "cpu"]) == 2
+    assert "a class 'ant', which the model does not know" in capsys.readouterr().err
+    (classes / "photos" / "ant").rename(classes / "photos" / "dog")
+    shutil.rmtree(classes / "photos" / "cat")
+    given = ["--resume", str(run), "--images", "16", "--data-changed", "ok"]
+    assert main(["train", *given, "--device", "cpu"]) == 0, capsys.readouterr().err
+    model = Glow.from_pretrained(run)
+    assert model.trained_on.class_names == ("cat", "dog", "owl")
+    assert model.trained_on.unseen_classes == ("cat",)
+    assert "no training image has class cat" in capsys.readouterr().err
+    assert main(["sample", "--model", str(run), "--class", "cat", "--out", str(classes / "s")]) == 0
+    assert "No image of class cat was trained on" in capsys.readouterr().err
+
+
+def test_another_fit_makes_no_image_new(trained, tmp_path, capsys):
+    pictures(tmp_path / "wide", 30, size=(8, 12))
+    given = [str(tmp_path / "wide"), *TINY, "--images", "8", "--device", "cpu"]
+    assert main(["train", *given, "--out", str(tmp_path / "run")]) == 0
+    shutil.copytree(tmp_path / "wide", tmp_path / "copy")
+    capsys.readouterr()
+    given = ["evaluate", "--model", str(tmp_path / "run"), "--device", "cpu", "--fit", "stretch"]
+    assert main([*given, "--data", str(tmp_path / "copy")]) == 0
+    out, err = capsys.readouterr()
+    assert "whether they were trained on is not known" in err
+    assert "new images" not in out
+    assert main(given) == 0
+    assert "changed" not in capsys.readouterr().err
+
+
+def test_copies_of_training_images_are_counted(tmp_path, capsys):
+    random = np.random.default_rng(0)
+    x = random.integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "twice.npz", x_train=x, x_test=x[:10])
+    assert main(["train", str(tmp_path / "twice.npz"), *TINY, "--images", "8", "--device", "cpu",
+                 "--out", str(tmp_path / "run")]) == 0  # fmt: skip
+    said = " ".join(capsys.readouterr().err.split())
+    count = int(said.split(" held-out images are, byte for byte, copies")[0].split()[-1])
+    data = open_splits(read_run_config(tmp_path / "run").data, progress=False)
+    rows = {image.tobytes() for image in data.train.images}
+    found = sum(image.tobytes() in rows for d in (data.valid, data.test) for image in d.images)
+    assert count == found > 5
+
+
+def test_save_config_overwrites_nothing(tmp_path, capsys):
+    (tmp_path / "mine.yaml").write_text("mine")
+    assert main(["train", "digits", "--save-config", str(tmp_path / "mine.yaml")]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert (tmp_path / "mine.yaml").read_text() == "mine"

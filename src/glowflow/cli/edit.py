@@ -249,6 +249,7 @@ def _single(
     along = list(directions.values())
     y = model.decode(edit(latents, along, options.amount, temperature=options.temperature), target)
     edited = model.to_images(y)
+    finite, inside = model.in_range(y)
     facts: dict[str, Any] = {
         "image": str(photo.path),
         "amounts": dict(zip(directions, options.amount, strict=True)),
@@ -262,7 +263,7 @@ def _single(
             "edited": bits_per_dim_of(model, y, target),
         },
         "values_clipped": int((~((y >= -0.5) & (y < 0.5))).sum()),
-        "concern": concern_of(*model.in_range(y), "edited images"),
+        "concern": concern_of(finite, inside, "edited images"),
         "bytes_not_returned": None,
         "largest_difference": None,
         "bytes_not_returned_unrounded": None,
@@ -287,7 +288,8 @@ def _single(
     if options.paste:
         save_png(folder / "pasted.png", to_pil(photo.pasted(before, after)))
     write_json(folder / "edit.json", facts)
-    return Outcome(_sentence(photo, facts, folder), facts)
+    code = int(not bool((finite & inside).all()))
+    return Outcome(_sentence(photo, facts, folder), facts, code)
 
 
 def _sentence(photo: "Photo", facts: dict[str, Any], folder: Path) -> str:

@@ -161,6 +161,8 @@ def own_splits(model: ImageFlow, source: str, config: DataConfig, progress: bool
             )
         return with_classes_of(model, splits)
     changes = record.changes(splits)
+    if known_fit(model) not in (None, config.fit):
+        changes = replace(changes, changed=0)  # another fit gives every image other pixels
     if changes.any:
         say(f"{source}: {changes}.")
     valid, trained_valid = record.held_out(splits.valid)
@@ -246,7 +248,7 @@ def choose(
             lambda: splits.train,
         )
     images = open_images(config if limit is None else _limited(config, limit), progress=progress)
-    return _new(model, source, images, part)
+    return _new(model, source, images, part, config.fit)
 
 
 def trained_among(source: str, data: ImageData) -> int:
@@ -257,7 +259,13 @@ def trained_among(source: str, data: ImageData) -> int:
     return int(np.isin(data.contents, record.contents[record.parts == TRAIN]).sum())
 
 
-def _new(model: ImageFlow, source: str, images: Images, part: str | None) -> Chosen:
+def known_fit(model: ImageFlow) -> str | None:
+    """How the training images were fitted, if that is known and they were pictures."""
+    known = model.trained_on
+    return None if known is None or model.config.bits is None else known.fit
+
+
+def _new(model: ImageFlow, source: str, images: Images, part: str | None, fit: Fit) -> Chosen:
     data, own = images.data, images.partition
     chosen = "all"
     if part != "all" and own is not None:
@@ -272,8 +280,15 @@ def _new(model: ImageFlow, source: str, images: Images, part: str | None) -> Cho
     elif part not in (None, "all"):
         say(f"{images.source} has no split of its own: all of it is used, and not a part {part}.")
     data = with_classes_of(model, data)
-    if count := trained_among(source, data):
+    refitted = known_fit(model) not in (None, fit)
+    count = trained_among(source, data)
+    if count:
         say(f"{count:,} of the {len(data):,} images are among those that the model was trained on.")
+    elif refitted and split_record(source) is not None:
+        say(
+            f"With --fit {fit} the images have other pixels than in training: whether they were "
+            "trained on is not known."
+        )
     return Chosen(
         data,
         images.source,
@@ -281,7 +296,7 @@ def _new(model: ImageFlow, source: str, images: Images, part: str | None) -> Cho
         images.skipped,
         images.dataset if chosen == "test" else "",
         chosen,
-        "images" if count or chosen == "train" else "new images",
+        "images" if count or refitted or chosen == "train" else "new images",
         lambda: _train_beside(model, source, images),
     )
 

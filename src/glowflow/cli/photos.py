@@ -145,6 +145,8 @@ def label_of(model: ImageFlow, label: str | None, count: int, flag: str) -> Tens
         number = int(label)
     else:
         raise InputError(f"{flag} is {label}, and this model has no such class: give {known}.")
+    if model.trained_on is not None and label in model.trained_on.unseen_classes:
+        say(f"No image of class {label} was trained on: the model knows nothing of it.")
     return torch.full((count,), number, device=model.device)
 
 

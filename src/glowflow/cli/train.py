@@ -20,6 +20,7 @@ from .options import CommonOptions, Outcome, check_device, taken
 from .results import dated_folder
 
 if TYPE_CHECKING:
+    from ..data.record import SplitRecord
     from ..data.types import Splits
     from ..models.flow import ImageFlow
     from ..training.loop import Trained
@@ -122,6 +123,8 @@ def run(options: Options) -> Outcome:
     if options.print_config:
         return Outcome(to_yaml(config).rstrip(), {"config": to_yaml(config)})
     if options.save_config is not None:
+        if options.save_config.exists():
+            raise InputError(f"{options.save_config} is there already: choose another name.")
         write_text(options.save_config, to_yaml(config))
         return Outcome(f"Wrote {options.save_config}.", {"config": str(options.save_config)})
     from .processes import by_all
@@ -133,6 +136,7 @@ def _run(options: Options) -> Outcome:
     from ..processes import local_main_process_first, on_main_process, process_index
     from ..training.loop import train
     from ..training.resume import check_resumed, nothing_to_do
+    from .model_data import split_record
     from .run_files import SampleSheets, finish_run
 
     if options.resume is not None:
@@ -153,6 +157,9 @@ def _run(options: Options) -> Outcome:
         raise InputError("--data-changed is for --resume: leave it out.")
     model = local_main_process_first(lambda: _model_to_start_from(config)) if not resume else None
     splits = local_main_process_first(lambda: _splits(options, model, progress))
+    before = None if config.started_from is None or resume else split_record(config.started_from)
+    if before is not None:
+        splits = _with_trained(splits, before)
 
     def choose() -> Path:
         if options.resume is not None:
@@ -172,6 +179,7 @@ def _run(options: Options) -> Outcome:
             resume=resume,
             data_changed=options.data_changed == "ok",
             start_from=model,
+            trained_before=before,
             on_validation=SampleSheets(folder),
             progress=progress,
         )
@@ -182,7 +190,7 @@ def _run(options: Options) -> Outcome:
             remove_empty(folder, folder.parent)
     if trained.interrupted:
         return _interrupted(trained)
-    outcome = finish_run(trained, splits, config)
+    outcome = finish_run(trained, trained.splits, config)
     if process_index() == 0:
         _tell_validation(trained)
     validation = {
@@ -201,6 +209,20 @@ def _splits(options: Options, model: "ImageFlow | None", progress: bool) -> "Spl
     ways = "give the new place of the images with --data"
     splits = open_own(options.resume, options.train.data, ways, progress=progress)
     return splits if model is None else with_classes_of(model, splits)
+
+
+def _with_trained(splits: "Splits", before: "SplitRecord") -> "Splits":
+    """The splits with what the weights were trained on in training, as far as it may go there."""
+    from .model_data import say
+
+    kept, count = before.keep_trained(splits)
+    if count:
+        where = "stay where they were published" if kept is splits else "are trained on again"
+        say(
+            f"{count:,} held-out images are among those that the weights were trained on: they "
+            f"{where}."
+        )
+    return kept
 
 
 def _model_to_start_from(config: TrainConfig) -> "ImageFlow | None":

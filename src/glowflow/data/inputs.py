@@ -52,11 +52,15 @@ def with_classes_of(model: ImageFlow, data: Data) -> Data:
     Raises:
         InputError: the data have a class that the model does not know.
     """
-    if isinstance(data, Splits):
-        parts = {part: with_classes_of(model, getattr(data, part)) for part in PARTS}
-        return replace(data, **parts)
     known = () if model.trained_on is None else model.trained_on.class_names
-    if not model.config.classes or data.labels is None or not known or data.class_names == known:
+    return with_classes(data, known) if model.config.classes else data
+
+
+def with_classes(data: Data, known: tuple[str, ...]) -> Data:
+    """`with_classes_of` a model that knows these classes."""
+    if isinstance(data, Splits):
+        return replace(data, **{part: with_classes(getattr(data, part), known) for part in PARTS})
+    if data.labels is None or not known or data.class_names == known:
         return data
     numbers = {name: number for number, name in enumerate(known)}
     if unknown := [name for name in data.class_names if name not in numbers]:

@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from ..errors import InputError
 from ..files import path_of
 from .config import DataConfig
 from .kinds import DataSource, file_type, image_file, layout, named, prefixed
-from .store import Selection, cache_folder, read_images, read_splits, store, warn
+from .store import Selection, cache_folder, read_images, read_splits, say, store, warn
 from .types import Images, Source, Splits
 from .walk import folders_in, is_hidden, is_output
 
@@ -62,6 +64,8 @@ def open_splits(config: DataConfig, *, cache: Path | None = None, progress: bool
     splits = read_splits(_stored(config, selection, cache, progress))
     if progress and splits.reading is not None:
         warn(splits.skipped, splits.reading, splits.source, splits.completeness)
+        if copies := copies_of_training(splits):
+            say(f"{copies:,} held-out images are, byte for byte, copies of training images.")
     return splits
 
 
@@ -76,6 +80,12 @@ def open_images(config: DataConfig, *, cache: Path | None = None, progress: bool
     if progress:
         warn(images.skipped, images.reading)
     return images
+
+
+def copies_of_training(splits: Splits) -> int:
+    """How many held-out images equal a training image, by the hashes of their bytes."""
+    train, *others = (data.contents for data in (splits.train, splits.valid, splits.test))
+    return sum(int(np.isin(o, train).sum()) for o in others if o is not None and train is not None)
 
 
 def _stored(config: DataConfig, selection: Selection, cache: Path | None, progress: bool) -> Path:

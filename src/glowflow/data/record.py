@@ -1,5 +1,6 @@
-"""Which images a run was trained on: kept with the run, in 17 bytes an image, 18 where some have gone."""
+"""Which images a run was trained on: kept with the run, in 17 bytes an image (18 once any went)."""
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from .types import PER_IMAGE, TRAIN, ImageData, Splits
 FILE = "split.safetensors"
 """In a run's folder."""
 KIND = "glowflow split 1"
+OTHER_RUN = np.uint64(0x9E3779B97F4A7C15)
+"""What turns the hash of a name into one that no name has."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Changes:
     removed: int
     changed: int
     """Those of the same name with other pixels."""
+    renamed: int = 0
+    """Those that were removed and added under another name."""
 
     @property
     def any(self) -> bool:
@@ -37,9 +42,10 @@ class Changes:
     def __str__(self) -> str:
         if not self.any:
             return "the images are those of the run"
+        renamed = f" ({self.renamed:,} only have other names)" if self.renamed else ""
         return (
             f"{self.added:,} images were added since the run started, {self.removed:,} removed and "
-            f"{self.changed:,} changed"
+            f"{self.changed:,} changed{renamed}"
         )
 
 
@@ -128,13 +134,22 @@ class SplitRecord:
         if len(self.names):
             known &= self.present[place]
         changed = int((self.contents[place[known]] != now.contents[known]).sum())
-        removed = int((~np.isin(self.names[self.present], now.names)).sum())
-        return Changes(int((~known).sum()), removed, changed)
+        missing = self.present & ~np.isin(self.names, now.names)
+        came, went = Counter(now.contents[~known].tolist()), self.contents[missing].tolist()
+        renamed = (came & Counter(went)).total()
+        return Changes(int((~known).sum()), len(went), changed, renamed)
 
     def same_images(self, splits: Splits) -> bool:
         """Whether the images are the recorded ones, whatever they are called now."""
         now = np.sort(SplitRecord.of(splits).contents)
         return np.array_equal(now, np.sort(self.contents[self.present]))
+
+    def of_weights(self) -> "SplitRecord":
+        """The images behind the weights that another run starts from, known by content alone."""
+        absent = np.zeros(len(self.names), bool)
+        names = self.names ^ OTHER_RUN
+        order = np.argsort(names, kind="stable")
+        return SplitRecord(names[order], self.contents[order], self.parts[order], absent)
 
     def trained(self, data: ImageData, part: int | None = None) -> NDArray[np.bool_]:
         """Whether the run was trained on each image (N,).
@@ -157,6 +172,19 @@ class SplitRecord:
             return data, 0
         return data.choose(np.flatnonzero(~trained)), int(trained.sum())
 
+    def keep_trained(self, splits: Splits) -> tuple[Splits, int]:
+        """The splits with what was trained on, by its content, in the training part, and how many
+        images that moves; a published split stays, and they are counted alone."""
+        theirs = self.contents[self.parts == TRAIN]
+        held_out = [np.isin(_contents(data), theirs) for data in (splits.valid, splits.test)]
+        count = sum(int(each.sum()) for each in held_out)
+        if not count or (splits.reading is not None and splits.reading.split == "published"):
+            return splits, count
+        parts = (splits.train, splits.valid, splits.test)
+        goals = [np.zeros(len(splits.train), int)]
+        goals += [np.where(each, TRAIN, n) for n, each in enumerate(held_out, 1)]
+        return _rearranged(splits, parts, goals), count
+
     def keep(self, splits: Splits) -> Splits:
         """The splits with each recorded image in its recorded part, and new ones where they are."""
         parts = (splits.train, splits.valid, splits.test)
@@ -170,16 +198,7 @@ class SplitRecord:
             goals.append(goal)
         if all((goal == number).all() for number, goal in enumerate(goals)):
             return splits
-        chosen = [
-            _join(
-                [
-                    data.choose(np.flatnonzero(goal == part))
-                    for data, goal in zip(parts, goals, strict=True)
-                ]
-            )
-            for part in range(3)
-        ]
-        return replace(splits, train=chosen[0], valid=chosen[1], test=chosen[2])
+        return _rearranged(splits, parts, goals)
 
     def _find(self, names: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Where each name is in the record, and whether it is there."""
@@ -187,6 +206,17 @@ class SplitRecord:
             return np.zeros(len(names), np.int64), np.zeros(len(names), bool)
         place = np.searchsorted(self.names, names).clip(max=len(self.names) - 1)
         return place, self.names[place] == names
+
+
+def _rearranged(
+    splits: Splits, parts: tuple[ImageData, ...], goals: list[NDArray[np.int64]]
+) -> Splits:
+    """The splits with each image of `parts` in the part that `goals` says."""
+    train, valid, test = (
+        _join([d.choose(np.flatnonzero(g == part)) for d, g in zip(parts, goals, strict=True)])
+        for part in range(3)
+    )
+    return replace(splits, train=train, valid=valid, test=test)
 
 
 def _names(data: ImageData, part: int | None = None) -> NDArray[np.uint64]:

@@ -102,7 +102,6 @@ def store(
 
 def warn(skipped: tuple[str, ...], reading: Reading, source: str = "", complete: str = "") -> None:
     """Say on stderr what is not among the images, and what else is to be known of them."""
-    console = Console(stderr=True)
     lines = list(reading.notes)
     if skipped:
         shown = "; ".join(skipped[:5])
@@ -116,7 +115,12 @@ def warn(skipped: tuple[str, ...], reading: Reading, source: str = "", complete:
     if complete.startswith("incomplete"):
         lines.append(f"{source} ({complete}).")
     for line in lines:
-        console.print(printable(line), markup=False, soft_wrap=True)
+        say(line)
+
+
+def say(line: str) -> None:
+    """Tell the user, on stderr."""
+    Console(stderr=True).print(printable(line), markup=False, soft_wrap=True)
 
 
 def printable(text: str) -> str:

@@ -134,7 +134,7 @@ def estimate_by_each(
             estimator=estimator,
             model=own,
             counts=usable.named(usable.counts),
-            refused=usable.refused,
+            refused={n: why for n, why in usable.refused.items() if not names or n in names},
             held=usable.named(usable.held_names(estimator)),
             imbalance=usable.named(contrast.imbalance) if estimator == "matched" else {},
             source=source,

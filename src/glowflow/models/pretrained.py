@@ -103,6 +103,17 @@ def read_model_type(source: str | Path) -> str | None:
     return found if isinstance(found, str) else None
 
 
+def read_training_data(source: str | Path) -> TrainingData | None:
+    """What a model's configuration says of its training images; None where it says nothing.
+
+    Raises:
+        CheckpointError: there is no configuration, or it is not JSON.
+        InputError: what it says is not that.
+    """
+    section = _read_fields(locate(source, CONFIG_FILE)).get(DATA_SECTION)
+    return None if section is None else TrainingData.from_dict(section)
+
+
 def load_weights(path: Path) -> dict[str, Tensor]:
     """Read tensors from a safetensors file.
 

@@ -54,6 +54,8 @@ class TrainingData:
     bits: int | None = 8
     """Bits per value that the model sees; None for float data."""
     class_names: tuple[str, ...] = ()
+    unseen_classes: tuple[str, ...] = ()
+    """Those of which no image was trained on."""
     """Name of each class, by its number."""
     attribute_names: tuple[str, ...] = ()
     split: str = ""

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from ..data.loader import batches
 from ..data.types import ImageData, Reading, Splits
 from ..errors import InputError
@@ -53,12 +55,21 @@ def training_data(config: TrainConfig, splits: Splits) -> TrainingData:
         value_range=reading.value_range,
         bits=config.model.bits if bits else None,
         class_names=some.class_names,
+        unseen_classes=unseen_classes(some),
         attribute_names=some.attribute_names,
         split=reading.split,
         held_out=None if reading.split == "published" else data.held_out,
         images=(len(splits.train), len(splits.valid), len(splits.test)),
         checksum=splits.checksum,
     )
+
+
+def unseen_classes(data: ImageData) -> tuple[str, ...]:
+    """The classes of which there is no image."""
+    if data.labels is None:
+        return ()
+    counts = np.bincount(data.labels, minlength=len(data.class_names))
+    return tuple(name for name, count in zip(data.class_names, counts, strict=False) if not count)
 
 
 def take_weights(model: ImageFlow, source: ImageFlow) -> None:

@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
+from ..data.record import SplitRecord
 from ..data.types import Splits
 from ..files import in_use
 from ..models.flow import ImageFlow
@@ -44,6 +45,8 @@ class Trained:
     model: ImageFlow
     """The averaged weights, or the last ones where there is no average; in eval mode."""
     run: Path
+    splits: Splits
+    """The images as the run had them: what was trained on in its part."""
     step: int
     images: int
     seconds: float
@@ -65,6 +68,7 @@ def train(
     resume: bool = False,
     data_changed: bool = False,
     start_from: ImageFlow | None = None,
+    trained_before: SplitRecord | None = None,
     on_validation: Callable[[ImageFlow, int], None] | None = None,
     progress: bool = True,
 ) -> Trained:
@@ -91,6 +95,7 @@ def train(
         data_changed: go on although images were added, removed or changed since the start; whatever
             was trained on stays in its part.
         start_from: a model whose weights a new run starts from, instead of new ones.
+        trained_before: the images behind these weights; the run's record keeps them as trained on.
         on_validation: called in process 0 with the averaged model and the number of images seen.
         progress: show a bar with bits/dim, images/s and the time left.
 
@@ -117,7 +122,7 @@ def train(
         with tracking(accelerator, run):
             log = partial(record_metrics, accelerator, folder)
             place = torch.device(device) if device else accelerator.device
-            state = start(run, place, resume, start_from)
+            state = start(run, place, resume, start_from, trained_before)
             visible = progress and process_index() == 0
             with stop_signals() as stopped, training_bar(visible) as show:
                 if not resume and (start_from is not None or state.has_first_map):
@@ -170,6 +175,7 @@ def _trained(state: TrainingState, validated: Validated) -> Trained:
     return Trained(
         state.averaged.use(precision="float32").eval(),
         state.run.folder,
+        state.run.splits,
         state.step,
         state.images,
         state.seconds,

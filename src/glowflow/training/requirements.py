@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+from ..data.inputs import with_classes
 from ..data.record import SplitRecord
 from ..data.types import Splits
 from ..errors import InputError
 from ..files import require_new, require_writable
+from ..models.pretrained import read_training_data
 from ..processes import on_every_process, on_main_process, process_count, process_index
+from .config import read_run_config
 from .initialisation import model_config_for
 from .resume import check_resumed
 from .run import Run
@@ -37,18 +40,29 @@ def recorded_splits(folder: Path, splits: Splits, data_changed: bool) -> Splits:
         InputError: images were added, removed or changed, and that is not said to be right.
         CheckpointError: the record of the run's images is damaged.
     """
+    splits = _with_own_classes(folder, splits)
     record = SplitRecord.load(folder)
     if record is None:
         return splits
     changes = record.changes(splits)
-    if not changes.any or record.same_images(splits):
-        return record.keep(splits)
-    if not data_changed:
+    if changes.any and not data_changed and not record.same_images(splits):
         raise InputError(
             f"{splits.source}: {changes}; go on with them by --data-changed ok, or give the run's "
             "own images with --data."
         )
     return record.keep(splits)
+
+
+def _with_own_classes(folder: Path, splits: Splits) -> Splits:
+    """The splits with the classes of the run's model, by name.
+
+    Raises:
+        InputError: there is a class that the model does not know.
+    """
+    known = read_training_data(folder)
+    if known is None or not read_run_config(folder).conditional:
+        return splits
+    return with_classes(splits, known.class_names)
 
 
 def require_equal_parts(batch_size: int, accumulate: int, processes: int) -> None:

@@ -79,7 +79,7 @@ def record_resumed(
         "changes": {name: list(values) for name, values in changes.items()},
     }
     if images is not None and other_images:
-        line["data"] = asdict(images)
+        line["data"] = {n: v for n, v in asdict(images).items() if v or n != "renamed"}
     path = folder / HISTORY_FILE
     with writing(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")

@@ -1,15 +1,24 @@
 """A run before its next step: a new one, or one that goes on from its newest checkpoint."""
 
+import sys
+
 import torch
 
+from ..data.inputs import in_short
 from ..data.record import Changes, SplitRecord
 from ..models.flow import ImageFlow
 from ..models.registry import make_model
-from ..processes import on_main_process
+from ..processes import on_main_process, process_index
 from .checkpoint import best_so_far
 from .config import read_run_config, write_run_config
 from .hardware import can_compile, choose_precision
-from .initialisation import initialize, model_config_for, take_weights, training_data
+from .initialisation import (
+    initialize,
+    model_config_for,
+    take_weights,
+    training_data,
+    unseen_classes,
+)
 from .metrics import keep_metrics_until, read_metrics
 from .optimisation import make_average, make_optimizer
 from .resume import check_resumed, record_resumed
@@ -18,7 +27,11 @@ from .state import TrainingState
 
 
 def start(
-    run: Run, device: torch.device, resume: bool, start_from: ImageFlow | None = None
+    run: Run,
+    device: torch.device,
+    resume: bool,
+    start_from: ImageFlow | None = None,
+    trained_before: SplitRecord | None = None,
 ) -> TrainingState:
     """The state that the next step is taken from, the same in every process.
 
@@ -27,6 +40,7 @@ def start(
         device: of the weights.
         resume: go on from a checkpoint.
         start_from: whose weights a new run starts from.
+        trained_before: the images behind these weights.
 
     Raises:
         CheckpointError: `resume`, and there is no usable checkpoint.
@@ -34,7 +48,9 @@ def start(
     """
     config, folder = run.config, run.folder
     state = _new_state(run, device)
-    former = on_main_process(lambda: SplitRecord.load(folder)) if resume else None
+    former = trained_before.of_weights() if trained_before is not None else None
+    if resume:
+        former = on_main_process(lambda: SplitRecord.load(folder))
     if resume:
         before = on_main_process(lambda: read_run_config(folder))
         on_main_process(lambda: read_metrics(folder))  # refused before anything is written
@@ -50,6 +66,10 @@ def start(
         state.broadcast()
         on_main_process(lambda: write_run_config(folder, config))  # a run from here on
         on_main_process(state.save)
+    unseen = unseen_classes(run.splits.train) if config.conditional else ()
+    if unseen and process_index() == 0:
+        line = f"no training image has class {in_short(unseen)}: the model learns nothing of it."
+        print(f"Warning: {line}", file=sys.stderr)
     on_main_process(lambda: SplitRecord.of(run.splits).with_former(former).save(folder))
     on_main_process(lambda: keep_metrics_until(folder, state.step))
     state.best = on_main_process(lambda: best_so_far(folder))
@@ -75,4 +95,5 @@ def _changes(former: SplitRecord | None, run: Run) -> Changes | None:
     where that is not known."""
     if former is None or former.same_images(run.splits):
         return None
-    return former.changes(run.splits)
+    changes = former.changes(run.splits)
+    return changes if changes.any else None

@@ -10,7 +10,7 @@ from typing import Any
 from ...errors import InputError, in_one_line
 from ...photos.images import UnreadableImageError
 from ..config import DataConfig
-from ..types import Source
+from ..types import LeftOut, Source
 from ..walk import left_out_by_type, picture_suffixes
 from .folder import by_folders, images_source
 
@@ -34,12 +34,14 @@ def archive_source(path: Path, config: DataConfig) -> Source:
         raise InputError(
             f"Cannot read {path}: it is damaged ({in_one_line(error)[:200]}); get it again."
         ) from error
-    images, others = {}, []
+    images, others, outside = {}, [], []
     for name, member in members.items():
         pure = PurePosixPath(name)
-        if any(part.startswith(".") or part == "__MACOSX" for part in pure.parts):
+        if ".." in pure.parts:
+            outside.append(name)
+        elif any(part.startswith(".") or part == "__MACOSX" for part in pure.parts):
             continue
-        if pure.suffix.lower() in picture_suffixes():
+        elif pure.suffix.lower() in picture_suffixes():
             images[name] = member
         else:
             others.append(name)
@@ -66,11 +68,17 @@ def archive_source(path: Path, config: DataConfig) -> Source:
         path.name,
         path,
         by_folders(names, config),
-        left_out_by_type(others),
+        (*_outside(outside), *left_out_by_type(others)),
         config,
         open_file,
         in_order=not zipped,
     )
+
+
+def _outside(names: list[str]) -> tuple[LeftOut, ...]:
+    if not names:
+        return ()
+    return (LeftOut("its path leads out of the archive", len(names), names[0]),)
 
 
 def _zip_members(archive: zipfile.ZipFile) -> dict[str, Any]:

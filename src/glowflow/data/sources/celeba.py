@@ -68,7 +68,7 @@ def celeba(folder: Path, config: DataConfig) -> Source | None:
     if root is None or attributes is None or parts is None:
         raise InputError(
             f"CelebA in {folder} has no {' and no '.join(missing)}: put it there, or read all "
-            "images as an ordinary folder with --layout folder."
+            "images as an ordinary folder by --layout folder, which glow train and glow data have."
         )
     _, rows = read_table(parts, header_lines=0)
     names, found, left_out = _with_rows(root, image_files(root), rows, parts)

@@ -30,7 +30,7 @@ def celeba_hq(folder: Path, config: DataConfig) -> Source | None:
         missing = MASK_LAYOUT[there.index(False)]
         raise InputError(
             f"CelebA-HQ in {root} has no {missing}: put it there, or read all images as an "
-            "ordinary folder with --layout folder."
+            "ordinary folder by --layout folder, which glow train and glow data have."
         )
     names = image_files(root / MASK_LAYOUT[0])
     source = faces_with_attributes(root / MASK_LAYOUT[0], names, root / MASK_LAYOUT[1], config)
