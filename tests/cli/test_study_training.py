@@ -42,6 +42,12 @@ STUDIES = {
     "realnvp": ([*SHALLOW, *ONE], {"realnvp.png"}, {"glow", "realnvp-images", "realnvp-time"}, 3),
     "lu": ([*SHALLOW, *LU], {"lu-training.png", "lu-cost.png", "costs.json"}, {"lu", "plain"}, 2),
     "depth": (["--levels", 1, 2, "--steps", 1], {"depth.png"}, {"L1-K1", "L2-K1"}, 2),
+    "ingredients": (
+        ["--minutes", 0.01, "--ingredients", "adam", "4-steps"],
+        {"ingredients.png"},
+        {"defaults", "adam", "4-steps"},
+        3,
+    ),
 }
 
 
@@ -108,6 +114,8 @@ BAD = {
     "no seeds": (["permutations", "--seeds", 0], "seeds is 0"),
     "no images": (["depth", "--images", 0], "images is 0"),
     "too deep": (["permutations", "--levels", 9], "cannot be halved 9 times"),
+    "no ingredient": (["ingredients", "--ingredients", "salt"], "no ingredient salt: choose from"),
+    "no time": (["ingredients", "--minutes", "None"], "at equal seconds: give --minutes"),
     "no width": (["lu", "--widths", 1], "widths is (1,)"),
     "no scales": (["realnvp", "--scales", 9], "cannot be halved 8 times"),
     "no data": (["realnvp", "--data", "nowhere"], "There is no folder or file nowhere"),

@@ -15,6 +15,7 @@ STUDIES = {
     "realnvp": "glowflow.studies.trained.realnvp:BesideRealNVP",
     "lu": "glowflow.studies.trained.lu:LU",
     "depth": "glowflow.studies.trained.depth:Depth",
+    "ingredients": "glowflow.studies.trained.ingredients:Ingredients",
 }
 """Read when one is asked for, and for the help."""
 

@@ -21,7 +21,7 @@ from ...errors import CheckpointError, InputError, TrainingError
 from ...files import require_new, require_writable, write_text
 from ...models.registry import make_model
 from ...training.checkpoint import list_checkpoints
-from ...training.config import TrainConfig
+from ...training.config import TrainConfig, read_run_config
 from ...training.initialisation import model_config_for
 from ...training.loop import Trained, train
 from ...training.metrics import read_metrics
@@ -164,7 +164,7 @@ def _result(trial: Trial, splits: Splits, run: Path, device: str, stopped: str =
     return TrialResult(
         name=trial.name,
         seed=trial.config.seed,
-        parameters=count_parameters(trial.config, splits),
+        parameters=count_parameters(read_run_config(run), splits),  # its first map is chosen
         images=int(last["images"]),
         seconds=float(last["seconds"]),
         images_per_second=_median([line["images_per_second"] for line in lines]),
