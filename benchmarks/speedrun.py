@@ -34,6 +34,8 @@ from .measure import ROOT
 
 SLICE = 5.0
 """Seconds that a contender trains before it is the next one's turn."""
+PEER = "normflows, the official recipe"
+PEERS_COLUMN = " as good as the peer at the end |"
 OFFICIAL_WARMUP = 6_400
 """Images: 100 steps of 64, where the published 500,000 would outlast the race."""
 
@@ -90,9 +92,10 @@ class Runner:
         self.checks.append((self.seconds, self.images, bits))
 
 
-def recipes(data: DataConfig, minutes: float) -> dict[str, TrainConfig]:
+def recipes(data: DataConfig, minutes: float, steps: int) -> dict[str, TrainConfig]:
     """What is compared: the configuration of each run."""
     ours = TrainConfig(data=data, minutes=minutes, images=10**9)
+    ours = replace(ours, model=replace(ours.model, steps=steps))
     plain = replace(ours, model=replace(ours.model, first_map="none"))
     official = replace(
         plain,
@@ -104,7 +107,7 @@ def recipes(data: DataConfig, minutes: float) -> dict[str, TrainConfig]:
         ema=0.0,
     )
     return {
-        "normflows, the official recipe": official,
+        PEER: official,
         "the official recipe": official,
         "defaults without a first map": plain,
         "defaults": ours,
@@ -137,6 +140,9 @@ def race(splits: Splits, configs: dict[str, TrainConfig], given: argparse.Namesp
     rows = []
     for seed in range(given.seeds):
         runners = [start(name, config, splits, seed) for name, config in configs.items()]
+        for runner in runners:
+            runner.check(held_out)
+        starts = [runner.checks.pop() for runner in runners]
         for check in given.at:
             for until in np.append(np.arange(SLICE, check, SLICE), check):
                 for runner in runners:
@@ -149,9 +155,10 @@ def race(splits: Splits, configs: dict[str, TrainConfig], given: argparse.Namesp
                 "contender": r.name,
                 "seed": seed,
                 "first_map": r.config.model.first_map,
+                "start": begun,
                 "checks": r.checks,
             }
-            for r in runners
+            for r, begun in zip(runners, starts, strict=True)
         ]
     return rows
 
@@ -160,34 +167,38 @@ def table(rows: list[Any], given: argparse.Namespace, splits: Splits, unit: floa
     """The figures as Markdown."""
     names = list(dict.fromkeys(row["contender"] for row in rows))
     heads = " | ".join(f"{at:g} s" for at in given.at)
+    has_peer = PEER in names
     lines = [
         f"# Speedrun: {splits.source}",
         "",
         f"Bits/dim of {min(given.images, len(splits.test)):,} test images after so many training "
         f"seconds, mean of {given.seeds} seeds ± standard error, one noise draw an image.",
         "",
-        f"| | first map | {heads} | images |",
-        "|---|---|" + "---:|" * (len(given.at) + 1),
+        f"| | first map | start |{PEERS_COLUMN if has_peer else ''} {heads} | images |",
+        "|---|---|" + "---:|" * (len(given.at) + 2 + has_peer),
     ]
+    goals = {row["seed"]: row["checks"][-1][2] for row in rows if row["contender"] == PEER}
     for name in names:
         of_name = [row for row in rows if row["contender"] == name]
-        cells = []
+        cells = [reached(of_name, goals)] if goals else []
         for i in range(len(given.at)):
             bits = [row["checks"][i][2] for row in of_name]
             error = statistics.stdev(bits) / math.sqrt(len(bits)) if len(bits) > 1 else math.nan
             cells.append(f"{statistics.mean(bits):.3f} ± {error:.3f}")
         images = statistics.mean(row["checks"][-1][1] for row in of_name)
         map_name = of_name[0]["first_map"]
-        lines.append(f"| {name} | {map_name} | {' | '.join(cells)} | {images:,.0f} |")
+        seconds, at_start = (statistics.mean(row["start"][i] for row in of_name) for i in (0, 2))
+        begins = f"{at_start:.3f} after {seconds:.0f} s"
+        lines.append(f"| {name} | {map_name} | {begins} | {' | '.join(cells)} | {images:,.0f} |")
     device = describe(torch.device("cpu"))
     foot = [
         "",
         f"{device.name}, {torch.get_num_threads()} thread; all contenders in one process, "
         f"{SLICE:g} s each in turns, so that what else the machine does falls on all. "
         "Seconds are those of training, the fit of a first map and the initialisation among them, "
-        "validation not. 3 levels of 8 steps, 128 hidden channels. The official recipe: sigmoid "
-        f"scale, Adamax at 1e-3 after a warm-up over {OFFICIAL_WARMUP:,} images, batches of 64, no "
-        "average. The defaults decay to the last second of the table, so that their earlier "
+        f"validation not. 3 levels of {given.steps} steps, 128 hidden channels. The official "
+        f"recipe: sigmoid scale, Adamax at 1e-3 after a warm-up over {OFFICIAL_WARMUP:,} images, "
+        "batches of 64, no average. The defaults decay to the last second of the table, so that their earlier "
         "columns are of an unfinished schedule.",
     ]
     if unit != 1.0:
@@ -196,6 +207,19 @@ def table(rows: list[Any], given: argparse.Namespace, splits: Splits, unit: floa
             f"A dimension is a value of the padded frame; per source value times {unit:.4f}.",
         ]
     return "\n".join(lines + foot) + "\n"
+
+
+def reached(rows: list[Any], goals: dict[int, float]) -> str:
+    """Seconds of the first check at or below what the peer had at the end, seed by seed."""
+    firsts = [
+        next(
+            (s for s, _, bits in (row["start"], *row["checks"]) if bits <= goals[row["seed"]]), None
+        )
+        for row in rows
+    ]
+    if None in firsts:
+        return "–"
+    return f"{statistics.mean(second for second in firsts if second is not None):.0f} s"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -208,6 +232,7 @@ def main(arguments: Sequence[str]) -> int:
         "--at", type=float, nargs="+", default=[15.0, 60.0, 180.0], help="seconds of the checks"
     )
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=8, help="K: steps of flow per level (8)")
     parser.add_argument("--images", type=int, default=500, help="test images (500)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results", help="folder")
@@ -218,10 +243,10 @@ def main(arguments: Sequence[str]) -> int:
         require_writable(given.out)
         data = DataConfig(data=given.data, size=(given.size, given.size), fit=given.fit)
         splits = open_splits(data)
-        configs = recipes(data, given.at[-1] / 60)
+        configs = recipes(data, given.at[-1] / 60, given.steps)
         if find_spec("normflows") is None:
             print("normflows is not installed, so it does not take part.", file=sys.stderr)
-            del configs["normflows, the official recipe"]
+            del configs[PEER]
         rows = race(splits, configs, given)
         text = table(rows, given, splits, _per_source_value(splits))
         name = f"speedrun-{splits.dataset or Path(given.data).stem}"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks import contenders as contenders_module
+from benchmarks import speedrun
 from benchmarks.__main__ import main
 from benchmarks.contenders import (
     MODES,
@@ -354,5 +355,15 @@ def test_a_speedrun_writes_what_each_recipe_reached(tmp_path, capsys):
     assert first_maps["defaults"] == "marginals"
     for row in runs:
         ((seconds, _, bits),) = row["checks"]
-        assert seconds >= 0.1
+        assert 0 < row["start"][0] <= seconds and seconds >= 0.1
         assert f"{bits:.3f}" in table
+        assert f"{row['start'][2]:.3f} after" in table
+
+
+def test_the_peer_is_overtaken_at_the_first_check_that_is_as_good():
+    peer = {"contender": speedrun.PEER, "start": (1, 0, 9.0), "checks": [(5, 1, 8.0), (10, 2, 6.0)]}
+    ours = {"contender": "defaults", "start": (2, 0, 7.0), "checks": [(5, 1, 6.0), (10, 2, 5.0)]}
+    worse = {**ours, "checks": [(5, 1, 6.5), (10, 2, 6.2)]}
+    goals = {0: peer["checks"][-1][2]}
+    for row, found in ((peer, "10 s"), (ours, "5 s"), (worse, "–")):
+        assert speedrun.reached([{**row, "seed": 0}], goals) == found
