@@ -198,8 +198,8 @@ def table(rows: list[Any], given: argparse.Namespace, splits: Splits, unit: floa
         "Seconds are those of training, the fit of a first map and the initialisation among them, "
         f"validation not. 3 levels of {given.steps} steps, 128 hidden channels. The official "
         f"recipe: sigmoid scale, Adamax at 1e-3 after a warm-up over {OFFICIAL_WARMUP:,} images, "
-        "batches of 64, no average. The defaults decay to the last second of the table, so that their earlier "
-        "columns are of an unfinished schedule.",
+        "batches of 64, no average. The defaults decay to the last second of the table, so that "
+        "their earlier columns are of an unfinished schedule.",
     ]
     if unit != 1.0:
         foot += [
