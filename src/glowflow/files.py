@@ -140,7 +140,7 @@ def require_new(folder: Path) -> None:
     if folder.is_file():
         raise InputError(f"{folder} is a file and not a folder: choose another --out.")
     try:
-        inside = folder.is_dir() and any(path.name != LOCK for path in folder.iterdir())
+        inside = folder.is_dir() and any(path.name not in (LOCK, MARK) for path in folder.iterdir())
     except (OSError, ValueError) as error:
         raise InputError(f"Cannot use {folder} ({error}): choose another --out.") from error
     if inside:

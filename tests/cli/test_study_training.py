@@ -43,7 +43,7 @@ STUDIES = {
     "lu": ([*SHALLOW, *LU], {"lu-training.png", "lu-cost.png", "costs.json"}, {"lu", "plain"}, 2),
     "depth": (["--levels", 1, 2, "--steps", 1], {"depth.png"}, {"L1-K1", "L2-K1"}, 2),
     "ingredients": (
-        ["--minutes", 0.01, "--ingredients", "adam", "4-steps"],
+        ["--minutes", 0.05, "--ingredients", "adam", "4-steps"],
         {"ingredients.png"},
         {"defaults", "adam", "4-steps"},
         3,
@@ -132,3 +132,11 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(name, glow, work):
     assert code == 2 and out == ""
     assert len(lines) == 1 and message in lines[0], err
     assert sorted(p for p in work.rglob("*") if "cache" not in p.parts) == before
+
+
+def test_a_study_without_out_makes_its_folder(glow, work, monkeypatch):
+    monkeypatch.chdir(work)
+    code, out, err = glow("depth", *TINY, "--levels", 1, "--steps", 1)
+    assert code == 0, err
+    folder = out.strip().removesuffix(".").split("Results: ")[1]
+    assert folder.startswith("runs/study-depth-") and (work / folder / "depth.md").is_file()

@@ -11,7 +11,8 @@ from glowflow import DataConfig, InputError
 from glowflow.cli import main
 from glowflow.data.loader import batches
 from glowflow.data.open import open_images
-from glowflow.data.patches import Grids, joined, mosaics, photographs
+from glowflow.data.patches import Grids, joined, marked_incomplete, mosaics, photographs
+from glowflow.data.types import ImageData
 
 SIDE = 8
 
@@ -183,3 +184,25 @@ def test_from_the_command_line(photos, facts, tmp_path):
     assert back["bytes_changed"] == 0
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["data"]["fit"] == "patches" and config["data"]["size"] == [8, 8]
+
+
+def test_images_that_are_not_whole_are_no_images():
+    rows, columns = np.divmod(np.arange(4), 2)
+    patches = np.stack([np.repeat([0, 1, 2], 4), np.tile(rows, 3), np.tile(columns, 3)], axis=1)
+    chosen = np.array([0, 1, 4, 8, 9, 10, 11])  # a row, a square, and all
+    marked = marked_incomplete(patches, chosen)
+    assert marked[:, 0].tolist() == [-1, -1, -2, 2, 2, 2, 2]
+    images = np.arange(len(chosen) * 4, dtype=np.uint8).reshape(-1, 1, 2, 2)
+    (whole,) = photographs(ImageData(images, patches=marked))
+    assert whole.shape == (1, 4, 4)
+    assert Grids.of(marked).rows.tolist() == [1, 1, 1, 2, 2, 2, 2]
+
+
+def test_a_limit_takes_whole_images(read, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for index in range(10):
+        Image.new("RGB", (64, 64), (index, 0, 0)).save(tmp_path / "photos" / f"{index}.png")
+    splits = read(tmp_path / "photos", patches=16, limit=80)
+    grids = Grids.of(splits.train.patches)
+    assert (grids.rows > 1).sum() >= len(splits.train) - 16
+    assert len(splits.train) + len(splits.valid) + len(splits.test) == 80

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from glowflow import DataConfig, InputError
 from glowflow.data.partition import complete_partition, hash_of, limit_parts, split_of
-from glowflow.data.store import READ_AHEAD, Selection, read_splits, store
+from glowflow.data.store import READ_AHEAD, Selection, read_splits, replace_folder, store
 from glowflow.data.types import TEST, TRAIN, VALID, Count, Source, Splits
 
 HASH = 16561718806954029357
@@ -177,3 +177,25 @@ def test_completeness():
     assert Splits(None, None, None, "", "", counts=(whole,)).completeness == "complete"
     some = Splits(None, None, None, "", "", counts=(whole, short))
     assert some.completeness == "incomplete: test 3 of 4"
+
+
+def test_an_array_that_others_read_is_not_replaced(tmp_path):
+    final = tmp_path / "array"
+
+    def slow(folder):
+        (folder / "a").write_text("slow")
+        replace_folder(final, lambda other: (other / "a").write_text("fast"))
+
+    replace_folder(final, slow)
+    assert (final / "a").read_text() == "fast"
+    replace_folder(final, lambda folder: (folder / "a").write_text("anew"))
+    assert (final / "a").read_text() == "anew"
+    assert [path.name for path in tmp_path.iterdir()] == ["array"]
+
+
+def test_what_cannot_be_read_is_not_blamed_on_the_cache(tmp_path):
+    def fill(_folder):
+        raise PermissionError(13, "Permission denied", "/data/images/7.png")
+
+    with pytest.raises(InputError, match=r"Cannot read /data/images/7\.png \(Permission denied\)"):
+        replace_folder(tmp_path / "array", fill)

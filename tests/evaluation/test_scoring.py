@@ -279,3 +279,15 @@ def test_what_overflows_is_the_strangest_and_no_calibration():
 
 def test_typicality_is_a_distance():
     assert typicality(np.array([-20.0, -25.0, -15.0]), REFERENCE).tolist() == [0, 5, 5]
+
+
+@pytest.mark.parametrize(("count", "size"), [(100, 100), (180, 50), (1000, 50)])
+def test_batches_of_the_calibrations_kind_are_rarely_strange(count, size):
+    random = np.random.default_rng(0)
+    values = []
+    for seed in range(600):
+        known = by_hand(random.normal(size=count))
+        reference = Calibration(known.log_prob, known.log_prob, 1, "model")
+        found = batch_typicality(by_hand(random.normal(size=size)), reference, size, seed=seed)
+        values.append(found.p_value[0])
+    assert (np.array(values) <= 0.05).mean() < 0.09

@@ -114,3 +114,14 @@ def test_resampling_leaves_the_other_levels_alone(model):
             resample_level(latents, level, seed=0)
     with pytest.raises(InputError, match="temperature is -1"):
         resample_level(latents, 1, seed=0, temperature=-1)
+
+
+@pytest.mark.parametrize("others", [(-1.0,), (0.0,), (2.0, -0.5)])
+def test_dependent_directions_span_no_more(model, others):
+    latents, direction = codes(model), some_direction(model)
+    expected = edit(latents, [direction], [1.0], temperature=0.0)
+    several = [direction, *(tuple(factor * eps for eps in direction) for factor in others)]
+    amounts = [1.0 - sum(f * 0.25 for f in others), *(0.25 for _ in others)]
+    found = edit(latents, several, amounts, temperature=0.0)
+    for a, b in zip(found, expected, strict=True):
+        assert torch.allclose(a, b, atol=1e-5)

@@ -13,6 +13,7 @@ from glowflow.data.config import DataConfig
 from glowflow.data.types import ImageData, Splits
 from glowflow.errors import CheckpointError
 from glowflow.evaluation.estimate import Estimate
+from glowflow.files import in_use
 from glowflow.models.config import Architecture, RealNVPConfig
 from glowflow.models.realnvp import RealNVP
 from glowflow.studies.trained import permutations, trials
@@ -25,7 +26,7 @@ from glowflow.studies.trained.realnvp import BesideRealNVP
 from glowflow.studies.trained.realnvp_matching import match_parameters
 from glowflow.studies.trained.results import TrialResult, difference, of, over_seeds
 from glowflow.studies.trained.study import TrainedStudy, Trial
-from glowflow.studies.trained.trials import begin, run_trials
+from glowflow.studies.trained.trials import begin, run_folder, run_trials
 from glowflow.training import tracking
 from tests.conftest import perturb
 
@@ -253,7 +254,7 @@ def test_a_realnvp_has_the_images_and_the_time_of_the_glow_of_its_seed():
 def test_lu_and_plain_start_as_one_function_and_can_stay_one(splits):
     config = GlowConfig(image_shape=SHAPE, levels=2, steps=2, hidden_channels=4)
     images = torch.from_numpy(splits.train.images.copy())
-    plain, other = (initialised(config, kind, images, 5) for kind in ("plain", "lu"))
+    plain, other = (initialised(config, kind, splits.train, 5) for kind in ("plain", "lu"))
     start = agreement("", plain, other, images)
     assert start.dtype == "float32" and start.latents < 1e-5 and start.log_det < 1e-3
     moved = perturb(plain).double()
@@ -280,3 +281,18 @@ def test_memory_of_a_step_grows_with_depth_where_activations_are_stored(splits):
 def test_bad_depths(splits, levels):
     with pytest.raises(InputError, match="different numbers"):
         Depth(levels=levels).check(splits)
+
+
+def test_a_trial_that_another_process_trains_is_left_alone(splits, tmp_path):
+    study = Depth(levels=(1,), steps=(1,), seeds=1, images=32, batch_size=16, hidden_channels=4)
+    (trial,) = study.trials()
+    run = run_folder(tmp_path, trial.name, trial.config.seed)
+    run.mkdir(parents=True)
+    with in_use(run) as lock:
+        lock()
+        (run / "train.yaml").write_text("theirs")
+        with pytest.raises(InputError, match="in use by process"):
+            run_trials(study, [trial], splits, tmp_path, device="cpu", progress=False)
+        assert (run / "train.yaml").read_text() == "theirs"
+    run_trials(study, [trial], splits, tmp_path, device="cpu", progress=False)
+    assert (run / "result.json").is_file()

@@ -5,6 +5,7 @@ from .base import Bijection
 from .batchnorm import BatchNorm
 from .compose import Chain
 from .coupling import AdditiveCoupling, AffineCoupling, Coupling
+from .dequantization import VariationalDequantization
 from .linear import ChannelMixing, Invertible1x1Conv, Permutation, PlainInvertible1x1Conv
 from .logit import Logit
 from .marginals import Marginals
@@ -32,5 +33,6 @@ __all__ = [
     "Permutation",
     "PlainInvertible1x1Conv",
     "Squeeze",
+    "VariationalDequantization",
     "Whitening",
 ]

@@ -77,14 +77,16 @@ def run(options: Options) -> Outcome:
         code = 1 if facts["problems"] else 0
         sentence += f": {'; '.join(facts['problems']) or 'the array is as it was prepared'}."
     folder = None
-    if options.out is not None or (sheet is not None and sheet == Path(SHEET)):
+    unnamed = options.sheet == ()
+    if options.out is not None or unnamed:
         folder = new_folder(options.out, "data")
-        write_json(folder / "data.json", facts)
+        sheet = folder / SHEET if unnamed else sheet
     if sheet is not None:
-        path = folder / SHEET if folder is not None and sheet == Path(SHEET) else sheet
-        _draw(path, description)
-        facts["sheet"] = str(path)
-        sentence += f" Contact sheet: {path}."
+        _draw(sheet, description)
+        facts["sheet"] = str(sheet)
+        sentence += f" Contact sheet: {sheet}."
+    if folder is not None:
+        write_json(folder / "data.json", facts)
     return Outcome(sentence, facts, code)
 
 
@@ -121,13 +123,11 @@ def _open(config: DataConfig, options: Options) -> "tuple[Splits | Images, str]"
 
 
 def _sheet_path(options: Options) -> Path | None:
-    """Where the contact sheet goes; `SHEET` alone stands for the folder of the results."""
-    if options.sheet is None:
+    """The file that is named for the contact sheet, if one is."""
+    if not options.sheet:
         return None
     if len(options.sheet) > 1:
         raise InputError(f"--sheet has {len(options.sheet)} names: give one PNG file.")
-    if not options.sheet:
-        return Path(SHEET)
     (path,) = options.sheet
     if path.suffix.lower() != ".png":
         raise InputError(f"--sheet is {path}: give a file that ends in .png.")

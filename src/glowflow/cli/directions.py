@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ..checks import require_at_least
@@ -111,7 +112,7 @@ def _table(directions: "Directions") -> Table:
         cells = [f"{with_it:,}", f"{without:,}", str(len(directions.held[name]))]
         if matched:
             cells.append(f"{directions.imbalance[name]:.2f}")
-        table.add_row(name, *cells)
+        table.add_row(escape(name), *cells)
     for reason in directions.refused.values():
-        table.add_row(f"[dim]{reason}[/dim]")
+        table.add_row(f"[dim]{escape(reason)}[/dim]")
     return table

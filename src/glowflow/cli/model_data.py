@@ -219,7 +219,7 @@ def choose(
         source: how the model was named.
         data: what to read; None for the run's own.
         part: `train`, `valid`, `test` or `all`; by default the test where there is one.
-        limit: read so many images of new data at most.
+        limit: read so many images at most, of data of which no part is chosen.
         fit: another than the model's.
         upscale: accept images that are smaller.
         progress: show bars and remarks.
@@ -227,8 +227,9 @@ def choose(
     Raises:
         InputError: there are no such images.
     """
-    own = part != "all" and (data is None or is_own(source, data))
-    config = data_for(model, source, None if own else data, fit=fit, upscale=upscale)
+    theirs = data is None or is_own(source, data)
+    own = theirs and part != "all"
+    config = data_for(model, source, None if theirs else data, fit=fit, upscale=upscale)
     if own:
         splits = own_splits(model, source, config, progress)
         part = part or "test"
@@ -247,7 +248,10 @@ def choose(
             "training images" if part == "train" else "held-out images",
             lambda: splits.train,
         )
-    images = open_images(config if limit is None else _limited(config, limit), progress=progress)
+    few = config if limit is None else replace(config, limit=max(limit, 3))
+    images = open_images(few, progress=progress)
+    if limit is not None and part != "all" and images.partition is not None:
+        images = open_images(config, progress=progress)  # of which a part may be a small one
     return _new(model, source, images, part, config.fit)
 
 
@@ -326,10 +330,6 @@ def is_own(source: str, data: str) -> bool:
     return data == config.data.data or (
         theirs.exists() and theirs.resolve() == path_of(data).resolve()
     )
-
-
-def _limited(config: DataConfig, limit: int) -> DataConfig:
-    return replace(config, limit=max(limit, 3))
 
 
 def _tell_fit(fit: Fit | None, known: TrainingData | None, source: str) -> None:

@@ -75,9 +75,9 @@ def run(options: Options) -> Outcome:
     facts = {"out": str(folder), "report": str(page), **facts_of(pca)}
     write_json(folder / "pca.json", facts)
     shares = ", ".join(f"{level.shares.sum():.1%}" for level in pca.levels)
+    axes = max(len(level.axes) for level in pca.levels)
     return Outcome(
-        f"{options.components} axes a level explain {shares} of the variance, first level first; "
-        f"{page}.",
+        f"{axes} axes a level explain {shares} of the variance, first level first; {page}.",
         facts,
     )
 

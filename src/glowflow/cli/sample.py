@@ -60,6 +60,8 @@ def run(options: Options) -> Outcome:
         labels = label_of(model, options.label, options.count, "--class")
     if min(temperatures) < 0:
         raise InputError(f"--temperature is {options.temperature}: give 0 or more.")
+    if len(temperatures) > 1 and options.redraw:
+        raise InputError("--redraw is for one temperature: a sheet of several shows what is drawn.")
     if len(temperatures) > 1:
         return _by_temperature(options, model, labels, temperatures)
     (temperature,) = temperatures
@@ -130,6 +132,8 @@ class Tally:
     not_finite: int = 0
     far: int = 0
     redrawn: int = 0
+    left: int = 0
+    """Of those that were drawn anew, how many never became pictures."""
 
     def note(self, drawn: "Drawn") -> None:
         """Count them."""
@@ -146,6 +150,8 @@ class Tally:
         if not self.not_finite + self.far:
             return ""
         what = "redrawn" if self.redrawn else "as they came: bytes that mean nothing"
+        if self.left:
+            what = f"redrawn, of which {self.left:,} are no pictures after {ATTEMPTS} attempts"
         return (
             f"; {self.not_finite:,} of {self.drawn:,} were not finite and {self.far:,} far outside "
             f"of the range of images, {what}; a lower --temperature helps, or training with "
@@ -153,8 +159,9 @@ class Tally:
         )
 
     def code(self) -> int:
-        """1 where nothing that was drawn can be used."""
-        return int(bool(self.drawn) and self.not_finite + self.far == self.drawn)
+        """1 where nothing that was drawn can be used, or what was to be redrawn could not be."""
+        nothing = bool(self.drawn) and self.not_finite + self.far == self.drawn
+        return int(nothing or self.left > 0)
 
 
 def _parts(
@@ -189,6 +196,8 @@ def _parts(
             tally.redrawn += len(bad)
             images[bad], usable[bad] = again.images.numpy(), again.usable.numpy()
             bad = np.flatnonzero(~usable)
+        if options.redraw:
+            tally.left += len(bad)
         start += len(images)
         yield images, usable
 

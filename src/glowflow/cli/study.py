@@ -52,8 +52,8 @@ def _range(name: str) -> Any:
 
 def _as_range(values: tuple[float, ...]) -> str:
     if len(values) == 1:
-        return f"{values[0]:g}"
-    return f"{values[0]:g}:{values[-1]:g}:{values[1] - values[0]:g}"
+        return f"{values[0]:.15g}"
+    return f"{values[0]:.15g}:{values[-1]:.15g}:{values[1] - values[0]:.12g}"
 
 
 def __getattr__(name: str) -> Any:
@@ -97,8 +97,8 @@ def _train(options: Any) -> Outcome:
     splits = open_splits(options.data, progress=not options.json)
     options.check(splits)
     folder = options.out or new_folder(None, f"study-{options.name}")
-    keep_made()
     begin(folder, options.name, settings_of(options))
+    keep_made()
     try:
         findings = options.measure(splits, folder, device=device, progress=not options.json)
     except KeyboardInterrupt:
@@ -149,23 +149,24 @@ def command_of(options: Any) -> str:
     return shlex.join(["glow", "study", options.name, *_flags(options)])
 
 
-def _flags(options: Any) -> Iterator[str]:
+def _flags(options: Any, *, ranges: bool = True) -> Iterator[str]:
+    """What is not the default; with `ranges`, floats are START:STOP:STEP."""
     common = [field.name for field in fields(CommonOptions)]
     for field in fields(options):
         value = getattr(options, field.name)
         default = field.default if field.default_factory is MISSING else field.default_factory()
         if is_dataclass(value):
-            yield from _flags(value)
+            yield from _flags(value, ranges=False)
         elif value != default and field.name not in common:
             yield f"--{field.name.replace('_', '-')}"
-            yield from _words(value)
+            yield from _words(value, ranges)
 
 
-def _words(value: Any) -> list[str]:
+def _words(value: Any, ranges: bool) -> list[str]:
     if value is True:
         return []
     if not isinstance(value, tuple):
         return [str(value)]
-    if value and all(isinstance(item, float) for item in value):
+    if ranges and value and all(isinstance(item, float) for item in value):
         return [_as_range(value)]
     return [str(item) for item in value]

@@ -85,6 +85,15 @@ class _Last:
         return image
 
 
+def marked_incomplete(patches: NDArray[np.int64], chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The chosen rows, with −1 − n for the number n of each image that they do not have whole."""
+    some = patches[chosen]
+    images = patches[:, 0].max(initial=-1) + 1
+    have, all_of = (np.bincount(each[:, 0], minlength=images) for each in (some, patches))
+    some[:, 0] = np.where((have == all_of)[some[:, 0]], some[:, 0], -1 - some[:, 0])
+    return some
+
+
 @dataclass(frozen=True)
 class Grids:
     """The grid of the image that each square (N,) is of, where all of its squares are there.
@@ -111,6 +120,7 @@ class Grids:
         astray = place != np.arange(count) - first[run]
         sizes = np.diff(np.append(first, count))
         whole = (np.add.reduceat(astray, first) == 0) & (sizes == rows * columns)
+        whole &= patches[first, 0] >= 0
         whole = whole[run]
         return cls(
             np.where(whole, first[run], np.arange(count)),
@@ -149,7 +159,8 @@ def photographs(data: ImageData) -> list[NDArray[Any]]:
     whole = []
     for start in np.unique(grids.start).tolist():
         rows, columns = int(grids.rows[start]), int(grids.columns[start])
-        if rows * columns > 1 or int(data.patches[start, 1:].sum()) == 0:
+        alone = int(data.patches[start, 1:].sum()) == 0 and data.patches[start, 0] >= 0
+        if rows * columns > 1 or alone:
             whole.append(joined(data.images[start : start + rows * columns], columns))
     return whole
 

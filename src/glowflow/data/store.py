@@ -22,6 +22,7 @@ from ..photos.images import SmallImageError, UnreadableImageError
 from ..progress import with_bar
 from .config import Split
 from .partition import complete_partition, content_of, evenly, limit_parts
+from .patches import marked_incomplete
 from .types import (
     TEST,
     TRAIN,
@@ -131,25 +132,40 @@ def printable(text: str) -> str:
 def replace_folder(final: Path, fill: Callable[[Path], None]) -> None:
     """Fill a temporary folder beside `final` and rename it, so that it is whole or absent.
 
+    Where another process was faster its folder stays, for others may read it already.
+
     Raises:
-        InputError: the folder cannot be written.
+        InputError: the folder cannot be written, or a file that fills it cannot be read.
     """
     temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}.part")
+    former = final.with_name(f"{temporary.name}.former")
+    before = _made_at(final)
     try:
         temporary.mkdir(parents=True)
         fill(temporary)
+        if _made_at(final) != before:
+            return
         with suppress(FileNotFoundError):
-            shutil.rmtree(final)
+            final.rename(former)
         temporary.rename(final)
     except OSError as error:
-        if final.is_dir():
-            return  # another process was faster
+        if _made_at(final) != before:
+            return
+        other = error.filename is not None and not str(error.filename).startswith(str(final.parent))
+        if other:
+            raise InputError(f"Cannot read {error.filename} ({error.strerror}).") from error
         raise InputError(
             f"Cannot write into {final.parent} ({error.strerror}); "
             "set GLOWFLOW_CACHE to another folder."
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(former, ignore_errors=True)
+
+
+def _made_at(folder: Path) -> int | None:
+    """What tells a folder from another one of its name; None where there is none."""
+    return folder.stat().st_ino if folder.is_dir() else None
 
 
 def _build(
@@ -227,7 +243,8 @@ def _select(source: Source, selection: Selection) -> tuple[NDArray[np.int64], ND
             return everything, np.arange(len(names))
         return everything, evenly(len(names), selection.limit)
     partition = complete_partition(source.files or names, own, held_out, selection.split)
-    order = limit_parts(names, partition, selection.limit, held_out)
+    units = source.files if source.patches is not None and source.files else names
+    order = limit_parts(units, partition, selection.limit, held_out)
     return partition, order[np.argsort(partition[order], kind="stable")]
 
 
@@ -359,7 +376,7 @@ def _describe(
     if source.values_inside is not None:
         np.save(folder / "values_inside.npy", source.values_inside[indices])
     if source.patches is not None:
-        np.save(folder / "patches.npy", source.patches[indices])
+        np.save(folder / "patches.npy", marked_incomplete(source.patches, indices))
     own = source.partition
     if own is not None and (own != TRAIN).any():
         np.save(folder / "partition.npy", own[indices])

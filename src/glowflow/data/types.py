@@ -67,7 +67,8 @@ class ImageData:
     put around it; None where there are no margins."""
     patches: NDArray[np.int64] | None = None
     """(N, 3) the number of the image that each square was cut from, its row and its column, in
-    squares; None where images are whole."""
+    squares; None where images are whole. The number n is written −1 − n where squares of the image
+    are missing."""
 
     def __len__(self) -> int:
         return len(self.images)

@@ -1,5 +1,6 @@
 """How strange images are beside those of the calibration: typicality, and p-values."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +84,8 @@ def batch_typicality(
     """Typicality of each `size` successive images: |mean of log p − m|.
 
     The p-value is among `RESAMPLES` batches of the same size, drawn with replacement from the
-    calibration images.
+    calibration images. Their distances from m, the mean of these n, are multiplied by
+    √(1 + size/n): that of a new batch has the error of m in it too.
 
     Source: Nalisnick et al. 2019, "Detecting out-of-distribution inputs to deep generative models
     using typicality", algorithm 1.
@@ -102,7 +104,8 @@ def batch_typicality(
         drawn = random.choice(calibration.log_prob, (RESAMPLES, count)).mean(1)
         own = typicality(some.mean(keepdims=True), calibration)
         distances.append(own)
-        values.append(p_values(own, typicality(drawn, calibration)))
+        wider = math.sqrt(1 + count / len(calibration))
+        values.append(p_values(own, wider * typicality(drawn, calibration)))
     return Batches(size, np.concatenate(distances), np.concatenate(values))
 
 

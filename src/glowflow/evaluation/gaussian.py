@@ -28,8 +28,9 @@ def gaussian(
 
     −(1/D) log2 N(x + u; μ + 1/2, Σ), with u uniform in [0, 1) on integer values,
     Σ = (1 − a) S + a diag(S) + I/12, S the covariance of the integers and 1/12 the variance of u.
-    The shrinkage a is the one of eleven values from 0 to 1 under which every fifth training image
-    is most probable given the others. For float data there is no u, no 1/2 and no I/12.
+    The shrinkage a is the one of eleven values from 0 to 1 under which every fifth training image,
+    the first 1,024 of them at most, is most probable given the others. For float data there is no
+    u, no 1/2 and no I/12.
 
     Args:
         train: images to fit, of shape (N_train, C, H, W).

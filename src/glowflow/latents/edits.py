@@ -12,6 +12,9 @@ from ..models.flow import Latents
 from .choices import Curve
 from .codes import flatten, unflatten
 
+DEPENDENT = 1e-8
+"""Singular value, relative to the largest, below which directions depend on one another."""
+
 
 def edit(
     latents: Latents,
@@ -55,7 +58,8 @@ def edit(
     axes = torch.stack([torch.cat([eps.flatten() for eps in d]) for d, _ in moving]).to(rows)
     moved = rows + torch.tensor([a for _, a in moving]).to(rows) @ axes
     if temperature != 1:
-        basis = torch.linalg.qr(axes.double().T)[0]
+        vectors, sizes, _ = torch.linalg.svd(axes.double().T, full_matrices=False)
+        basis = vectors[:, sizes > DEPENDENT * sizes[0]]
         moved = moved - (1 - temperature) * (rows.double() @ basis @ basis.T).to(rows)
     return unflatten(moved, shapes)
 

@@ -13,6 +13,7 @@ Memory = Literal["stored", "reversible"]
 Precision = Literal["float32", "bf16"]
 CouplingScale = Literal["sigmoid", "bounded", "exp"]
 Family = Literal["glow", "realnvp"]
+Dequantization = Literal["uniform", "variational"]
 FirstMap = Literal["none", "marginals", "whitening", "auto"]
 LARGEST = {
     "levels": 30,
@@ -23,6 +24,7 @@ LARGEST = {
     "rank": 65_536,
     "dense_steps": 10_000,
     "dense_channels": 65_536,
+    "dequantization_channels": 65_536,
     "classes": 1_000_000,
 }
 """Of what a model is counted in; more is a slip or a damaged file."""
@@ -70,6 +72,11 @@ class Architecture:
     """Hidden values of the dense networks."""
     bits: int | None = 8
     """Bits per pixel value, 1 to 8; `None` for float data, which is not dequantised."""
+    dequantization: Dequantization = "uniform"
+    """Noise within a byte's bin: `uniform`, official, or `variational`, of a shape that is learned
+    (Flow++)."""
+    dequantization_channels: int = 32
+    """Channels of the hidden layers of the network that gives its shape."""
     learn_top: bool = True
     """Learn mean and scale of the last level's prior."""
     weight_classes: float = 0.01
@@ -78,12 +85,17 @@ class Architecture:
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
         _require_counts(self, 1, "levels", "steps", "hidden_channels", "dense_channels")
+        _require_counts(self, 1, "dequantization_channels")
         _require_counts(self, 2, "rank")
         _require_counts(self, 0, "dense_steps")
         _require_bits(self.bits)
         require(
             self.first_map != "marginals" or self.bits is not None,
             "first_map marginals is for bytes: float data have no bins; choose whitening or none.",
+        )
+        require(
+            self.dequantization == "uniform" or self.bits is not None,
+            "dequantization variational is for bytes: float data have no bins; choose uniform.",
         )
         require(
             isinstance(self.learn_top, bool),
@@ -96,6 +108,7 @@ class Architecture:
             ("coupling_scale", CouplingScale),
             ("permutation", PermutationName),
             ("first_map", FirstMap),
+            ("dequantization", Dequantization),
         ):
             require_choice(name, getattr(self, name), choices)
         if "." not in self.network:  # else it is the name of a class, module.Class

@@ -23,6 +23,7 @@ from ..bijections import (
     Permutation,
     PlainInvertible1x1Conv,
     Squeeze,
+    VariationalDequantization,
     Whitening,
 )
 from ..bijections.base import per_sample, without_autocast
@@ -31,6 +32,7 @@ from ..bijections.exact import is_untouched
 from ..bijections.fitted import FittedMap
 from ..errors import InputError
 from ..fused.steps import Steps
+from ..nn.coupling_network import CouplingNetwork
 from ..nn.dense_network import DenseNetwork
 from .config import Architecture, GlowConfig
 from .flow import ClassScores, ImageFlow, Latents, LossTerms
@@ -44,7 +46,8 @@ NetworkFactory = Callable[[int, int, int], nn.Module]
 class Glow(ImageFlow):
     """Levels of [squeeze, K steps of flow, split], at the last of which all leaves (figure 2b).
 
-    A first map, if the configuration names one, comes before them: `first_map(config)`.
+    Before them come, if the configuration names them, `dequantization(config)`, which shapes the
+    noise in the bytes' bins, and `first_map(config)`.
 
     As a bijection: `forward(x, labels)` gives the whitened latents and log|det dε/dx|,
     `inverse(latents, labels)` gives x and log|det dx/dε|.
@@ -77,6 +80,7 @@ class Glow(ImageFlow):
         if network is not None:
             config = dataclasses.replace(config, network=_name_of(network))
         self.config = config
+        self.dequantization = dequantization(config)
         self.first_map = first_map(config)
         self.levels = nn.ModuleList()
         channels = config.image_shape[0]
@@ -109,6 +113,9 @@ class Glow(ImageFlow):
         if self.first_map is not None:
             x, of_map = self.first_map.inverse(x, context)
             log_det = log_det + of_map
+        if self.dequantization is not None:
+            x, of_noise = self.dequantization.inverse(x, context)
+            log_det = log_det + of_noise
         return x, log_det
 
     def _encode(self, x: Tensor, context: Tensor | None) -> tuple[Latents, Tensor, Tensor]:
@@ -123,10 +130,12 @@ class Glow(ImageFlow):
 
     def _mapped(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What the first level takes, and log|det| of what was before it."""
-        if self.first_map is None:
-            return x, per_sample(0.0, x)
-        y, log_det = self.first_map(x, context)
-        return y, log_det
+        log_det = per_sample(0.0, x)
+        for before in (self.dequantization, self.first_map):
+            if before is not None:
+                x, of_it = before(x, context)
+                log_det = log_det + of_it
+        return x, log_det
 
     def log_prob_and_logits(
         self, x: Float[Tensor, "batch channels height width"], labels: Int[Tensor, " batch"]
@@ -244,8 +253,9 @@ class Glow(ImageFlow):
 
     def _initialize(self, x: Tensor) -> None:
         labels = x.new_zeros(len(x), dtype=torch.long) if self.config.classes else None
-        if self.first_map is not None:
-            x, _ = self.first_map.initialize(x, labels)
+        for before in (self.dequantization, self.first_map):
+            if before is not None:
+                x, _ = before.initialize(x, labels)
         for level in self.levels:
             (x, _), _ = level.initialize(x, labels)  # type: ignore[operator]
 
@@ -321,6 +331,15 @@ class Step(FlowStep):
         super().__init__(
             ActNorm(channels), permutation(channels, config), coupling(channels, config, network)
         )
+
+
+def dequantization(config: GlowConfig) -> VariationalDequantization | None:
+    """What shapes the noise in the bytes' bins; None where it stays uniform."""
+    if config.dequantization == "uniform" or config.bits is None:
+        return None
+    channels = config.image_shape[0]
+    network = CouplingNetwork(4 * channels, 8 * channels, config.dequantization_channels)
+    return VariationalDequantization(config.bits, network)
 
 
 def first_map(config: GlowConfig) -> FittedMap | None:
@@ -404,6 +423,7 @@ IGNORE_CONTEXT = (
     Steps,
     Top,
     TopPrior,
+    VariationalDequantization,
     Whitening,
 )
 """Parts in which the class matters to nothing but the last level's prior; in a coupling, if its

@@ -168,7 +168,7 @@ def _seconds(call: Callable[[], None], device: str, clock: Callable[[], float]) 
     def turn() -> float:
         start = clock()
         call()
-        if device != "cpu":
+        if torch.device(device).type != "cpu":
             torch.accelerator.synchronize()
         return clock() - start
 

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from ...bijections import ChannelMixing, Invertible1x1Conv
-from ...data.types import Splits
+from ...data.types import ImageData, Splits
 from ...models.config import GlowConfig, PermutationName
 from ...models.glow import Glow
-from ...training.batches import noise_for
-from ...training.initialisation import initial_batch_size, model_config_for
+from ...training.initialisation import initialize, model_config_for
 from .results import TrialResult, of
 from .study import Trial
 from .trials import run_folder
@@ -39,9 +38,10 @@ def agreements_of(
     """Both kinds at the start of the first seed's trials, and after its training."""
     config = model_config_for(trial.config, splits)
     assert isinstance(config, GlowConfig)
-    images = torch.from_numpy(splits.train.images[: initial_batch_size(config)].copy())
-    lu, plain = (initialised(config, kind, images, trial.config.seed) for kind in ("lu", "plain"))
-    some = images[:COMPARED]
+    lu, plain = (
+        initialised(config, kind, splits.train, trial.config.seed) for kind in ("lu", "plain")
+    )
+    some = torch.from_numpy(splits.train.images[:COMPARED].copy())
     agreements = [
         agreement("at the start of a trial", plain, lu, some),
         agreement("at the start, W decomposed", plain.double(), decomposed(plain), some),
@@ -57,12 +57,12 @@ def agreements_of(
 
 
 def initialised(
-    config: GlowConfig, permutation: PermutationName, images: Tensor, seed: int
+    config: GlowConfig, permutation: PermutationName, data: ImageData, seed: int
 ) -> Glow:
     """The model that a trial of this seed starts from."""
     torch.manual_seed(seed)
     model = Glow(replace(config, permutation=permutation))
-    model.initialize(images, noise_for(seed, -1, images.device))
+    initialize(model, data, seed)
     return model.eval()
 
 

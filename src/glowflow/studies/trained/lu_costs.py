@@ -136,7 +136,7 @@ def interleaved(
         start = time.perf_counter()
         for _ in range(times):
             call()
-        if device != "cpu":
+        if torch.device(device).type != "cpu":
             torch.accelerator.synchronize()
         return (time.perf_counter() - start) / times
 

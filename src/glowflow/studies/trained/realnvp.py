@@ -141,7 +141,11 @@ def _unmatched(matched: Mapping[str, float]) -> str:
     from .realnvp_matching import MATCHED
 
     near = abs(matched["relative_difference"]) <= MATCHED
-    return "" if near else f", which is more than {MATCHED:.0%}: no RealNVP comes nearer"
+    return (
+        ""
+        if near
+        else f", which is more than {MATCHED:.0%}: none of those that are tried comes nearer"
+    )
 
 
 def _curves_section(results: Sequence[TrialResult]) -> Section:

@@ -18,7 +18,7 @@ import yaml
 
 from ...data.types import Splits
 from ...errors import CheckpointError, InputError, TrainingError
-from ...files import require_new, require_writable, write_text
+from ...files import LOCK, in_use, require_new, require_writable, write_text
 from ...models.registry import make_model
 from ...training.checkpoint import list_checkpoints
 from ...training.config import TrainConfig, read_run_config
@@ -120,7 +120,7 @@ def _train(
 ) -> TrialResult:
     resume = bool(list_checkpoints(run))
     if run.exists() and not resume:
-        shutil.rmtree(run)  # it was interrupted before its first checkpoint
+        _empty(run)  # it was interrupted before its first checkpoint
     try:
         trained = train(
             trial.config,
@@ -146,6 +146,21 @@ def _train(
         valid_bits_per_dim=trained.valid_bits_per_dim,
         test_bits_per_dim=test,
     )
+
+
+def _empty(run: Path) -> None:
+    """Remove what is in a trial's folder.
+
+    Raises:
+        InputError: another process trains it.
+    """
+    with in_use(run) as lock:
+        lock()
+        for path in run.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink()
 
 
 def _score(study: TrainedStudy, trained: Trained, splits: Splits) -> float:
