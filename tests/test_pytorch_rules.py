@@ -6,6 +6,7 @@ Each fact is held against a twin, a new model with the same weights, or against 
 import copy
 import importlib
 import math
+import threading
 import warnings
 
 import pytest
@@ -1295,3 +1296,212 @@ def test_tied_networks_are_saved(tmp_path):
     steps[1].coupling.network = steps[0].coupling.network
     model.save_pretrained(tmp_path)
     assert torch.allclose(Glow.from_pretrained(tmp_path).log_prob(x), model.log_prob(x))
+
+
+# Threads, weights that are no parameters, and odd inputs
+
+
+def test_threads_go_back_through_graphs_of_their_own():
+    model, x = make("reversible", torch.float32), batch(torch.float32)
+    model.loss(x).backward()
+    expected = {name: grad.clone() for name, grad in gradients(model).items()}
+    done = threading.Event()
+
+    def other():
+        while not done.is_set():
+            torch.autograd.grad(model.loss(x), list(model.parameters()), allow_unused=True)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    try:
+        for _ in range(20):
+            model.zero_grad()
+            model.loss(x).backward()
+            assert_same_gradients(gradients(model), expected, 1e-5)
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_sampling_in_threads_leaves_the_mode_alone():
+    model = RealNVP(RealNVPConfig(image_shape=SHAPE, residual_blocks=1, hidden_channels=4))
+    model.initialize(torch.randint(0, 256, (16, *SHAPE), dtype=torch.uint8))
+    model.train()
+    x = batch(torch.float32)
+    expected = model.log_prob(x)
+    threads = [threading.Thread(target=lambda: [model.sample(1) for _ in range(5)]) for _ in "ab"]
+    for thread in threads:
+        thread.start()
+    assert all(torch.allclose(model.log_prob(x), expected) for _ in range(10))
+    for thread in threads:
+        thread.join()
+    assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("change", ["precision", "hook"])
+def test_reversible_goes_back_by_the_network_of_the_forward_pass(change):
+    model, x = make("reversible", torch.float32), batch(torch.float32)
+    model.use(precision="bf16")
+    model.loss(x).backward()
+    expected = {name: grad.clone() for name, grad in gradients(model).items()}
+    model.zero_grad()
+    loss = model.loss(x)
+    if change == "precision":
+        model.use(precision="float32")
+    else:
+        network = model.levels[0].steps[0].coupling.network
+        network.second.register_forward_hook(lambda _module, _inputs, h: 2 * h)
+    loss.backward()
+    assert_same_gradients(gradients(model), expected, 1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-6])
+def test_reversible_takes_constant_images(value):
+    model = make("reversible", torch.float32)
+    x = torch.full((2, *SHAPE), value)
+    model.log_prob(x).sum().backward()
+    assert_same_gradients(gradients(model), stored_gradients(model, x), 1e-3)
+
+
+def test_images_that_are_no_numbers_spoil_no_others():
+    for first_map in ("none", "marginals", "whitening"):
+        model, x = make(dtype=torch.float32, first_map=first_map, rank=16), batch(torch.float32)
+        expected = model.log_prob(x)
+        broken = x.clone()
+        broken[0, 0, 0, 0] = math.nan
+        found = model.log_prob(broken)
+        assert bool(found[0].isnan())
+        assert torch.allclose(found[1:], expected[1:])
+    reversible = make("reversible", torch.float32)
+    reversible.log_prob(broken)[1:].sum().backward()  # as without `reversible`: no refusal
+
+
+def test_a_table_of_probabilities_wants_single_precision():
+    model = make(first_map="marginals").bfloat16()
+    with pytest.raises(InputError, match="use float32"):
+        model.log_prob(batch().bfloat16())
+
+
+def test_no_images_through_the_recorded_network():
+    model, x = make(), batch()[:0].requires_grad_()
+    assert torch.func.grad(lambda e: model.log_prob(e).sum())(x).shape == x.shape
+    (found,) = torch.autograd.grad(model.log_prob(x).sum(), x, create_graph=True)
+    assert found.shape == x.shape
+
+
+def test_weights_that_are_plain_attributes_are_followed_when_frozen():
+    model, x = make().eval(), batch()
+    layer = model.levels[0].steps[0].coupling.network.last
+    weight = layer.weight.detach() + 0.1
+    del layer.weight
+    layer.weight = weight
+    with torch.no_grad(), model.frozen():
+        model.log_prob(x)
+        layer.weight = weight * 2
+        found = model.log_prob(x)
+    assert torch.equal(found, model.log_prob(x))
+
+
+def test_vmap_over_gradients_of_reversible_is_refused_in_a_sentence():
+    model, x = make("reversible"), batch().requires_grad_()
+    y = model.log_prob(x)
+    each = torch.eye(len(x), dtype=x.dtype)
+    with pytest.raises(InputError, match="one gradient at a time"):
+        torch.vmap(lambda v: torch.autograd.grad(y, x, v, retain_graph=True)[0])(each)
+
+
+class Adapted(nn.Module):
+    """A linear layer with another beside it, as LoRA makes it."""
+
+    def __init__(self, base):
+        super().__init__()
+        self.base, self.beside = base, nn.Linear(base.in_features, base.out_features)
+
+    def forward(self, x):
+        return self.base(x) + self.beside(x)
+
+
+def test_layers_of_dense_networks_can_be_replaced():
+    model = make(dtype=torch.float32, first_map="whitening", rank=16, dense_steps=1).eval()
+    x = batch(torch.float32)
+    before = model.log_prob(x)
+    network = model.first_map.components[0].coupling.network
+    network.second = Adapted(network.second)
+    with torch.no_grad():
+        network.second.beside.weight.zero_()
+        network.second.beside.bias.zero_()
+    assert torch.allclose(model.log_prob(x), before)
+    model.log_prob(x).sum().backward()
+    assert network.second.beside.weight.grad is not None
+
+
+class WithContext(nn.Module):
+    def __init__(self, channels_in, channels_out, _hidden):
+        super().__init__()
+        self.conv = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        self.embedding = nn.Embedding(3, channels_in)
+
+    def forward(self, x, context=None):
+        return 0.1 * self.conv(
+            x if context is None else x + self.embedding(context)[:, :, None, None]
+        )
+
+
+class Wrapped(nn.Module):
+    def __init__(self, channels_in, channels_out, hidden):
+        super().__init__()
+        self.inner = WithContext(channels_in, channels_out, hidden)
+        self.adapter = nn.Conv2d(channels_in, channels_out, 1)
+
+    def forward(self, x, **given):
+        return self.inner(x, **given) + 0.01 * self.adapter(x)
+
+
+def test_context_reaches_a_network_among_others_in_a_wrapper():
+    config = GlowConfig(image_shape=SHAPE, levels=2, steps=1, hidden_channels=4, classes=3)
+    model = Glow(config, network=Wrapped)
+    model.loss(batch(torch.float32), torch.tensor([0, 1, 2])).backward()
+    inner = model.levels[0].steps[0].coupling.network.inner
+    assert inner.embedding.weight.grad.abs().sum() > 0
+
+
+def test_a_compiled_network_is_one_without_context():
+    def network(channels_in, channels_out, _hidden):
+        layer = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        return torch.jit.trace(layer, torch.zeros(1, channels_in, 4, 4))
+
+    config = GlowConfig(image_shape=SHAPE, levels=2, steps=1, hidden_channels=4, classes=3)
+    model = Glow(config, network=network)
+    assert model.log_prob(batch(torch.float32), torch.tensor([0, 1, 2])).shape == (3,)
+
+
+class Aliased(Glow):
+    def __init__(self, config):
+        super().__init__(config)
+        self.top = self.levels[-1]
+
+
+def test_a_subclass_may_call_its_parts_as_former_versions_did():
+    config = GlowConfig(image_shape=SHAPE, levels=2, steps=1, hidden_channels=4)
+    model = Aliased(config)
+    state = {name: weight + 1 for name, weight in model.state_dict().items()}
+    model.load_state_dict(state)
+    assert torch.equal(model.top.split.prior.conv.b, state["top.split.prior.conv.b"])
+
+
+def test_the_penalty_of_realnvp_follows_pruned_scales():
+    torch.manual_seed(0)
+    config = RealNVPConfig(image_shape=SHAPE, residual_blocks=1, hidden_channels=4, l2=1.0)
+    model, x = RealNVP(config).eval(), batch(torch.float32)
+
+    def penalty():
+        return float(model.loss(x) - model.loss_terms(x).bits_per_dim)
+
+    scaled = [module for module in model.modules() if "scale" in module._parameters]
+    with torch.no_grad():
+        for module in scaled:
+            module.scale.fill_(3.0)
+    before = penalty()
+    for module in scaled:
+        prune.identity(module, "scale")
+    assert penalty() == pytest.approx(before, rel=1e-5)

@@ -1,5 +1,9 @@
 """Batch normalisation as a bijection (RealNVP, section 3.7 and appendix E)."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -10,6 +14,26 @@ EPSILON = 1e-4
 """Added to the variance, as in the official code."""
 MOMENTUM = 0.9
 """Share of the old running average that a batch leaves, as in the official code."""
+
+
+class _Mode(threading.local):
+    training: bool | None = None
+
+
+_MODE = _Mode()
+
+
+@contextmanager
+def by_batches(answer: bool) -> Iterator[None]:
+    """Whether batch statistics are taken, until the block ends, whatever a module's mode is.
+
+    In this thread alone: another one may train the model meanwhile.
+    """
+    before, _MODE.training = _MODE.training, answer
+    try:
+        yield
+    finally:
+        _MODE.training = before
 
 
 class BatchNorm(Bijection):
@@ -51,7 +75,8 @@ class BatchNorm(Bijection):
         self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Return (x − μ)/√(σ² + ε) and its log-determinant in nats."""
-        mean, var = self._of_batch(x) if self.training and len(x) else (self.mean, self.var)
+        trains = self.training if _MODE.training is None else _MODE.training
+        mean, var = self._of_batch(x) if trains and len(x) else (self.mean, self.var)
         y = (x - _wide(mean)) * _wide((var + EPSILON).rsqrt())
         return y.to(x.dtype), self._log_det(x, var)
 

@@ -183,9 +183,7 @@ def asks_for_context(network: nn.Module) -> bool:
     """Whether the network's `forward` has a parameter `context`, or wraps one that has."""
     if _has_context(network.forward):
         return True
-    inner = list(network.children())
-    wraps = len(inner) == 1 and _takes_whatever(network.forward)
-    return wraps and asks_for_context(inner[0])
+    return _takes_whatever(network.forward) and any(map(asks_for_context, network.children()))
 
 
 def _has_context(forward: Callable[..., Any]) -> bool:
@@ -202,7 +200,10 @@ def _parameters(forward: Callable[..., Any]) -> list[inspect.Parameter]:
 
 @lru_cache(maxsize=256)
 def _parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    return list(inspect.signature(function).parameters.values())
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except ValueError:  # a compiled function's
+        return []
 
 
 def halves(

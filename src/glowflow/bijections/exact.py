@@ -6,6 +6,7 @@ nobody has changed what a call does: by a subclass, a hook, or another `forward`
 
 import torch
 from torch import nn
+from torch._C._functorch import is_batchedtensor, is_legacy_batchedtensor
 from torch.autograd import forward_ad
 from torch.nn.modules import module as torch_module
 from torch.nn.utils.prune import BasePruningMethod
@@ -76,6 +77,11 @@ def compute_weights(module: nn.Module) -> None:
     for hook in module._forward_pre_hooks.values():
         if isinstance(hook, BasePruningMethod | WeightNorm | SpectralNorm):
             hook(module, None)
+
+
+def is_batched(tensor: torch.Tensor) -> bool:
+    """Whether it stands for several: inside `vmap`, or with `is_grads_batched`."""
+    return bool(is_legacy_batchedtensor(tensor) or is_batchedtensor(tensor))
 
 
 def is_transformed() -> bool:

@@ -6,18 +6,17 @@ that of one step, whatever the depth; the price is one more forward pass of the 
 beside one forward and two backward (Gomez et al. 2017, "The Reversible Residual Network").
 """
 
+import math
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch._C._functorch import is_legacy_batchedtensor
-from torch.func import functional_call
 
 from ..bijections import AdditiveCoupling, AffineCoupling, Coupling, FlowStep
 from ..bijections.base import per_sample, without_autocast
 from ..bijections.coupling import halves
-from ..bijections.exact import has_hooks, kind_of
+from ..bijections.exact import has_hooks, is_batched, kind_of
 from ..bijections.kept import thawed
 from ..bijections.linear import mix, precise
 from ..errors import InputError, TrainingError
@@ -37,8 +36,10 @@ DRIFT_LIMIT = {
 class DriftGuard:
     """Compares the input that the backward pass recovers with the true one, at intervals.
 
-    drift = max|recovered − true| / max|true|. Reading it waits for the device, so it is read at
-    the first backward pass and then at every `every`-th.
+    drift = max|recovered − true| / range, of which the range is the larger of max|true| and what
+    the first step's shift moves the input by: an input of zeros has rounding errors of that size.
+    Reading it waits for the device, so it is read at the first backward pass and then at every
+    `every`-th. Of inputs that are not finite nothing is asked.
 
     Args:
         every: backward passes between two readings.
@@ -50,8 +51,16 @@ class DriftGuard:
         self.drift = 0.0
         """The newest reading."""
 
-    def __call__(self, recovered: Tensor, true: Tensor, limit: float) -> None:
+    def __call__(
+        self, recovered: Tensor, true: Tensor, limit: float, shift: Tensor | None = None
+    ) -> None:
         """Compare, if it is time to.
+
+        Args:
+            recovered: the input as it was recovered.
+            true: as it was.
+            limit: the largest drift.
+            shift: of the first step, in units of the input, (channels,).
 
         Raises:
             TrainingError: the drift is above `limit`.
@@ -61,7 +70,13 @@ class DriftGuard:
         self.passes += 1
         if (self.passes - 1) % self.every or torch._C._len_torch_dispatch_stack():
             return
-        self.drift = float((recovered - true).abs().max() / true.abs().max().clamp(min=1e-12))
+        extent = true.abs().max()
+        if shift is not None:
+            extent = torch.maximum(extent, shift.abs().max())
+        drift = float((recovered - true).abs().max() / extent.clamp(min=1e-12))
+        if not math.isfinite(drift) and not bool(torch.isfinite(true).all()):
+            return
+        self.drift = drift
         if not self.drift <= limit:
             raise TrainingError(
                 f"The input of the {true.shape[1]}-channel steps, recovered from their output, is "
@@ -189,6 +204,7 @@ class _Step(torch.autograd.Function):
         with thawed(coupling):  # gradients are wanted, although autograd has turned them off here
             y, log_det = coupling(mix(x, A, c))
         ctx.way_back, ctx.index, ctx.coupling, ctx.names = way_back, index, coupling, names
+        ctx.network = _as_it_is(coupling.network)
         first, last = index == 0, index == way_back.steps - 1
         ends = ((x,) if first else ()) + ((y,) if last else ())
         ctx.save_for_backward(A, c, *weights, *ends)
@@ -202,7 +218,7 @@ class _Step(torch.autograd.Function):
                 "memory='reversible' has no second derivatives: call model.use(memory='stored') "
                 "before the forward pass."
             )
-        if is_legacy_batchedtensor(grad_y) or is_legacy_batchedtensor(grad_log_det):
+        if is_batched(grad_y) or is_batched(grad_log_det):
             raise InputError(
                 "memory='reversible' goes back with one gradient at a time: call "
                 "model.use(memory='stored') before the forward pass."
@@ -214,8 +230,8 @@ class _Step(torch.autograd.Function):
             way_back.start(ends[-1].detach())
         needs_A, needs_c, *needs_weights = ctx.needs_input_grad[5:]
         own = [w.detach().requires_grad_(n) for w, n in zip(weights, needs_weights, strict=True)]
-        by_name = dict(zip(ctx.names, own, strict=True))
-        run = _run_again(ctx.coupling, by_name, way_back.output(ctx.index))
+        network = _with_weights(ctx.network, dict(zip(ctx.names, own, strict=True)))
+        run = _run_again(ctx.coupling, network, way_back.output(ctx.index))
         kept = run.x1.shape[1]
         outputs, gradients = [run.y2], [grad_y[:, kept:]]
         if run.log_det.requires_grad:
@@ -242,7 +258,7 @@ class _Step(torch.autograd.Function):
             grad_x = (grad @ A).permute(0, 3, 1, 2)
             x = x.permute(0, 3, 1, 2)
             if ctx.index == 0:
-                way_back.guard(x, ends[0], way_back.limit)
+                way_back.guard(x, ends[0], way_back.limit, A_inverse @ c)
             way_back.back(x)
         of_weights = (next(by_weight) if w.requires_grad else None for w in own)
         return None, None, None, None, grad_x, grad_A, grad_c, *of_weights
@@ -257,7 +273,31 @@ class _Run(NamedTuple):
     log_det: Tensor
 
 
-def _run_again(coupling: Coupling, weights: dict[str, Tensor], y: Tensor) -> _Run:
+def _as_it_is(network: torch.nn.Module) -> torch.nn.Module:
+    """The network as it is now, but for its weights: what is changed later, or by another thread,
+    does not reach it."""
+    twin = object.__new__(type(network))
+    own = {n: dict(v) if isinstance(v, dict) else v for n, v in network.__dict__.items()}
+    own["_parameters"] = dict.fromkeys(own["_parameters"])
+    own["_modules"] = {n: m and _as_it_is(m) for n, m in own["_modules"].items()}
+    own.pop("_values", None)
+    twin.__dict__.update(own)
+    return twin
+
+
+def _with_weights(
+    network: torch.nn.Module, weights: dict[str, Tensor], prefix: str = ""
+) -> torch.nn.Module:
+    """A network of `_as_it_is` with these weights."""
+    twin = _as_it_is(network)
+    twin._parameters.update({n: weights.get(prefix + n) for n in twin._parameters})  # type: ignore[misc]
+    twin._modules.update(
+        {n: m and _with_weights(m, weights, f"{prefix}{n}.") for n, m in twin._modules.items()}
+    )
+    return twin
+
+
+def _run_again(coupling: Coupling, network: torch.nn.Module, y: Tensor) -> _Run:
     """Run a coupling from the input that is recovered, with a single run of its network.
 
     The weights are those of the forward pass, detached, so that hooks on parameters fire once.
@@ -265,6 +305,6 @@ def _run_again(coupling: Coupling, weights: dict[str, Tensor], y: Tensor) -> _Ru
     y1, y2 = halves(y)
     with torch.enable_grad():
         x1 = y1.detach().requires_grad_()
-        h = functional_call(coupling.network, weights, (x1,))
+        h = network(x1)
         x2 = coupling.restore(y2, h.detach())[0].detach().requires_grad_()
         return _Run(x1, x2, *coupling.change(x2, h))

@@ -284,18 +284,20 @@ class Glow(ImageFlow):
     def with_present_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weights by the names of this version, from weights by its names or those of format 1."""
         last = len(self.levels) - 1
-        own = {name for name, _ in (*self.named_parameters(), *self.named_buffers())}
+        every: Any = {"remove_duplicate": False}
+        own = {n for n, _ in (*self.named_parameters(**every), *self.named_buffers(**every))}
         renamed = {}
         for name, weight in state.items():
             kind, _, rest = name.partition(".")
-            if name not in own and kind == "splits":
+            present = name
+            if kind == "splits":
                 level, _, rest = rest.partition(".")
-                name = f"levels.{level}.split.{rest}"
-            elif name not in own and kind == "top":
-                name = f"levels.{last}.split.prior.{rest}"
-            elif name not in own and kind == "classifier":
-                name = f"levels.{last}.split.classifier.{rest}"
-            renamed[name] = weight
+                present = f"levels.{level}.split.{rest}"
+            elif kind == "top":
+                present = f"levels.{last}.split.prior.{rest}"
+            elif kind == "classifier":
+                present = f"levels.{last}.split.classifier.{rest}"
+            renamed[present if name not in own and present in own else name] = weight
         return renamed
 
 

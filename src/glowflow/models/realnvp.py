@@ -1,7 +1,6 @@
 """RealNVP (Dinh, Sohl-Dickstein & Bengio 2017): section 3 of the paper, top to bottom."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 
 import torch
 from jaxtyping import Float, Int
@@ -13,10 +12,12 @@ from ..bijections import (
     ChannelCoupling,
     CheckerboardCoupling,
     Logit,
+    MaskedCoupling,
     Permutation,
     Squeeze,
 )
 from ..bijections.base import without_autocast
+from ..bijections.batchnorm import by_batches
 from ..bijections.coupling import halves
 from ..bijections.kept import is_traced
 from ..errors import InputError
@@ -75,7 +76,7 @@ class RealNVP(ImageFlow):
         context: Int[Tensor, " batch"] | None = None,
     ) -> tuple[Latents, Float[Tensor, " batch"]]:
         """Return the latents and log|det dz/dx| in nats."""
-        with nullcontext() if torch.is_grad_enabled() else in_mode(self, training=False):
+        with nullcontext() if torch.is_grad_enabled() else by_batches(False):
             return self._to_latents(x)
 
     @without_autocast
@@ -83,7 +84,7 @@ class RealNVP(ImageFlow):
         self, y: Latents, context: Int[Tensor, " batch"] | None = None
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Return x and log|det dx/dz| in nats."""
-        with in_mode(self, training=False):
+        with by_batches(False):
             *latents, z = y
             x, log_det = self.scales[-1].inverse(z)  # type: ignore[operator]
             for scale, z in reversed(list(zip(self.scales[:-1], latents, strict=True))):
@@ -105,7 +106,7 @@ class RealNVP(ImageFlow):
 
     def _log_prob_by_level(self, x: Tensor) -> list[Float[Tensor, " batch"]]:
         by_level = []
-        with in_mode(self, training=False):
+        with by_batches(False):
             x, log_det = self.logit(x)
             for scale in self.scales[:-1]:
                 x, by_scale = scale(x)
@@ -140,14 +141,14 @@ class RealNVP(ImageFlow):
         return LossTerms(bits + self._penalty(), bits)
 
     def _penalty(self) -> Float[Tensor, ""]:
-        sizes = ("original0", ".scale")
-        squares = [w.square().sum() for name, w in self.named_parameters() if name.endswith(sizes)]
-        return self.config.l2 * torch.stack(squares).sum()
+        sizes = [w for name, w in self.named_parameters() if name.endswith("original0")]
+        sizes += [part.scale for part in self.modules() if isinstance(part, MaskedCoupling)]
+        return self.config.l2 * torch.stack([w.square().sum() for w in sizes]).sum()
 
     def _initialize(self, x: Tensor) -> None:
         """Set the running averages from this batch, unless they have seen one."""
         if not self.initialized:
-            with in_mode(self, training=True):
+            with by_batches(True):
                 self._to_latents(x)
 
     def _checked(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -219,15 +220,3 @@ def diagonal_first(channels: int) -> Int[Tensor, " 4*channels"]:
     """
     block = torch.tensor([0, 3, 1, 2])
     return (block[:, None] + 4 * torch.arange(channels)).flatten()
-
-
-@contextmanager
-def in_mode(module: nn.Module, *, training: bool) -> Iterator[None]:
-    """Training or eval mode, for a while; each part goes back to its own mode."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.train(training)
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training

@@ -48,7 +48,7 @@ class DenseNetwork(nn.Module):
         return self._linear(self.last, h).to(x.dtype).movedim(-1, 1)
 
     def _linear(self, layer: nn.Linear, x: Tensor) -> Tensor:
-        if layer.weight.dtype == x.dtype:
+        if type(layer) is not nn.Linear or layer.weight.dtype == x.dtype:
             y: Tensor = layer(x)
             return y
         return F.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))

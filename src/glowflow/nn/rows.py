@@ -84,7 +84,7 @@ def _traced_network(
     pixels = [padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
     rows = with_ends(torch.cat(pixels, dim=-1), ends)
     h = F.relu(F.linear(F.relu(rows @ w1.T), w2, b2))
-    given = F.pad((h @ w3.T).view(*x.shape[:3], 3, 3, -1), (0, 0, 0, 0, 0, 0, 1, 1, 1, 1))
+    given = F.pad((h @ w3.T).view(*x.shape[:3], 3, 3, len(w3) // 9), (0, 0, 0, 0, 0, 0, 1, 1, 1, 1))
     return torch.stack(
         [
             given[:, 2 - i : 2 - i + height, 2 - j : 2 - j + width, i, j]
