@@ -22,6 +22,7 @@ from glowflow.bijections import (
     Permutation,
     PlainInvertible1x1Conv,
     Squeeze,
+    VariationalDequantization,
     Whitening,
 )
 from glowflow.models.glow import DenseStep, Level, Step
@@ -145,6 +146,16 @@ CASES = {
         lambda: fitted(
             glow(first_map="whitening", rank=6, dense_steps=2, dense_channels=3), (1, 4, 4)
         ),
+        (1, 4, 4),
+        None,
+    ),
+    "dequantization": (
+        lambda: VariationalDequantization(2, CouplingNetwork(8, 16, 5)),
+        (2, 4, 2),
+        None,
+    ),
+    "glow-dequantization": (
+        lambda: glow(dequantization="variational", dequantization_channels=3),
         (1, 4, 4),
         None,
     ),
