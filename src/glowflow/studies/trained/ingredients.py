@@ -25,6 +25,8 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "no-first-map": {"first_map": "none"},
     "marginals": {"first_map": "marginals"},
     "whitening": {"first_map": "whitening"},
+    "variational-noise": {"dequantization": "variational"},
+    "uniform-noise": {"dequantization": "uniform"},
     "dense-steps": {"first_map": "whitening", "rank": 320, "dense_steps": 12},
     "sigmoid-scale": {"coupling_scale": "sigmoid"},
     "exp-scale": {"coupling_scale": "exp"},
