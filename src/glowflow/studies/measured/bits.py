@@ -92,16 +92,16 @@ def sentence(bounds: "Bounds") -> str:
     """The uniform bound and the tightest one, and on what."""
     published = ", ".join(f"{b.name} {b.mean:.2f}" for b in bounds.evaluation.published)
     return (
-        f"{bounds.uniform} bits/dim by uniform dequantisation, {bounds.weighted[bounds.draws]} by "
+        f"{bounds.uniform} bits/dim by {bounds.noise} dequantisation, {bounds.weighted[bounds.draws]} by "
         f"importance weighting with K = {bounds.draws}: upper bounds, on {bounds.images:,} of "
         f"{bounds.test_images:,} test images" + (f"; {published}." if published else ".")
     )
 
 
 def _bounds_section(bounds: "Bounds") -> Section:
-    lines = [[f"uniform, mean of {bounds.draws} draws", str(bounds.uniform), "–"]]
+    lines = [[f"{bounds.noise}, mean of {bounds.draws} draws", str(bounds.uniform), "–"]]
     for k, weighted in bounds.weighted.items():
-        name = f"importance-weighted, K = {k}" + (" (uniform, 1 draw)" if k == 1 else "")
+        name = f"importance-weighted, K = {k}" + (f" ({bounds.noise}, 1 draw)" if k == 1 else "")
         lines.append([name, str(weighted), _small(bounds.below[k])])
     given = ""
     if bounds.evaluation.bayes_accuracy is not None:
@@ -111,11 +111,11 @@ def _bounds_section(bounds: "Bounds") -> Section:
         f"Mean ± standard error over {bounds.images:,} test images, all rows with the same "
         "noise draws. In expectation over the noise every row is an upper bound on −log₂ P(x) / D, "
         "the bits per dimension of the bytes x themselves, and the importance-weighted bound "
-        "−(1/D) log₂ (1/K) Σ p(x + u_k) 2^(−nD) falls as K grows. Below uniform: the difference "
-        "image by image, free of the spread between images. "
+        "−(1/D) log₂ (1/K) Σ p(x + u_k) 2^(−nD) falls as K grows. "
+        f"Below {bounds.noise}: the difference image by image, free of the spread between images. "
         f"Of {bounds.draws} draws, {bounds.effective.mean:.1f} count on average ((Σw)² / Σw²): "
         f"where they are few, a larger K would be lower still.{given}",
-        table=Table(["bound", "bits/dim", "below uniform"], lines),
+        table=Table(["bound", "bits/dim", f"below {bounds.noise}"], lines),
     )
 
 
@@ -160,7 +160,7 @@ def _draw(figure: "Figure", bounds: "Bounds") -> None:
         color="#8a8a8a",
         linestyle="--",
         linewidth=1,
-        label=f"uniform, mean of {bounds.draws} draws",
+        label=f"{bounds.noise}, mean of {bounds.draws} draws",
     )
     against_k.set_xscale("log")
     against_k.set_xlabel("K")

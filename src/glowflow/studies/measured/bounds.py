@@ -35,8 +35,10 @@ class Bounds:
     test_images: int
     """How many there are."""
     draws: int
+    noise: str
+    """The model's dequantisation: uniform or variational."""
     uniform: Estimate
-    """Uniform dequantisation: each image's mean over all draws."""
+    """Without importance weighting: each image's mean over all draws."""
     weighted: dict[int, Estimate]
     """The importance-weighted bound of each K."""
     below: dict[int, Estimate]
@@ -95,6 +97,7 @@ def measure_bounds(
         images=len(indices),
         test_images=len(data),
         draws=draws,
+        noise=getattr(model.config, "dequantization", "uniform"),
         uniform=Estimate.of(uniform.numpy()),
         weighted={k: Estimate.of(bound.numpy()) for k, bound in zip(counts, weighted, strict=True)},
         below={
