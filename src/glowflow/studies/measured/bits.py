@@ -92,8 +92,8 @@ def sentence(bounds: "Bounds") -> str:
     """The uniform bound and the tightest one, and on what."""
     published = ", ".join(f"{b.name} {b.mean:.2f}" for b in bounds.evaluation.published)
     return (
-        f"{bounds.uniform} bits/dim by {bounds.noise} dequantisation, {bounds.weighted[bounds.draws]} by "
-        f"importance weighting with K = {bounds.draws}: upper bounds, on {bounds.images:,} of "
+        f"{bounds.uniform} bits/dim by {bounds.noise} dequantisation, "
+        f"{bounds.weighted[bounds.draws]} by importance weighting with K = {bounds.draws}: upper bounds, on {bounds.images:,} of "
         f"{bounds.test_images:,} test images" + (f"; {published}." if published else ".")
     )
 
