@@ -16,6 +16,7 @@ DEMO = TrainConfig(
         steps=1,
         hidden_channels=32,
         coupling_scale="bounded",
+        dequantization="variational",
         first_map="whitening",
         rank=320,
         dense_steps=12,

@@ -27,7 +27,8 @@ Decay = Literal["constant", "cosine", "linear"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """One training run. The defaults are sized for a laptop's processor.
+    """One training run. The defaults are sized for a laptop's processor; the published presets have
+    neither their first map nor their learned noise.
 
     Their coupling scale is `bounded`: a short run leaves a `sigmoid` one with small scales, whose
     inverse overflows on some samples. The published presets have `sigmoid`.
@@ -36,7 +37,12 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     model: Architecture | RealNVPArchitecture = field(
         default_factory=lambda: Architecture(
-            levels=3, steps=8, hidden_channels=128, coupling_scale="bounded", first_map="auto"
+            levels=3,
+            steps=8,
+            hidden_channels=128,
+            coupling_scale="bounded",
+            dequantization="variational",
+            first_map="auto",
         )
     )
     conditional: bool = False

@@ -7,7 +7,7 @@ import numpy as np
 from ..data.loader import batches
 from ..data.types import ImageData, Reading, Splits
 from ..errors import InputError
-from ..models.config import GlowConfig, RealNVPArchitecture, RealNVPConfig
+from ..models.config import Architecture, GlowConfig, RealNVPArchitecture, RealNVPConfig
 from ..models.flow import ImageFlow
 from ..models.glow import Glow
 from ..models.training_data import TrainingData
@@ -25,7 +25,7 @@ def model_config_for(config: TrainConfig, splits: Splits) -> GlowConfig | RealNV
     data = splits.train
     architecture = config.model
     if data.images.dtype != "uint8":
-        architecture = replace(architecture, bits=None)
+        architecture = without_bins(architecture)
     elif architecture.bits is None:
         raise InputError(f"bits is None, but {splits.source} has bytes: give bits from 1 to 8.")
     if config.conditional and not data.class_names:
@@ -34,6 +34,15 @@ def model_config_for(config: TrainConfig, splits: Splits) -> GlowConfig | RealNV
         return RealNVPConfig.of(architecture, data.image_shape)
     classes = len(data.class_names) if config.conditional else 0
     return GlowConfig.of(architecture, data.image_shape, classes)
+
+
+def without_bins(
+    architecture: Architecture | RealNVPArchitecture,
+) -> Architecture | RealNVPArchitecture:
+    """The architecture for float data, which have no noise to shape."""
+    if isinstance(architecture, Architecture):
+        return replace(architecture, bits=None, dequantization="uniform")
+    return replace(architecture, bits=None)
 
 
 def training_data(config: TrainConfig, splits: Splits) -> TrainingData:

@@ -93,8 +93,8 @@ def sentence(bounds: "Bounds") -> str:
     published = ", ".join(f"{b.name} {b.mean:.2f}" for b in bounds.evaluation.published)
     return (
         f"{bounds.uniform} bits/dim by {bounds.noise} dequantisation, "
-        f"{bounds.weighted[bounds.draws]} by importance weighting with K = {bounds.draws}: upper bounds, on {bounds.images:,} of "
-        f"{bounds.test_images:,} test images" + (f"; {published}." if published else ".")
+        f"{bounds.weighted[bounds.draws]} by importance weighting with K = {bounds.draws}: "
+        f"upper bounds, on {bounds.images:,} of {bounds.test_images:,} test images" + (f"; {published}." if published else ".")
     )
 
 
