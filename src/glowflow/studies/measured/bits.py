@@ -94,7 +94,8 @@ def sentence(bounds: "Bounds") -> str:
     return (
         f"{bounds.uniform} bits/dim by {bounds.noise} dequantisation, "
         f"{bounds.weighted[bounds.draws]} by importance weighting with K = {bounds.draws}: "
-        f"upper bounds, on {bounds.images:,} of {bounds.test_images:,} test images" + (f"; {published}." if published else ".")
+        f"upper bounds, on {bounds.images:,} of {bounds.test_images:,} test images"
+        + (f"; {published}." if published else ".")
     )
 
 
