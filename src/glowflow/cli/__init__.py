@@ -4,6 +4,7 @@ The top of a command's module imports what its options need, and nothing that im
 matplotlib; its functions import what they work with, so that `--help` is there at once.
 """
 
+import atexit
 import json
 import os
 import sys
@@ -11,9 +12,10 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
+from typing import NoReturn
 
 from ..errors import GlowflowError
-from ..launcher import process_number
+from ..launcher import launched_processes, process_number
 from .results import keep_made, remove_made
 
 TRACEBACK = "GLOWFLOW_TRACEBACK"
@@ -28,7 +30,7 @@ COMMANDS = {
     "interpolate": "The images between two images, as a strip and an animation.",
     "pca": "Principal axes of the latents by level, and what can be read off them, as a page.",
     "score": "How strange each image is: likelihood, typicality, complexity, p-values, as a table.",
-    "study": "Measure a claim: attributes, permutations, bits and seven more; tables and pictures.",
+    "study": "Measure a claim: attributes, permutations, bits and eight more; tables and pictures.",
     "data": "Prepare a data set, say what is in it, or verify it: prepare, info, verify.",
     "plan": "Memory and time of a training run, before it starts, on this or another device.",
     "demo": "Train on drawn faces in ten minutes, evaluate, sample, and write a report.",
@@ -41,6 +43,25 @@ LONGEST_ARGUMENT = 4096
 """Characters of an argument, as of a path."""
 LONGEST_WORD = 300
 """Characters of a word that a message repeats."""
+
+
+def run_process() -> NoReturn:
+    """`glow` as a process.
+
+    One of several ends without Python's own clearing up, in which PyTorch 2.13 now and then aborts
+    a process whose work is done (its issue 190489), and a launcher takes that for a failure.
+    """
+    try:
+        code = main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0
+    with suppress(GlowflowError):  # of what a launcher left behind, which has been said
+        if launched_processes() > 1:
+            atexit._run_exitfuncs()
+            for stream in filter(None, (sys.stdout, sys.stderr)):
+                stream.flush()
+            os._exit(code)
+    sys.exit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
