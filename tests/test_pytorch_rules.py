@@ -36,6 +36,7 @@ from glowflow.bijections.base import per_sample, pixels
 from glowflow.bijections.linear import mix
 from glowflow.fused.steps import Steps
 from glowflow.nn import CouplingNetwork, PointConv
+from glowflow.nn.convolutions import GatherConv, ScatterConv
 from tests.conftest import perturb
 
 SHAPE = (3, 8, 8)
@@ -1505,3 +1506,18 @@ def test_the_penalty_of_realnvp_follows_pruned_scales():
     for module in scaled:
         prune.identity(module, "scale")
     assert penalty() == pytest.approx(before, rel=1e-5)
+
+
+def test_what_is_computed_from_weights_is_computed_once_when_frozen(monkeypatch):
+    model, x = make(dtype=torch.float32, coupling="affine").eval(), batch(torch.float32)
+    calls = []
+    for kind in (PointConv, GatherConv, ScatterConv):
+        folded = kind.folded
+        monkeypatch.setattr(
+            kind, "folded", lambda self, dtype, f=folded: calls.append(1) or f(self, dtype)
+        )
+    with torch.no_grad(), model.frozen():
+        model.log_prob(x)
+        first = len(calls)
+        model.log_prob(x)
+    assert len(calls) == first >= 3 * 4  # three layers a network, two levels of two steps

@@ -13,7 +13,7 @@ from .exact import is_parametrized, is_transformed
 
 Value = TypeVar("Value")
 
-WEIGHTS = frozenset(("weight", "edge", "b", "logs", "lower", "upper", "log_s"))
+WEIGHTS = frozenset(("weight", "b", "logs", "lower", "upper", "log_s"))
 """Names of weights; one that is a plain attribute is somebody else's, and may change unseen."""
 _FROZEN: WeakSet[nn.Module] = WeakSet()
 """Modules inside whose block we are; to look through their parts again takes a while."""
@@ -38,7 +38,7 @@ class Kept(nn.Module):
         for module in of:
             if module._forward_pre_hooks or is_parametrized(module):
                 return compute()
-            if not WEIGHTS.isdisjoint(module.__dict__):
+            if not module.__dict__.keys().isdisjoint(WEIGHTS):
                 return compute()
         weights = own_weights(of)
         if torch.is_grad_enabled() and any(weight.requires_grad for weight in weights):
