@@ -1522,3 +1522,31 @@ def test_what_is_computed_from_weights_is_computed_once_when_frozen(monkeypatch)
         model.log_prob(x)
     assert first == 3 * 4 + 2  # three layers a network, two levels of two steps; two priors
     assert len(calls) == first + 2
+
+
+def checkpointed(lag):
+    """RealNVP's gradients and averages with a checkpoint round it, and without."""
+    torch.manual_seed(0)
+    config = RealNVPConfig(
+        image_shape=SHAPE, residual_blocks=1, hidden_channels=4, batch_norm_lag=lag
+    )
+    model = perturb(RealNVP(config).double(), 0.05)
+    model.initialize(torch.randint(0, 256, (16, *SHAPE), dtype=torch.uint8))
+    plain, x = copy.deepcopy(model.train()), 0.9 * batch()
+    checkpoint(
+        lambda x: model.log_prob(x).sum(), x.requires_grad_(), use_reentrant=False
+    ).backward()
+    plain.log_prob(x).sum().backward()
+    return model, plain
+
+
+def test_a_checkpoint_round_realnvp_moves_its_averages_once():
+    model, plain = checkpointed(0.0)
+    assert_same_gradients(gradients(model), gradients(plain))
+    for name, value in plain.named_buffers():
+        assert torch.equal(dict(model.named_buffers())[name], value), name
+
+
+def test_a_checkpoint_round_a_lag_is_refused():
+    with pytest.raises(InputError, match="set batch_norm_lag to 0"):
+        checkpointed(0.9)

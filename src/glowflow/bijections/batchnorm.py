@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..errors import InputError
 from .base import Bijection, per_sample, pixels
 
 EPSILON = 1e-4
@@ -92,12 +93,21 @@ class BatchNorm(Bijection):
         return f"{len(self.mean)}, lag={self.lag}"
 
     def _of_batch(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """μ and σ² of a training step; the running averages move."""
+        """μ and σ² of a training step; the running averages move, but not in a checkpoint's second
+        run, which is inside the backward pass."""
+        again = torch._C._current_graph_task_id() != -1
+        if again and self.lag:
+            raise InputError(
+                "Batch normalisation with a lag cannot be run again for a checkpoint: its running "
+                "averages have moved. Leave the checkpoint out, or set batch_norm_lag to 0."
+            )
         var, mean = torch.var_mean(x.to(self.mean.dtype), dim=(0, 2, 3), correction=0)
         used = tuple(
             torch.lerp(running, new, self._share(self.lag))
             for running, new in ((self.mean, mean), (self.var, var))
         )
+        if again:
+            return used[0], used[1]
         with torch.no_grad():
             self.mean.lerp_(mean, self._share(MOMENTUM))
             self.var.lerp_(var, self._share(MOMENTUM))
