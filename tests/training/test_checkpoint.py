@@ -95,6 +95,15 @@ def test_a_line_that_is_no_line_of_figures_is_named(tmp_path, odd):
         read_metrics(tmp_path)
 
 
+def test_a_folder_of_figures_is_refused_before_anything_is_written(splits, tmp_path):
+    run(CONFIG, splits, tmp_path / "run")
+    (tmp_path / "run" / "metrics.jsonl").unlink()
+    (tmp_path / "run" / "metrics.jsonl").mkdir()
+    with pytest.raises(CheckpointError, match="is a folder and not a file of figures"):
+        run(replace(CONFIG, images=320), splits, tmp_path / "run", resume=True)
+    assert not (tmp_path / "run" / "resumed.jsonl").exists()
+
+
 @pytest.mark.parametrize("keep", [1, 3])
 def test_so_many_checkpoints_are_kept(splits, tmp_path, keep):
     run(replace(CONFIG, validate_every=1e-9, keep=keep), splits, tmp_path / "run")

@@ -46,9 +46,11 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; a last one that was cut off while being written is left out.
 
     Raises:
-        CheckpointError: another line is not JSON, or is not a line of figures.
+        CheckpointError: it is a folder, or another line is not JSON or no line of figures.
     """
     path = folder / METRICS_FILE
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder and not a file of figures: remove it.")
     if not path.is_file():
         return []
     *lines, last = path.read_text(encoding="utf-8", errors="replace").split("\n")
