@@ -796,3 +796,15 @@ class TestOddArrays:
             archive.writestr("notes.npy", "hello")
         with pytest.raises(InputError, match="no array"):
             whole("a.npz")
+
+
+def test_members_of_an_archive_that_lead_out_of_it_are_left_out(opened, tmp_path):
+    picture = io.BytesIO()
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(picture, "png")
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for index in range(10):
+            archive.writestr(f"{index}.png", picture.getvalue())
+            archive.writestr(f"../out/{index}.png", picture.getvalue())
+    splits = opened("photos.zip")
+    assert sum(sizes(splits)) == 10
+    assert left_out(splits) == {"its path leads out of the archive": (10, "../out/0.png")}
