@@ -230,8 +230,8 @@ class _Step(torch.autograd.Function):
             way_back.start(ends[-1].detach())
         needs_A, needs_c, *needs_weights = ctx.needs_input_grad[5:]
         own = [w.detach().requires_grad_(n) for w, n in zip(weights, needs_weights, strict=True)]
-        network = _with_weights(ctx.network, dict(zip(ctx.names, own, strict=True)))
-        run = _run_again(ctx.coupling, network, way_back.output(ctx.index))
+        _set_weights(ctx.network, dict(zip(ctx.names, own, strict=True)))
+        run = _run_again(ctx.coupling, ctx.network, way_back.output(ctx.index))
         kept = run.x1.shape[1]
         outputs, gradients = [run.y2], [grad_y[:, kept:]]
         if run.log_det.requires_grad:
@@ -285,16 +285,11 @@ def _as_it_is(network: torch.nn.Module) -> torch.nn.Module:
     return twin
 
 
-def _with_weights(
-    network: torch.nn.Module, weights: dict[str, Tensor], prefix: str = ""
-) -> torch.nn.Module:
-    """A network of `_as_it_is` with these weights."""
-    twin = _as_it_is(network)
-    twin._parameters.update({n: weights.get(prefix + n) for n in twin._parameters})  # type: ignore[misc]
-    twin._modules.update(
-        {n: m and _with_weights(m, weights, f"{prefix}{n}.") for n, m in twin._modules.items()}
-    )
-    return twin
+def _set_weights(network: torch.nn.Module, weights: dict[str, Tensor]) -> None:
+    """Give a network of `_as_it_is` these weights."""
+    for name, weight in weights.items():
+        place, _, own = name.rpartition(".")
+        network.get_submodule(place)._parameters[own] = weight  # type: ignore[assignment]
 
 
 def _run_again(coupling: Coupling, network: torch.nn.Module, y: Tensor) -> _Run:
