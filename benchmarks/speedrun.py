@@ -83,13 +83,13 @@ class Runner:
             self.seconds += time.perf_counter() - started
 
     @torch.no_grad()
-    def check(self, images: Tensor) -> None:
-        """Note the bits/dim of these images."""
+    def check(self, images: Tensor) -> tuple[float, int, float]:
+        """(seconds, images, bits/dim of these images)."""
         model = self.model if self.average is None else self.average.module
         x = dequantize(images, generator=torch.Generator().manual_seed(0))
         log_probs = [model.log_prob(some, None) for some in x.split(100)]
         bits = float(bits_per_dim(torch.cat(log_probs), x[0].numel(), 8).mean())
-        self.checks.append((self.seconds, self.images, bits))
+        return self.seconds, self.images, bits
 
 
 def recipes(data: DataConfig, minutes: float, steps: int) -> dict[str, TrainConfig]:
@@ -140,15 +140,13 @@ def race(splits: Splits, configs: dict[str, TrainConfig], given: argparse.Namesp
     rows = []
     for seed in range(given.seeds):
         runners = [start(name, config, splits, seed) for name, config in configs.items()]
-        for runner in runners:
-            runner.check(held_out)
-        starts = [runner.checks.pop() for runner in runners]
+        starts = [runner.check(held_out) for runner in runners]
         for check in given.at:
             for until in np.append(np.arange(SLICE, check, SLICE), check):
                 for runner in runners:
                     runner.train(splits.train, float(until), seed)
             for runner in runners:
-                runner.check(held_out)
+                runner.checks.append(runner.check(held_out))
                 print(f"seed {seed}, {runner.name}: {runner.checks[-1]}", file=sys.stderr)
         rows += [
             {
