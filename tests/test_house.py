@@ -19,6 +19,7 @@ ROWS = [
     ["training"],
     ["evaluation", "latents"],
     ["planning", "reports"],
+    ["interop"],
     ["studies"],
     ["cli"],
     ["__init__", "__main__"],

@@ -1,0 +1,1 @@
+"""Other people's checkpoints, and models that leave for other software."""
