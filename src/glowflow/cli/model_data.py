@@ -255,9 +255,8 @@ def choose(
     return _new(model, source, images, part, config.fit)
 
 
-def trained_among(source: str, data: ImageData) -> int:
-    """How many of these images the model's run was trained on, as far as that is known."""
-    record = split_record(source)
+def trained_among(record: SplitRecord | None, data: ImageData) -> int:
+    """How many of these images a run was trained on, as far as that is known."""
     if record is None or data.contents is None:
         return 0
     return int(np.isin(data.contents, record.contents[record.parts == TRAIN]).sum())
@@ -285,10 +284,11 @@ def _new(model: ImageFlow, source: str, images: Images, part: str | None, fit: F
         say(f"{images.source} has no split of its own: all of it is used, and not a part {part}.")
     data = with_classes_of(model, data)
     refitted = known_fit(model) not in (None, fit)
-    count = trained_among(source, data)
+    record = split_record(source)
+    count = trained_among(record, data)
     if count:
         say(f"{count:,} of the {len(data):,} images are among those that the model was trained on.")
-    elif refitted and split_record(source) is not None:
+    elif refitted and record is not None:
         say(
             f"With --fit {fit} the images have other pixels than in training: whether they were "
             "trained on is not known."
