@@ -1,4 +1,4 @@
-"""Bars on the terminal for what takes long, on stderr."""
+"""What is said to a person on stderr: bars for what takes long, and remarks."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -70,3 +70,13 @@ def bar_with_time_left(title: str, total: float, *, visible: bool) -> Iterator[S
             bar.update(task, completed=done, description=title, figures=figures)
 
         yield show
+
+
+def remark(line: str) -> None:
+    """Tell the user, on stderr."""
+    Console(stderr=True).print(printable(line), markup=False, soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """File names that are not UTF-8, with their bytes escaped."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

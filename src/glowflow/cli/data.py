@@ -164,7 +164,7 @@ def _rows(description: "Description") -> "Iterator[tuple[str, NDArray[Any]]]":
 
 
 def _table(facts: dict[str, Any]) -> Table:
-    from ..data.store import printable
+    from ..progress import printable
 
     table = Table("what", "value", show_header=False)
 

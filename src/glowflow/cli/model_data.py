@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from ..data.config import DataConfig, Fit
 from ..data.inputs import with_classes_of
@@ -21,6 +20,7 @@ from ..models.pretrained import locate
 from ..models.registry import load_model
 from ..models.training_data import TrainingData
 from ..processes import process_index
+from ..progress import remark
 from ..training.config import CONFIG_FILE, TrainConfig, read_run_config
 from ..training.resume import open_own
 from .options import DataOptions
@@ -340,4 +340,4 @@ def _tell_fit(fit: Fit | None, known: TrainingData | None, source: str) -> None:
 def say(line: str) -> None:
     """Tell the user, on stderr, once for all processes."""
     if process_index() == 0:
-        Console(stderr=True).print(line, markup=False, soft_wrap=True)
+        remark(line)

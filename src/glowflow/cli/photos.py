@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data.inputs import in_short
-from ..data.store import printable
 from ..errors import InputError
 from ..models.flow import ImageFlow
 from ..models.likelihood import bits_per_dim
@@ -19,6 +18,7 @@ from ..models.training_data import TrainingData
 from ..photos.crops import Crop, box, centre, cut, paste, whole
 from ..photos.faces import find_face
 from ..photos.images import ALIGNED, CROP, read_photo
+from ..progress import printable
 from .model_data import say
 from .options import PhotoOptions
 

@@ -8,9 +8,10 @@ import numpy as np
 
 from ..errors import InputError
 from ..files import path_of
+from ..progress import remark
 from .config import DataConfig
 from .kinds import DataSource, file_type, image_file, layout, named, prefixed
-from .store import Selection, cache_folder, read_images, read_splits, say, store, warn
+from .store import Selection, cache_folder, read_images, read_splits, store, warn
 from .types import Images, Source, Splits
 from .walk import folders_in, is_hidden, is_output
 
@@ -65,7 +66,7 @@ def open_splits(config: DataConfig, *, cache: Path | None = None, progress: bool
     if progress and splits.reading is not None:
         warn(splits.skipped, splits.reading, splits.source, splits.completeness)
         if copies := copies_of_training(splits):
-            say(f"{copies:,} held-out images are, byte for byte, copies of training images.")
+            remark(f"{copies:,} held-out images are, byte for byte, copies of training images.")
     return splits
 
 

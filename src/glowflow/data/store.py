@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 
 from ..errors import InputError
 from ..photos.images import SmallImageError, UnreadableImageError
-from ..progress import with_bar
+from ..progress import remark, with_bar
 from .config import Split
 from .partition import complete_partition, content_of, evenly, limit_parts
 from .patches import marked_incomplete
@@ -116,17 +115,7 @@ def warn(skipped: tuple[str, ...], reading: Reading, source: str = "", complete:
     if complete.startswith("incomplete"):
         lines.append(f"{source} ({complete}).")
     for line in lines:
-        say(line)
-
-
-def say(line: str) -> None:
-    """Tell the user, on stderr."""
-    Console(stderr=True).print(printable(line), markup=False, soft_wrap=True)
-
-
-def printable(text: str) -> str:
-    """File names that are not UTF-8, with their bytes escaped."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+        remark(line)
 
 
 def replace_folder(final: Path, fill: Callable[[Path], None]) -> None:

@@ -11,7 +11,7 @@ from ..models.config import GlowConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Given:
-    """What a person says of a checkpoint, because not every file does; None where nothing is said."""
+    """What a person says of a checkpoint, as not every file does; None where nothing is said."""
 
     image_size: tuple[int, int] | None = None
     """Height and width in pixels."""
