@@ -18,7 +18,7 @@ ROWS = [
     ["data"],
     ["training"],
     ["evaluation", "latents"],
-    ["planning", "reports"],
+    ["planning", "reports", "calibration"],
     ["interop"],
     ["studies"],
     ["cli"],
