@@ -18,7 +18,7 @@ ROWS = [
     ["data"],
     ["training"],
     ["evaluation", "latents"],
-    ["planning", "reports", "calibration"],
+    ["planning", "reports", "calibration", "inverse"],
     ["interop"],
     ["studies"],
     ["cli"],

@@ -30,6 +30,7 @@ COMMANDS = {
     "interpolate": "The images between two images, as a strip and an animation.",
     "pca": "Principal axes of the latents by level, and what can be read off them, as a page.",
     "score": "How strange each image is: likelihood, typicality, complexity, p-values, as a table.",
+    "solve": "What an image was, from a part, a blur or a noisy copy, with a model as prior.",
     "check": "Whether a posterior or samples can be trusted: ranks, coverage, spectra, as a page.",
     "study": "Measure a claim: attributes, permutations, bits and eight more; tables and pictures.",
     "data": "Prepare a data set, say what is in it, or verify it: prepare, info, verify.",

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..files import path_of, replacing
+from ..files import replacing
 from ..studies.page import Plot, Section, Table
 from ..studies.study import Findings
 from ..studies.summary import compact_json
+from .arrays import read_array
 from .options import CommonOptions, Outcome, check_device
 
 if TYPE_CHECKING:
@@ -200,36 +201,6 @@ def _both(options: Options) -> tuple[NDArray[Any], NDArray[Any], str]:
         f"{chosen.what} of {chosen.source}."
     )
     return drawn.images.numpy(), np.asarray(images), about
-
-
-def read_array(text: str, flag: str) -> NDArray[Any]:
-    """An array of a `.npy` file, which stays on the disk, or FILE.npz:NAME.
-
-    Raises:
-        InputError: there is no such array, or it is damaged.
-    """
-    name, _, member = text.rpartition(".npz:")
-    path = path_of(f"{name}.npz" if name else text)
-    try:
-        if name:
-            with np.load(path, allow_pickle=False) as file:
-                if member not in file:
-                    raise InputError(f"{path} has no array {member!r}: it has {', '.join(file)}.")
-                array = np.asarray(file[member])
-        else:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except InputError:
-        raise
-    except FileNotFoundError as error:
-        raise InputError(f"There is no file {path}: give an array to {flag}.") from error
-    except Exception as error:  # what damaged bytes make of zipfile and NumPy
-        raise InputError(
-            f"Cannot read {path}: it is no array of numbers in NumPy's format; give a .npy file, "
-            f"or FILE.npz:NAME, to {flag}."
-        ) from error
-    if not isinstance(array, np.ndarray):
-        raise InputError(f"{path} has several arrays: give one as {path}:NAME to {flag}.")
-    return array
 
 
 def _sentence(verdicts: "tuple[Verdict, ...]") -> str:

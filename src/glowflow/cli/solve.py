@@ -1,0 +1,279 @@
+"""`glow solve`: what an image or a field was, from what was observed of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..files import path_of, replacing
+from ..studies.page import Plot, Section, Sheet, Table
+from ..studies.study import Findings
+from ..studies.summary import compact_json
+from .arrays import read_array
+from .options import ModelOptions, Outcome, check_device
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ..inverse import Operator, Problem, Solution
+    from ..models.flow import ImageFlow
+
+SHOWN = 8
+"""Draws on a sheet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(ModelOptions):
+    observed: str
+    """What was observed: an image file, or an array (C, H, W) or (N, C, H, W) of several
+    observations, as .npy or FILE.npz:NAME; for a model of images its values are 0 to 255."""
+    operator: str = "noise"
+    """What was done to the field: `noise`, `mask`, `blur`, `downsample`, or MODULE:FUNCTION, a
+    function of a batch (B, C, H, W) in PyTorch."""
+    noise: float
+    """Standard deviation of the noise, in the units of what was observed (0 to 255 for images)."""
+    mask: str | None = None
+    """For `mask`: an image file, white where something was seen, or an array (H, W) or (C, H, W),
+    not 0 there."""
+    blur: float = 1.0
+    """For `blur`: standard deviation of the Gaussian, in pixels."""
+    padding: str = "reflect"
+    """For `blur`: what lies outside, reflect, periodic or zero."""
+    factor: int = 2
+    """For `downsample`: the side of the blocks that were averaged."""
+    chains: int = 4
+    """Chains, from different draws of the prior."""
+    draws: int = 500
+    """Of each chain, for each observation."""
+    warmup: int = 500
+    """Iterations of each chain that adapt its steps and are thrown away."""
+    label: Annotated[str | None, tyro.conf.arg(name="class")] = None
+    """Class of the field, by its name or number, for a class-conditional model."""
+
+
+def run(options: Options) -> Outcome:
+    """Solve each observation, and write its draws, mean, deviation and best, and a page."""
+    import torch
+
+    from ..inverse import Problem, solve
+    from .model_data import load_model_for
+    from .photos import label_of
+    from .results import new_folder
+
+    device = check_device(options.device)
+    model = load_model_for(options.model, device)
+    observed = _observed(options, model)
+    operator = _operator(options, model)
+    scale = 256.0 if model.config.bits is not None else 1.0
+    labels = None
+    if options.label is not None:
+        labels = label_of(model, options.label, 1, "--class")
+    elif model.config.classes:
+        raise InputError("The model has classes: give --class.")
+    if not options.noise > 0:
+        raise InputError(f"--noise is {options.noise}: give more than 0.")
+    problems = [
+        Problem(model, operator, torch.from_numpy(each), options.noise / scale, labels)
+        for each in observed
+    ]
+    folder = new_folder(options.out, "solve")
+    solutions = [
+        solve(
+            problem,
+            chains=options.chains,
+            draws=options.draws,
+            warmup=options.warmup,
+            seed=options.seed + index,
+            progress=not options.json,
+        )
+        for index, problem in enumerate(problems)
+    ]
+    return _leave(options, folder, model, problems, solutions)
+
+
+def _observed(options: Options, model: "ImageFlow") -> NDArray[np.float32]:
+    """(N, *data) in the model's units."""
+    values = _image_or_array(options.observed, "--observed")
+    data_axes = 3
+    if values.ndim == data_axes:
+        values = values[None]
+    if values.ndim != data_axes + 1 and options.operator.count(":") == 0:
+        raise InputError(
+            f"What was observed is {values.shape}: give (C, H, W), or (N, C, H, W) of several."
+        )
+    wide = np.asarray(values, dtype=np.float32)
+    if not np.isfinite(wide).all():
+        raise InputError(f"{options.observed} has values that are not finite: mask them.")
+    if model.config.bits is not None:
+        wide = ((wide + 0.5) / 256 - 0.5).astype(np.float32)
+    return wide
+
+
+def _operator(options: Options, model: "ImageFlow") -> "Operator":
+    import torch
+
+    from ..inverse import Blur, Downsample, Mask, identity, own_operator
+
+    if (options.mask is None) == (options.operator == "mask"):
+        raise InputError("--operator mask and --mask FILE go together.")
+    match options.operator:
+        case "noise":
+            return identity
+        case "mask":
+            seen = _image_or_array(options.mask or "", "--mask")
+            if seen.ndim == 3 and len(seen) != model.config.image_shape[0]:
+                seen = seen[0]
+            whole = 127 if seen.dtype == np.uint8 and seen.max(initial=0) > 1 else 0
+            return Mask(torch.from_numpy(seen > whole))
+        case "blur":
+            return Blur(options.blur, options.padding)
+        case "downsample":
+            return Downsample(options.factor)
+    return own_operator(options.operator)
+
+
+def _image_or_array(text: str, flag: str) -> NDArray[Any]:
+    """An array, or the values (C, H, W) of an image file."""
+    from ..photos.images import read_photo
+
+    if text.endswith(".npy") or ".npz:" in text:
+        return read_array(text, flag)
+    path = path_of(text)
+    if not path.is_file():
+        raise InputError(f"There is no file {path}: give an image or an array to {flag}.")
+    return read_photo(path, 3)
+
+
+def _leave(
+    options: Options,
+    folder: Path,
+    model: "ImageFlow",
+    problems: "list[Problem]",
+    solutions: "list[Solution]",
+) -> Outcome:
+    """Write all of it; chains that have not converged are exit code 1."""
+    arrays = {
+        "samples": [s.samples.flatten(0, 1) for s in solutions],
+        "mean": [s.mean for s in solutions],
+        "std": [s.std for s in solutions],
+        "best": [s.best for s in solutions],
+    }
+    bits = model.config.bits
+    for name, each in arrays.items():
+        values = np.stack([_in_own_units(x.numpy(), name, bits) for x in each])
+        with replacing(folder / f"{name}.npy") as path, path.open("wb") as file:
+            np.save(file, values.astype(np.float32))
+    reasons = {i: why for i, s in enumerate(solutions) if (why := s.why_not_converged)}
+    findings = _findings(options, model, problems, solutions, reasons)
+    for file_name, content in findings.files("solve").items():
+        with replacing(folder / file_name) as path:
+            path.write_bytes(content)
+    facts = {"out": str(folder), "sentence": findings.sentence, **findings.summary}
+    with replacing(folder / "solve.json") as path:
+        path.write_text(compact_json(facts) + "\n", encoding="utf-8")
+    return Outcome(f"{findings.sentence} Results: {folder}", facts, code=int(bool(reasons)))
+
+
+def _in_own_units(values: NDArray[Any], name: str, bits: int | None) -> NDArray[Any]:
+    if bits is None:
+        return values
+    return values * 256 if name == "std" else (values + 0.5) * 256 - 0.5
+
+
+def _findings(
+    options: Options,
+    model: "ImageFlow",
+    problems: "list[Problem]",
+    solutions: "list[Solution]",
+    reasons: dict[int, str],
+) -> Findings:
+    count = len(solutions)
+    if reasons:
+        first = min(reasons)
+        sentence = (
+            f"NOT CONVERGED for {len(reasons)} of {count} observations (the first is {first}: "
+            f"{reasons[first]}): give more --warmup and --draws."
+        )
+    else:
+        sentence = f"Solved {count} observations; all chains converged."
+    first_solution, first_problem = solutions[0], problems[0]
+
+    def traces(figure: "Figure") -> None:
+        above, below = figure.subplots(2, 1)
+        for chain in first_solution.log_posterior.numpy():
+            above.plot(chain, linewidth=0.7)
+        above.set_xlabel("draw")
+        above.set_ylabel("log posterior (nats)")
+        below.hist(first_solution.rhat.ravel(), bins=40, color="#1d4e89")
+        below.axvline(1.05, color="#c2410c")
+        below.set_xlabel("R-hat of each value")
+
+    pictures: list[Plot | Sheet] = [
+        Plot("chains.png", "traces and R-hat of the first observation", (7, 5), traces)
+    ]
+    if model.config.bits is not None or model.config.image_shape[0] in (1, 3):
+        pictures.insert(0, _sheet(model, first_problem, first_solution))
+    lines = [
+        [
+            str(index),
+            f"{s.rhat.max():.3f}",
+            f"{s.ess.min():.0f}",
+            f"{s.acceptance:.2f}",
+            str(s.divergences),
+            reasons.get(index, "converged"),
+        ]
+        for index, s in enumerate(solutions)
+    ]
+    heads = ["observation", "largest R-hat", "smallest ESS", "acceptance", "divergences", ""]
+    return Findings(
+        title="Inverse problems",
+        sentence=sentence,
+        about=f"Prior {options.model}; operator {options.operator}, noise {options.noise:g}; "
+        f"{options.chains} chains of {options.draws} draws after {options.warmup}.",
+        sections=(
+            Section(
+                title="The first observation",
+                words="Mean and standard deviation are of the posterior's draws; best is the field "
+                "at the most probable latents.",
+                pictures=pictures,
+            ),
+            Section(title="Chains", table=Table(heads, lines)),
+        ),
+        summary={
+            "observations": count,
+            "converged": count - len(reasons),
+            "not_converged": {str(index): why for index, why in reasons.items()},
+            "largest_rhat": [float(s.rhat.max()) for s in solutions],
+            "smallest_ess": [float(s.ess.min()) for s in solutions],
+            "mean_std": [
+                float(s.std.mean()) * (256 if model.config.bits else 1) for s in solutions
+            ],
+        },
+    )
+
+
+def _sheet(model: "ImageFlow", problem: "Problem", solution: "Solution") -> Sheet:
+    """Observation, mean, best and some draws; the standard deviation, brightest where largest."""
+    import torch
+
+    def shown(x: "torch.Tensor") -> NDArray[Any]:
+        if model.config.bits is not None:
+            return model.to_images(x).numpy()
+        low, high = solution.mean.min(), solution.mean.max()
+        return (255 * ((x - low) / (high - low + 1e-12)).clamp(0, 1)).byte().numpy()
+
+    shape = solution.mean.shape
+    y = problem.observed.cpu()
+    rows = [
+        ("mean", shown(solution.mean[None])),
+        ("best", shown(solution.best[None])),
+        ("std", (255 * solution.std / (solution.std.max() + 1e-12)).byte().numpy()[None]),
+        ("draws", shown(solution.samples.flatten(0, 1)[:: max(1, solution.samples.shape[1])])),
+    ]
+    if y.shape == shape:
+        rows.insert(0, ("observed", shown(y[None])))
+    return Sheet("solution.png", "observation, posterior mean, deviation and draws", rows)

@@ -1,0 +1,16 @@
+"""Inverse problems with a trained flow as the prior."""
+
+from .operators import Blur, Downsample, Mask, Operator, identity, own_operator
+from .solve import Problem, Solution, solve
+
+__all__ = [
+    "Blur",
+    "Downsample",
+    "Mask",
+    "Operator",
+    "Problem",
+    "Solution",
+    "identity",
+    "own_operator",
+    "solve",
+]

@@ -1,0 +1,74 @@
+"""`glow solve` as a process would call it."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glowflow import Glow, GlowConfig
+from glowflow.cli import main
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    model = Glow(GlowConfig(image_shape=(3, 8, 8), levels=1, steps=1, hidden_channels=4))
+    model.initialize(torch.randint(90, 160, (32, 3, 8, 8), dtype=torch.uint8))
+    model.save_pretrained("model")
+    image = np.random.default_rng(0).integers(100, 150, size=(8, 8, 3), dtype=np.uint8)
+    Image.fromarray(image).save("seen.png")
+    mask = np.full((8, 8), 255, dtype=np.uint8)
+    mask[2:5, 2:5] = 0
+    Image.fromarray(mask).save("mask.png")
+    return tmp_path
+
+
+FEW = ["--draws", "40", "--warmup", "60", "--noise", "6", "--model", "model", "--out", "o"]
+
+
+def test_a_hole_is_filled_and_the_rest_is_kept(work, capsys):
+    words = ["solve", "--operator", "mask", "--mask", "mask.png", "--observed", "seen.png"]
+    code = main([*words, *FEW, "--json"])
+    facts = json.loads(capsys.readouterr().out)
+    assert code == 1 and facts["converged"] == 0  # so few draws are not called enough
+    mean, std = np.load("o/mean.npy")[0], np.load("o/std.npy")[0]
+    seen = np.asarray(Image.open("seen.png")).transpose(2, 0, 1)
+    hole = np.asarray(Image.open("mask.png")) == 0
+    assert np.abs(mean - seen)[:, ~hole].mean() < 6
+    assert std[:, hole].mean() > 1.5 * std[:, ~hole].mean()
+    assert np.load("o/samples.npy").shape == (1, 160, 3, 8, 8)
+    written = {path.name for path in (work / "o").iterdir()}
+    assert {"solve.md", "solve.json", "index.html", "solution.png", "chains.png"} <= written
+
+
+def test_an_operator_of_ones_own_and_several_observations(work, capsys):
+    (work / "my_operators.py").write_text("def rows(x):\n    return x.mean(dim=3, keepdim=True)\n")
+    np.save("y.npy", np.full((2, 3, 8, 1), 125.0, dtype=np.float32))
+    words = ["solve", "--operator", "my_operators:rows", "--observed", "y.npy"]
+    assert main([*words, *FEW, "--json"]) in (0, 1)
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["observations"] == 2
+    rows = np.load("o/mean.npy").mean(axis=3)
+    assert np.abs(rows - 125).max() < 12
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--observed", "none.png"], "There is no file none.png"),
+        (["--observed", "seen.png", "--operator", "mask"], "go together"),
+        (["--observed", "seen.png", "--mask", "mask.png"], "go together"),
+        (["--observed", "seen.png", "--noise", "0"], "--noise is 0"),
+        (["--observed", "seen.png", "--operator", "sharpen"], "choose noise, mask"),
+        (["--observed", "seen.png", "--operator", "downsample"], "must be of one shape"),
+        (["--observed", "seen.png", "--chains", "1"], "give 2 chains"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(work, capsys, words, says):
+    assert main(["solve", *FEW, *words]) == 2
+    assert says in capsys.readouterr().err
+    assert not (work / "o").exists()
