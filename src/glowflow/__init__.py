@@ -9,6 +9,7 @@ from .errors import CheckpointError, GlowflowError, InputError, NotFiniteWarning
 
 if TYPE_CHECKING:
     from .data.config import DataConfig
+    from .interop.distribution import distribution
     from .models.config import Architecture, GlowConfig, RealNVPArchitecture, RealNVPConfig
     from .models.glow import Glow
     from .models.realnvp import RealNVP
@@ -26,6 +27,7 @@ _WHERE = {
     "RealNVP": "models.realnvp",
     "RealNVPArchitecture": "models.config",
     "RealNVPConfig": "models.config",
+    "distribution": "interop.distribution",
     "load_model": "models.registry",
 }
 """Public names that are imported when they are first asked for: `import glowflow` is light."""
@@ -44,6 +46,7 @@ __all__ = [
     "RealNVPConfig",
     "TrainingError",
     "__version__",
+    "distribution",
     "load_model",
 ]
 
