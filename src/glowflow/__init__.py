@@ -9,6 +9,7 @@ from .errors import CheckpointError, GlowflowError, InputError, NotFiniteWarning
 
 if TYPE_CHECKING:
     from .data.config import DataConfig
+    from .interop.density import GlowDensity
     from .interop.distribution import distribution
     from .models.config import Architecture, GlowConfig, RealNVPArchitecture, RealNVPConfig
     from .models.glow import Glow
@@ -24,6 +25,7 @@ _WHERE = {
     "DataConfig": "data.config",
     "Glow": "models.glow",
     "GlowConfig": "models.config",
+    "GlowDensity": "interop.density",
     "RealNVP": "models.realnvp",
     "RealNVPArchitecture": "models.config",
     "RealNVPConfig": "models.config",
@@ -38,6 +40,7 @@ __all__ = [
     "DataConfig",
     "Glow",
     "GlowConfig",
+    "GlowDensity",
     "GlowflowError",
     "InputError",
     "NotFiniteWarning",
