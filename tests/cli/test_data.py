@@ -182,6 +182,16 @@ def test_info_names_copies_colours_ranges_and_classes(glow, photos):
         assert words in shown, words
 
 
+def test_a_sheet_in_the_working_directory(glow, photos, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    code, out, _ = glow("info", photos, "--size", 8, 8, "--sheet", "sheet.png")
+    assert code == 0 and out.rstrip().endswith("Contact sheet: sheet.png.")
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["sheet.png"]
+    with Image.open("sheet.png") as picture:
+        assert picture.width > 8
+
+
 def test_sheet_shows_what_the_model_sees(glow, photos, tmp_path):
     sheet = tmp_path / "sheet.png"
     code, out, _ = glow("info", photos, "--size", 8, 8, "--sheet", sheet)

@@ -30,6 +30,7 @@ def work(tmp_path_factory):
         Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8)).save(
             folder / f"{name}.png"
         )
+    np.save(folder / "three.npy", random.integers(0, 256, (3, 16, 16, 3), dtype=np.uint8))
     return folder
 
 
@@ -308,6 +309,7 @@ BAD = {
         ["reconstruct", "a.png", "--model", "run", "--crop", "center", "--align"], "not both",
     ),
     "one step": (["interpolate", "a.png", "b.png", "--model", "run", "--steps", "1"], "at least 2"),
+    "axes of one image": (["pca", "three.npy", "--model", "run"], "there are 1: give more"),
     "no components": (["pca", "--model", "run", "--components", "0"], "components is 0"),
     "sample": (["sample", "--model", "run", "--temperature", "hot"], "--temperature is 'hot'"),
 }  # fmt: skip

@@ -83,6 +83,20 @@ class TestSamples:
         first = np.asarray(Image.open("s/0000.png"))
         assert len(np.unique(first)) > 2
 
+    def test_what_never_becomes_a_picture_is_a_failure(self, tmp_path, said, bad_first):
+        bad_first[0] = 1_000
+        model = a_model(tmp_path / "m")
+        facts, _ = said("sample", "--model", model, "--count", 4, "--out", "s", "--redraw", code=1)
+        assert (facts["not_finite"], facts["redrawn"]) == (21, 20)
+        facts, _ = said("sample", "--model", model, "--count", 4, "--out", "t")
+        assert facts["not_finite"] == 1  # and the others can be used
+
+    def test_a_sheet_of_temperatures_is_not_redrawn(self, tmp_path, said):
+        model = a_model(tmp_path / "m")
+        _, error = said("sample", "--model", model, "--temperature", "0:1:0.5", "--redraw", code=2)
+        assert "--redraw is for one temperature" in error
+        assert not (tmp_path / "runs").exists()
+
     def test_the_class_is_said(self, tmp_path, capsys):
         model = a_model(tmp_path / "m", classes=2, class_names=("cat", "dog"))
         assert main(["sample", "--model", str(model), "--class", "dog", "--out", "s"]) == 0
@@ -101,6 +115,32 @@ class TestSamples:
         assert sorted(p.name for p in (tmp_path / "s").iterdir() if p.name[0] != ".") == [
             "grid.png", "samples.npy"
         ]  # fmt: skip
+
+
+class TestEdits:
+    """An edit that is no picture is written, said, and no success."""
+
+    @pytest.mark.parametrize(
+        ("value", "said_of_it"),
+        [(float("nan"), "1 of 1 edited images are not finite"), (50.0, "1 are far outside")],
+    )
+    def test_an_edit_that_is_no_picture(self, tmp_path, said, monkeypatch, value, said_of_it):
+        model = a_model(tmp_path / "m", classes=2)
+        picture = TestPlaces.photograph(tmp_path / "a.png", SIDE, SIDE)
+        edit = ("edit", picture, "--model", model, "--class", 0, "--to-class", 1)
+        facts, _ = said(*edit, "--out", "good")
+        assert facts["concern"] == ""
+        original = Glow.decode
+
+        def decode(self, latents, labels=None):
+            x = original(self, latents, labels)
+            x[0, 0, 0, 0] = value
+            return x
+
+        monkeypatch.setattr(Glow, "decode", decode)
+        facts, _ = said(*edit, "--out", "bad", code=1)
+        assert said_of_it in facts["concern"]
+        assert (tmp_path / "bad" / "edited.png").is_file()
 
 
 class TestPlaces:
@@ -214,3 +254,52 @@ class TestLongWords:
         facts, _ = said("reconstruct", path, "--model", a_model(tmp_path / "m"), "--out", "back")
         assert facts["bytes_changed"] == 0
         assert len([p for p in (tmp_path / "back").iterdir() if p.suffix == ".png"]) == 2
+
+
+MARKUP = "[bold]x[/bold]"
+
+
+class TestMarkup:
+    """What looks like markup of the terminal is a name like any other."""
+
+    @pytest.fixture
+    def faces(self, tmp_path):
+        folder = tmp_path / "[red]faces"
+        (folder / "img_align_celeba").mkdir(parents=True)
+        names = [f"{i}.png" for i in range(24)]
+        for i, name in enumerate(names):
+            path = folder / "img_align_celeba" / name
+            Image.fromarray(np.full((SIDE, SIDE, 3), 9 * i, np.uint8)).save(path)
+        rows = [f"{name} {1 if i % 2 else -1} {1 if i else -1}" for i, name in enumerate(names)]
+        lines = [str(len(names)), f"{MARKUP} [dim]rare", *rows]
+        (folder / "list_attr_celeba.txt").write_text("\n".join(lines) + "\n")
+        parts = [f"{name} {0 if i < 20 else 1 + i % 2}" for i, name in enumerate(names)]
+        (folder / "list_eval_partition.txt").write_text("\n".join(parts) + "\n")
+        return folder
+
+    def test_of_attributes_and_folders(self, tmp_path, faces, capsys, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "250")
+        assert main(["data", "info", str(faces), "--size", str(SIDE), str(SIDE)]) == 0
+        shown = capsys.readouterr()
+        assert MARKUP in shown.err and "[dim]rare" in shown.err
+        assert "[red]faces" in shown.out + shown.err
+        model = str(a_model(tmp_path / "m"))
+        assert main(["directions", str(faces), "--model", model, "--minimum", "3"]) == 0
+        shown = capsys.readouterr()
+        assert MARKUP in shown.err and "[dim]rare" in shown.err
+        assert "1 directions (mean) from 20 images (1 attributes refused)" in shown.out
+
+    def test_what_was_not_asked_for_stops_nothing(self, tmp_path, faces, said):
+        model = a_model(tmp_path / "m")
+        find = ("directions", faces, "--model", model, "--minimum", 3)
+        facts, _ = said(*find, "--attributes", MARKUP, "--out", "one.safetensors")
+        assert list(facts["counts"]) == [MARKUP] and facts["refused"] == {}
+        _, error = said(*find, "--attributes", "[dim]rare", "--out", "two.safetensors", code=2)
+        assert "[dim]rare is true of 19" in error
+        said(*find, "--out", "all.safetensors")
+        picture = TestPlaces.photograph(tmp_path / "a.png", SIDE, SIDE)
+        edit = ("edit", picture, "--model", model, "--directions", "all.safetensors")
+        facts, _ = said(*edit, "--attribute", MARKUP, "--amount", 0.5, "--out", "e")
+        assert facts["amounts"] == {MARKUP: 0.5}
+        facts, _ = said(*edit, "--all", "--amounts=0:1:1", "--out", "sheet")
+        assert facts["rows"] == [MARKUP]

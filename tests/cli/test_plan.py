@@ -76,6 +76,12 @@ def test_the_processor_here_is_timed(capsys):
     assert plan["modes"]["stored"]["seconds"] > 0
 
 
+def test_a_device_by_its_number(capsys):
+    plan = facts(capsys, *SMALL, "--device", "cpu:0")
+    assert plan["device"] == "cpu:0"
+    assert plan["usable_memory"] > 0 and plan["modes"]["stored"]["seconds"] > 0
+
+
 def test_a_run_that_does_not_fit_says_so(capsys):
     assert main(["plan", "--size", "4096", "4096", "--hidden-channels", "512",
                  "--device", "l4"]) == 0  # fmt: skip

@@ -120,6 +120,22 @@ def test_the_runs_own_test_images_by_default(capsys):
     assert "strangest by" in captured.err
 
 
+def test_the_run_s_own_array_of_several(work, capsys):
+    digits = open_images(DataConfig(data="digits"), progress=False).data.images
+    np.savez(work / "several.npz", wrong=255 - digits[:40], right=digits[:30])
+    np.save(work / "right.npy", digits[:30])
+    (work / "of-several").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (work / "of-several" / name).write_bytes((work / "run" / name).read_bytes())
+    data = DataConfig(data=str(work / "several.npz"), array="right", held_out=0.2)
+    (work / "of-several" / "train.yaml").write_text(to_yaml(TrainConfig(data=data)))
+    facts = facts_of(capsys, work / "several.npz", "--model", "of-several", "--out", "by-array")
+    alone = facts_of(capsys, "right.npy", "--model", "of-several", "--out", "by-file",
+                     "--calibration", "by-array/calibration.safetensors")  # fmt: skip
+    assert facts["images"] == alone["images"] == 30
+    assert facts["bits_per_dim"] == pytest.approx(alone["bits_per_dim"], abs=1e-6)
+
+
 def test_enough_calibration_images_count_the_strange(work, capsys):
     digits = open_images(DataConfig(data="digits"), progress=False).data
     np.save("others.npy", digits.images[::9])

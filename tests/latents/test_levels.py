@@ -1,8 +1,10 @@
 """What lives at which level."""
 
 import numpy as np
+import pytest
 import torch
 
+from glowflow import InputError
 from glowflow.data.types import ImageData, Splits
 from glowflow.latents.codes import unflatten
 from glowflow.latents.levels import along_axis, latent_pca
@@ -55,3 +57,11 @@ def test_classes_stand_in_for_attributes(model):
     splits = Splits(train=data, valid=data, test=data, source="", checksum="")
     result = latent_pca(model, splits, components=2, progress=False)
     assert [readout.name for readout in result.readouts] == ["even", "odd"]
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_images_have_no_axes(model, count):
+    data = ImageData(images(4).numpy())
+    splits = Splits(data.part(0, count), data, data, source="", checksum="")
+    with pytest.raises(InputError, match=f"2 training images, and there are {count}: give more"):
+        latent_pca(model, splits, progress=False)

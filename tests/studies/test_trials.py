@@ -20,14 +20,16 @@ from glowflow.studies.trained import permutations, trials
 from glowflow.studies.trained.comparison import TrialComparison, verdict
 from glowflow.studies.trained.curves import mean_curve
 from glowflow.studies.trained.depth import Depth, memory_of_step
+from glowflow.studies.trained.lu import LU
 from glowflow.studies.trained.lu_agreement import agreement, decomposed, initialised
 from glowflow.studies.trained.lu_costs import Crossover, crossover
-from glowflow.studies.trained.realnvp import BesideRealNVP
+from glowflow.studies.trained.realnvp import BesideRealNVP, sentence
 from glowflow.studies.trained.realnvp_matching import match_parameters
 from glowflow.studies.trained.results import TrialResult, difference, of, over_seeds
 from glowflow.studies.trained.study import TrainedStudy, Trial
 from glowflow.studies.trained.trials import begin, run_folder, run_trials
 from glowflow.training import tracking
+from glowflow.training.loop import train
 from tests.conftest import perturb
 
 SHAPE = (1, 8, 8)
@@ -261,6 +263,33 @@ def test_lu_and_plain_start_as_one_function_and_can_stay_one(splits):
     exact = agreement("", moved, decomposed(moved), images)
     assert exact.dtype == "float64" and exact.latents < 1e-10 and exact.log_det < 1e-9
     assert agreement("", moved, other.double(), images).latents > 1e-3
+
+
+def test_both_kinds_of_trial_start_from_the_same_start(splits, tmp_path):
+    study = LU(seeds=1, images=16, batch_size=16, levels=1, steps=2, hidden_channels=4)
+    images, starts = torch.from_numpy(splits.train.images.copy()), {}
+    for one in study.trials():
+        folder = tmp_path / one.name
+        train(one.config, splits, folder, device="cpu", progress=False)
+        before = torch.load(folder / "checkpoints" / f"{0:09d}.pt", weights_only=True)
+        start = starts[one.name] = Glow(Glow.from_pretrained(folder).config)
+        start.load_state_dict(before["model"])
+        measured = initialised(start.config, one.name, splits.train, one.config.seed)
+        for name, weight in measured.state_dict().items():
+            assert torch.equal(weight, before["model"][name]), name
+    found = agreement("", starts["plain"], starts["lu"], images)
+    assert found.latents < 1e-4 and found.log_det < 1e-3
+
+
+def test_a_realnvp_is_said_beside_the_glow_of_its_seed():
+    results = [ended("glow", 0, 3.0), ended("glow", 1, 3.2)]
+    results += [ended("realnvp-images", 0, 3.5), ended("realnvp-images", 1, 3.7)]
+    results += [ended("realnvp-time", 0, 3.1), ended("realnvp-time", 1, None, stopped="NaN")]
+    near = sentence(results, {"relative_difference": 0.02})
+    assert near.startswith("Test bits/dim: Glow 3.100 ± 0.100; RealNVP with +2.0% parameters, ")
+    assert "with as many images" in near and "in as much time" in near and "+0.500" in near
+    far = sentence(results, {"relative_difference": -0.2})
+    assert "-20.0% parameters, which is more than 5%: none of those" in far
 
 
 def test_crossovers():

@@ -88,7 +88,9 @@ def latent_pca(
     """
     train, valid, test = (_part(d, limit) for d in (splits.train, splits.valid, splits.test))
     if len(train.indices) < 2:
-        raise InputError(f"There is {len(train.indices)} training image: give at least 2.")
+        raise InputError(
+            f"Axes need at least 2 training images, and there are {len(train.indices)}: give more."
+        )
     names, enough = train.data.attribute_names, train.with_enough(minimum)
 
     def encode(part: _Part, title: str) -> Codes:
