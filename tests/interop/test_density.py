@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks
 
-from glowflow import GlowDensity, InputError, distribution
+from glowflow import GlowDensity, InputError, TrainingError, distribution
 from glowflow.training.objective import Objective
 
 SMALL = {
@@ -226,6 +226,16 @@ def test_a_row_beyond_all_numbers_is_impossible_and_not_nan(fitted):
 def test_what_cannot_be_is_said(changes, X, said):
     with pytest.raises(InputError, match=said):
         GlowDensity(**{**SMALL, **changes}).fit(X)
+
+
+def test_training_that_fails_leaves_no_density():
+    density = GlowDensity(**SMALL).fit(rows())
+    said = r"is NaN or infinite; give a smaller lr, or rows without"
+    with pytest.raises(TrainingError, match=said) as caught:
+        density.set_params(lr=1e6, images=4_000).fit(rows())
+    assert "checkpoint" not in str(caught.value) and "--" not in str(caught.value)
+    with pytest.raises(NotFittedError):
+        density.score_samples(rows())
 
 
 def test_colours_have_three_planes():

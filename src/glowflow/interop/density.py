@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ..checks import require
 from ..data.config import DataConfig
 from ..data.types import ImageData, Splits
-from ..errors import InputError
+from ..errors import InputError, TrainingError
 from ..models.config import Architecture
 from ..models.flow import ImageFlow
 from ..training.config import TrainConfig
@@ -121,6 +121,7 @@ class GlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
             InputError: the rows are no images of `image_shape`, or a parameter cannot be.
             TrainingError: a value became NaN or infinite.
         """
+        self.__dict__.pop("model_", None)  # it is of other rows, whatever comes of these
         rows: NDArray[Any] = validate_data(
             self, X, dtype=_DTYPES, order="C", ensure_min_samples=2, ensure_min_features=4
         )
@@ -146,7 +147,7 @@ class GlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: X has other columns than in `fit`, or is no array of finite numbers.
             InputError: X has floats, and `fit` had bytes.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         rows: NDArray[Any] = validate_data(self, X, dtype=_DTYPES, reset=False)
         of_bytes = self.dtype_ == np.uint8
         if of_bytes and rows.dtype != np.uint8:
@@ -183,7 +184,7 @@ class GlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
             NotFittedError: there was no `fit`.
             InputError: n_samples is negative.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         seed = int(check_random_state(random_state).randint(LARGEST_SEED))
         rows: NDArray[Any] = self.model_.sample(n_samples, seed=seed).flatten(1).numpy()
         if self.dtype_ == np.uint8:
@@ -232,13 +233,16 @@ class GlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         splits = Splits(rows, rows, rows, "the rows of X", checksum="")
         quiet = nullcontext() if self.verbose else redirect_stderr(io.StringIO())
         with _ONE, TemporaryDirectory() as folder, torch.random.fork_rng(), quiet:
-            trained = train(
-                config,
-                splits,
-                Path(folder) / "run",
-                device=self.device,
-                progress=bool(self.verbose),
-            )
+            run = Path(folder) / "run"
+            try:
+                trained = train(
+                    config, splits, run, device=self.device, progress=bool(self.verbose)
+                )
+            except TrainingError as error:  # which names options and files of a run
+                where = str(error).split("; ")[0]
+                raise TrainingError(
+                    f"{where}; give a smaller lr, or rows without values far from all others."
+                ) from error
         if trained.interrupted:
             raise KeyboardInterrupt
         return trained.model.cpu().double()
