@@ -96,6 +96,33 @@ def test_an_unknown_name_lists_what_is_shipped(work):
         Glow.from_pretrained("tinny")
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("runs/phots", "no model at runs/phots (there is runs/photos): give a run's folder"),
+        ("./nowhere", "no model at ./nowhere: give a run's folder"),
+        ("runs/photos/model.safetensors", "is a file: give its folder, runs/photos"),
+        ("runs/photos/checkpoints/1.pt", "is a file: give its folder, runs/photos"),
+        ("runs/photos/checkpoints", "There is no config.json in runs/photos/checkpoints"),
+    ],
+)
+def test_what_is_no_model_is_told_at_once(tmp_path, monkeypatch, capsys, given, said):
+    """No hub is asked for what can be seen to be no name of it."""
+
+    def refuse(*_, **__):
+        raise AssertionError("the network was asked")
+
+    tiny(tmp_path / "runs" / "photos", 0)
+    checkpoint = tmp_path / "runs" / "photos" / "checkpoints" / "1.pt"
+    checkpoint.parent.mkdir()
+    checkpoint.touch()
+    monkeypatch.chdir(tmp_path)
+    for name in ("getaddrinfo", "create_connection", "socket"):
+        monkeypatch.setattr(socket, name, refuse)
+    assert main(["sample", "--model", given]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_sample_and_reconstruct(glow, work):
     assert glow("sample", "--model", "tiny", "--count", 2)["count"] == 2
     Image.open("out/0001.png").verify()

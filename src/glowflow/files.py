@@ -20,7 +20,7 @@ except ImportError:  # Windows
     fcntl = None
 
 MARK = ".glow"
-"""A hidden file in a folder of results under runs/: they are no data."""
+"""A hidden file in a folder of results: they are no data."""
 LOCK = ".lock"
 """A hidden file in a run's folder, locked while a process trains."""
 REFUSALS = (

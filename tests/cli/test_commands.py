@@ -149,7 +149,7 @@ def test_same_seed_gives_the_same_bytes(glow, process, trained, tmp_path):
                     "--temperature", 0.5, cwd=tmp_path)  # fmt: skip
         assert done.returncode == 0, done.stderr
     files = sorted(p.name for p in (tmp_path / "a").iterdir())
-    assert files == ["0000.png", "0001.png", "0002.png", "grid.png"]
+    assert files == [".glow", "0000.png", "0001.png", "0002.png", "grid.png"]
     contents = [[(tmp_path / d / f).read_bytes() for f in files] for d in "abc"]
     assert contents[0] == contents[1]
     assert contents[0] != contents[2]
@@ -365,6 +365,11 @@ def refused(done, message):
         (["sample", "--model", "{run}", "--count", "0"], "count is 0"),
         (["sample", "--model", "{run}", "--temperature", "-1"], "temperature"),
         (["sample", "--model", "{run}", "--class", "1"], "has 0 classes"),
+        (["sample", "--model", "{run}", "--seed", "-1"], "give a whole number from 0 to 2^63 - 1"),
+        (["sample", "--model", "{run}", "--seed", "9" * 30], "from 0 to 2^63 - 1"),
+        (["sample", "--model", "{run}", "--device", "cuda:99"], "no device 'cuda:99' here"),
+        (["sample", "--model", "{run}", "--device", "meta"], "no device 'meta' here"),
+        (["sample", "--model", "{run}", "--device", ""], "no device '' here"),
         (["sample", "--model", "truncated"], "truncated"),
         (["sample", "--model", "other"], "another architecture"),
         (["evaluate", "nowhere", "--model", "{run}"], "There is no folder or file"),

@@ -11,9 +11,12 @@ from PIL import Image
 from glowflow import DataConfig, Glow, GlowConfig, InputError
 from glowflow.cli import main
 from glowflow.cli.model_data import choose, load_model_for
-from glowflow.data.open import open_splits
+from glowflow.data import inputs
+from glowflow.data.open import open_images, open_splits
 from glowflow.data.record import SplitRecord
+from glowflow.models import flow
 from glowflow.models.training_data import TrainingData
+from glowflow.photos.images import read_image
 from glowflow.training.as_yaml import to_yaml
 from glowflow.training.config import TrainConfig
 from glowflow.training.initialisation import training_data
@@ -45,8 +48,9 @@ def a_run(folder, config=None, *, classes=0, trained_on=True, record=True):
     """A run's folder, with a model that has seen nothing but its first batch."""
     config = config or DataConfig(data="photos", size=(PX, PX))
     splits = open_splits(config, progress=False)
+    shape = splits.train.image_shape
     model = Glow(
-        GlowConfig(levels=2, steps=1, hidden_channels=8, image_shape=(3, PX, PX), classes=classes)
+        GlowConfig(levels=2, steps=1, hidden_channels=8, image_shape=shape, classes=classes)
     )
     model.initialize(torch.from_numpy(splits.train.images[:16].copy()))
     perturb(model, 0.02).eval()
@@ -92,11 +96,73 @@ def test_new_images_are_fitted_as_the_training_images(tmp_path, capsys, fit):
     assert said == ""
 
 
-def test_another_fit_is_said_aloud(tmp_path, capsys):
+@pytest.fixture
+def seen(monkeypatch):
+    """The bytes of every image that becomes floats for a model."""
+    images = set()
+    for module in (flow, inputs):
+
+        def recording(some, *given, original=module.dequantize, **options):
+            images.update(image.numpy().tobytes() for image in some)
+            return original(some, *given, **options)
+
+        monkeypatch.setattr(module, "dequantize", recording)
+    return images
+
+
+def faces(folder, count):
+    """Wide pictures with attributes, in CelebA's layout."""
+    pictures(folder / "img_align_celeba", count, seed=1, size=(PX, 2 * PX))
+    names = [f"{index:03d}.png" for index in range(count)]
+    rows = [f"{name} {(-1) ** index} {1 - index % 4}" for index, name in enumerate(names)]
+    rows = [row.replace(" 0", " -1").replace(" -2", " -1") for row in rows]
+    parts = [f"{name} {max(0, index - count + 3)}" for index, name in enumerate(names)]
+    head = f"{count}\nSmiling Young\n"
+    (folder / "list_attr_celeba.txt").write_text(head + "\n".join(rows) + "\n")
+    (folder / "list_eval_partition.txt").write_text("\n".join(parts) + "\n")
+    return folder
+
+
+A, B = (f"new/img_align_celeba/00{index}.png" for index in (0, 1))
+TAKE_IMAGES = {
+    "evaluate": ("--data", "new"),
+    "score": ("--data", "new", "--calibration-data", "new"),
+    "directions": ("--data", "new", "--minimum", "2"),
+    "pca": ("--data", "new", "--components", "1", "--shown", "1", "--minimum", "1"),
+    "study bits": ("--data", "new", "--draws", "1"),
+    "reconstruct": (A, B),
+    "edit": (A, "--resample-level", "1", "--count", "1"),
+    "interpolate": (A, B, "--steps", "2"),
+}
+
+
+@pytest.mark.parametrize("command", TAKE_IMAGES)
+@pytest.mark.parametrize(("fit", "channels"), [("pad", 3), ("stretch", 1)])
+def test_every_command_sees_images_as_in_training(tmp_path, capsys, seen, command, fit, channels):
+    pictures(tmp_path / "photos", 20, size=(PX, 2 * PX))
+    faces(tmp_path / "new", 16)
+    config = DataConfig(data="photos", size=(PX, PX), fit=fit, channels=channels)
+    a_run(tmp_path / "run", config)
+    seen.clear()
+    facts_of(capsys, *command.split(), *TAKE_IMAGES[command], "--model", "run")
+
+    def read(fit):
+        images = open_images(replace(config, data="new", fit=fit), progress=False).data.images
+        return {image.tobytes() for image in images}
+
+    assert seen and seen <= read(fit)
+    assert not seen & read("crop")
+
+
+def test_another_fit_is_said_aloud(tmp_path, capsys, seen):
     pictures(tmp_path / "photos", 30, size=(PX, 2 * PX))
     a_run(tmp_path / "run", DataConfig(data="photos", size=(PX, PX), fit="pad"))
-    _, said = facts_of(capsys, "evaluate", "photos/000.png", "--model", "run", "--fit", "stretch")
-    assert "read with --fit stretch; run was trained with pad" in said
+    photo = tmp_path / "photos" / "000.png"
+    for command in ("evaluate", "reconstruct"):
+        seen.clear()
+        _, said = facts_of(capsys, command, photo, "--model", "run", "--fit", "stretch")
+        assert "read with --fit stretch; " in said and "was trained with pad" in said
+        assert seen == {read_image(photo, (3, PX, PX), fit="stretch").tobytes()}
 
 
 def test_a_model_of_the_first_version_takes_the_fit_of_its_run(tmp_path, capsys):
@@ -203,6 +269,32 @@ def test_scores_of_few_images_read_few(tmp_path, capsys):
     assert len(chosen.data) == 10
     assert chosen.data.names[0] == "0"
     assert chosen.data.names[-1] == "499"
+
+
+def test_of_two_new_images_the_broken_one_is_named(tmp_path, capsys):
+    pictures(tmp_path / "photos", 40)
+    a_run(tmp_path / "run")
+    pictures(tmp_path / "two", 2, seed=6)
+    (tmp_path / "two" / "000.png").write_bytes(b"broken")
+    evaluated, _ = facts_of(capsys, "evaluate", "two", "--model", "run")
+    scored, _ = facts_of(capsys, "score", "two", "--model", "run", "--out", "s")
+    assert evaluated["evaluation"]["images"] == scored["images"] == 1
+    for facts in (evaluated, scored):
+        assert [line.split(":")[0] for line in facts["skipped"]] == ["000.png"]
+
+
+@pytest.mark.parametrize("command", ["evaluate", "score", "directions", "pca", "study bits"])
+def test_where_the_images_of_a_run_were_is_said(tmp_path, capsys, command):
+    photos = pictures(tmp_path / "photos", 20)
+    a_run(tmp_path / "run")
+    photos.rename(tmp_path / "elsewhere")
+    capsys.readouterr()
+    assert main([*command.split(), "--model", "run"]) == 2
+    lines = (tmp_path / "run" / "train.yaml").read_text().splitlines()
+    number = lines.index("  data: photos") + 1
+    named = f"no folder or file photos, which line {number} of run/train.yaml (data: photos) names"
+    said = capsys.readouterr().err
+    assert named in said and "--data" in said
 
 
 def test_no_data_and_no_run(tmp_path):

@@ -1,7 +1,9 @@
 """What commands write and say: marked where it means nothing, in its place, and of any name."""
 
 import json
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from PIL import Image
 from glowflow import Glow, GlowConfig
 from glowflow.cli import main
 from glowflow.models.training_data import TrainingData
+from tests.conftest import perturb
 
 SIDE = 16
 
@@ -102,6 +105,50 @@ class TestSamples:
         assert main(["sample", "--model", str(model), "--class", "dog", "--out", "s"]) == 0
         assert "images of class dog at temperature 0.7" in capsys.readouterr().out
 
+    def test_what_is_no_picture_is_said(self, tmp_path, capsys, bad_first):
+        model = str(a_model(tmp_path / "m"))
+        given = ["sample", "--model", model, "--count", "4", "--device", "cpu", "--out"]
+        assert main([*given, "s"]) == 0
+        said = capsys.readouterr().out
+        assert "1 of 4 were not finite and 0 far outside of the range of images" in said
+        bad_first[0] = 1
+        assert main([*given, "t", "--temperature", "0.5:1:0.5"]) == 0
+        assert "1 of 8 were not finite" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        ("names", "label", "number"),
+        [
+            (("cat", "dog"), "dog", 1),
+            (("cat", "dog"), "1", 1),
+            (("1", "2", "10"), "2", 1),
+            (("1", "2", "10"), "10", 2),
+            ((), "1", 1),
+        ],
+    )
+    def test_a_class_goes_by_its_name(self, tmp_path, capsys, names, label, number):
+        model = a_model(tmp_path / "m", classes=len(names) or 2, class_names=names)
+        perturb(Glow.from_pretrained(model), 0.05).save_pretrained(model)
+        given = ["sample", "--model", str(model), "--class", label, "--count", "2", "--out", "s"]
+        assert main([*given, "--device", "cpu"]) == 0
+        assert f"images of class {label} at temperature 0.7" in capsys.readouterr().out
+        seen = np.stack([np.asarray(Image.open(f"s/000{i}.png")) for i in range(2)])
+        draws = [
+            Glow.from_pretrained(model).sample(2, temperature=0.7, labels=torch.full((2,), k))
+            for k in range(len(names) or 2)
+        ]
+        same = [np.array_equal(seen, drawn.permute(0, 2, 3, 1).numpy()) for drawn in draws]
+        assert same == [k == number for k in range(len(draws))]
+
+    @pytest.mark.parametrize(
+        ("names", "label"), [(("cat", "dog"), "ant"), (("1", "2", "10"), "0"), (("cat",), "1")]
+    )
+    def test_an_unknown_class_is_told_the_known_ones(self, tmp_path, said, names, label):
+        model = a_model(tmp_path / "m", classes=len(names), class_names=names)
+        _, error = said("sample", "--model", model, "--class", label, "--out", "s", code=2)
+        known = ", ".join(names)
+        assert f"--class is {label}, and this model has no such class: give {known}." in error
+        assert not (tmp_path / "s").exists()
+
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     def test_float_samples_are_one_array(self, tmp_path, said, dtype):
         model = Glow.from_pretrained(
@@ -112,9 +159,7 @@ class TestSamples:
         array = np.load("s/samples.npy")
         again = Glow.from_pretrained("n")
         assert torch.equal(torch.from_numpy(array), again.sample(5, temperature=0.7, seed=3))
-        assert sorted(p.name for p in (tmp_path / "s").iterdir() if p.name[0] != ".") == [
-            "grid.png", "samples.npy"
-        ]  # fmt: skip
+        assert {p.name for p in (tmp_path / "s").iterdir()} == {".glow", "grid.png", "samples.npy"}
 
 
 class TestEdits:
@@ -207,6 +252,76 @@ class TestPlaces:
         assert "add --upscale" in error
         said("reconstruct", "small.png", "--model", ready, "--crop", "0,0,10", "--out", "b")
         assert Image.open("b/small.png").size == (SIDE, SIDE)
+
+
+class TestNumbers:
+    """What is not finite is counted by every command that decodes."""
+
+    @pytest.mark.parametrize(
+        ("given", "what"),
+        [
+            (("reconstruct", "a.png"), "1 of 1 reconstructions are not finite"),
+            (("interpolate", "a.png", "a.png", "--steps", "3"), "of 3 images between the two are"),
+            (("edit", "a.png", "--resample-level", "1", "--count", "2"), "of 2 edited images are"),
+        ],
+    )
+    def test_a_decoded_image_that_is_none(self, tmp_path, capsys, bad_first, given, what):
+        TestPlaces.photograph(tmp_path / "a.png", SIDE, SIDE)
+        main([*given, "--model", str(a_model(tmp_path / "m")), "--device", "cpu", "--out", "o"])
+        shown = capsys.readouterr()
+        assert what in shown.out + shown.err
+        assert "not finite" in shown.out + shown.err
+
+
+class TestNames:
+    def test_results_never_fall_on_one_another(self, tmp_path, said):
+        for index, place in enumerate(("a/0001.png", "b/0001.png", "grid.png")):
+            path = tmp_path / place
+            path.parent.mkdir(exist_ok=True)
+            Image.new("RGB", (SIDE, SIDE), (80 * index, 9, 9)).save(path)
+        given = ["a/0001.png", "b/0001.png", "grid.png"]
+        facts, _ = said("reconstruct", *given, "--model", a_model(tmp_path / "m"), "--out", "r")
+        assert facts["files"] == ["0000-0001.png", "0001-0001.png", "0002-grid.png"]
+        for place, file in zip(given, facts["files"], strict=True):
+            assert (np.asarray(Image.open(f"r/{file}")) == np.asarray(Image.open(place))).all()
+        assert Image.open("r/grid.png").size != (SIDE, SIDE)
+
+    def test_a_name_that_is_not_utf8_is_shown_escaped(self, tmp_path, capsys):
+        folder = tmp_path / os.fsdecode(b"d\xfcr")
+        folder.mkdir()
+        photo = folder / os.fsdecode(b"M\xfcller.png")
+        TestPlaces.photograph(tmp_path / "a.png", SIDE, SIDE).rename(photo)
+        TestPlaces.photograph(tmp_path / "b.png", SIDE, SIDE)
+        given = ["--model", str(a_model(tmp_path / "m")), "--device", "cpu", "--out"]
+        assert main(["reconstruct", str(photo), *given, "r"]) == 0
+        assert {path.name for path in Path("r").iterdir()} == {
+            ".glow", "grid.png", "M_udcfcller.png"
+        }  # fmt: skip
+        capsys.readouterr()
+        scored = ["score", str(folder), *given, "s", "--calibration-data", "b.png"]
+        assert main([*scored, "--upscale"]) == 0
+        assert "the strangest is M\\udcfcller.png" in capsys.readouterr().out
+        assert Path("s/scores.csv").read_text(encoding="utf-8").count("M\\udcfcller.png,") == 1
+
+    def test_results_are_no_data(self, tmp_path, said, monkeypatch):
+        for index in range(5):
+            path = tmp_path / "photos" / f"{index}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.new("RGB", (SIDE, SIDE), (40 * index, 9, 9)).save(path)
+        model, photo = a_model(tmp_path / "m"), "photos/0.png"
+        for name, given in {
+            "r": ("reconstruct", photo), "i": ("interpolate", photo, photo, "--steps", "2"),
+            "s": ("sample", "--count", 1), "t": ("sample", "--count", 1, "--temperature", "0:1:1"),
+            "e": ("edit", photo, "--resample-level", 1, "--count", 1),
+        }.items():  # fmt: skip
+            said(*given, "--model", model, "--out", f"photos/{name}")
+        said("data", "info", "photos", "--size", 16, 16, "--sheet", "--out", "photos/d")
+        monkeypatch.setenv("GLOWFLOW_CACHE", str(tmp_path / "another"))
+        facts, _ = said("data", "info", "photos", "--size", 16, 16)
+        assert sum(facts["splits"].values()) == 5
+        assert facts["classes"] == [] and facts["left_out"] == [
+            {"reason": "written by this package, not data", "files": 6, "example": "d/"}
+        ]  # fmt: skip
 
 
 REFUSED_BY_COMMANDS = (

@@ -1,7 +1,10 @@
 """Runs from the command line: what is refused, and what stays as it was."""
 
+import io
 import json
 import shutil
+from contextlib import redirect_stderr
+from html import unescape
 
 import numpy as np
 import pytest
@@ -122,6 +125,78 @@ def test_what_may_change_is_recorded(folder, capsys):
     assert json.loads((folder / "evaluation.json").read_text())["images"] == 1
     assert resume(capsys, folder)[1].out.startswith("Nothing to do")
     assert len(history(folder)) == 1
+
+
+def test_another_batch_goes_on_from_the_images_that_were_seen(folder, capsys):
+    flags = ["--images", "24", "--batch-size", "8", "--log-every", "1"]
+    code, said = resume(capsys, folder, *flags)
+    assert code == 0, said.err
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [(m["step"], m["images"]) for m in lines if "lr" in m][-2:] == [(3, 16), (4, 24)]
+    assert "after 24 training images" in said.out
+    assert read_run_config(folder).batch_size == 8
+    assert history(folder)[0]["changes"]["batch_size"] == [4, 8]
+
+
+def test_the_model_says_what_was_done_to_its_images(trained, tmp_path):
+    model = Glow.from_pretrained(trained / "run")
+    splits = open_splits(read_run_config(trained / "run").data, progress=False)
+    parts = (splits.train, splits.valid, splits.test)
+    pixels = np.concatenate([data.images for data in parts])
+    wanted = {
+        "source": str(trained / "photos"), "layout": "folder", "size": [8, 8], "channels": 3,
+        "fit": "crop", "dtype": "uint8", "bits": 8, "value_range": [pixels.min(), pixels.max()],
+        "split": "hash", "held_out": 0.1, "images": [len(data) for data in parts],
+        "checksum": splits.checksum, "class_names": [],
+    }  # fmt: skip
+    model.save_pretrained(tmp_path / "again")
+    for place in (trained / "run", trained / "run" / "best", tmp_path / "again"):
+        section = json.loads((place / "config.json").read_text())["data"]
+        assert {name: section[name] for name in wanted} == wanted
+
+
+@pytest.fixture(scope="module")
+def unsound(tmp_path_factory):
+    """A run on labels of any numbers, whose model decodes the first image of a batch to NaN."""
+    work = tmp_path_factory.mktemp("unsound")
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    np.savez(work / "gaps.npz", images=pixels, labels=np.array([0, 127, 255, 127] * 10))
+    given = [str(work / "gaps.npz"), "--conditional", *TINY[3:], "--batch-size", "4", "--images",
+             "8", "--out", str(work / "run"), "--device", "cpu"]  # fmt: skip
+    original, said = Glow.decode, io.StringIO()
+
+    def decode(self, latents, labels=None):
+        x = original(self, latents, labels)
+        x[0] = float("nan")
+        return x
+
+    with pytest.MonkeyPatch.context() as patch, redirect_stderr(said):
+        patch.setattr(Glow, "decode", decode)
+        assert main(["train", *given]) == 1  # the bytes do not come back
+    return work / "run", said.getvalue()
+
+
+def test_samples_that_are_none_are_said_by_the_run(unsound):
+    run, said = unsound
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [m["samples_not_finite"] for m in lines if "samples" in m] == [1, 1]
+    assert "Warning: Of 64 samples at temperature 1, 1 are not finite" in said
+    page = unescape((run / "report.html").read_text(encoding="utf-8"))
+    assert "1 of the samples are not finite or far outside of the range of images" in page
+
+
+def test_labels_are_the_names_of_the_classes(unsound, tmp_path, capsys):
+    run, _ = unsound
+    model = Glow.from_pretrained(run)
+    assert model.config.classes == 3
+    assert model.trained_on.class_names == ("0", "127", "255")
+    given = ["sample", "--model", str(run), "--count", "1", "--out", str(tmp_path / "s")]
+    assert main([*given, "--class", "1"]) == 2
+    assert "no such class: give 0, 127, 255" in capsys.readouterr().err
+    assert main([*given, "--class", "127"]) == 0
+    wanted = model.sample(1, temperature=0.7, labels=torch.tensor([1]))[0].permute(1, 2, 0)
+    assert (np.asarray(Image.open(tmp_path / "s" / "0000.png")) == wanted.numpy()).all()
 
 
 def test_images_that_changed_are_counted_and_asked_for(folder, own_data, capsys):

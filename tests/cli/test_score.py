@@ -147,6 +147,20 @@ def test_enough_calibration_images_count_the_strange(work, capsys):
     assert "the strangest is constant.png" in captured.out
 
 
+def test_frames_of_an_array_are_scored_in_their_order(work, scored, capsys):
+    digits = open_images(DataConfig(data="digits"), progress=False).data.images[:23].copy()
+    digits[20:] = 7
+    np.save("series.npy", digits)
+    facts = facts_of(capsys, "series.npy", "--model", "run", "--calibration",
+                     scored / "calibration.safetensors", "--batch-typicality", 10, "--out",
+                     "series")  # fmt: skip
+    rows = table_of(work / "series")
+    assert list(rows) == [str(number) for number in range(23)]
+    assert [row["batch"] for row in rows.values()] == ["0"] * 10 + ["1"] * 10 + ["2"] * 3
+    same = {row["complexity"] for row in list(rows.values())[20:]}
+    assert {row["name"] for row in facts["strangest"][:3]} == {"20", "21", "22"}, same
+
+
 def test_one_image_file_and_a_folder_of_two(work, scored, capsys):
     one = work / "photos" / "noise.png"
     again = ("--model", "run", "--calibration", scored / "calibration.safetensors")

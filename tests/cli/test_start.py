@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from glowflow.cli import COMMANDS
+from glowflow.cli import COMMANDS, SHARED, main
 from glowflow.studies.registry import STUDIES
 
 HEAVY = ("torch", "matplotlib", "sklearn", "scipy", "accelerate", "huggingface_hub", "datasets")
@@ -59,6 +59,19 @@ def test_help_imports_nothing_heavy(helps, line):
 def test_every_command_takes_the_common_options(helps, line):
     for flag in ("--out", "--device", "--seed", "--json"):
         assert flag in helps[line][1]
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in SHARED])
+def test_of_several_processes_the_first_does_what_is_not_shared(
+    command, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1",
+                        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    assert main([command, "--model", "demo-faces", "--data", "faces"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_package_imports_nothing_heavy():

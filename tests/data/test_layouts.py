@@ -9,7 +9,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from glowflow import DataConfig, InputError
 from glowflow.data.open import open_images
@@ -161,6 +161,24 @@ class TestLinks:
         put("data/test", 3)
         assert sizes(opened("data")) == (8, 4, 3)
 
+    @pytest.mark.parametrize("own", [0, 6])
+    def test_linked_classes_and_images(self, put, opened, tmp_path, own):
+        put("store/cat", 6)
+        put("store/dog", 6)
+        put("data/owl", own)
+        for name in ("cat", "dog"):
+            (tmp_path / "data" / name).symlink_to(tmp_path / "store" / name)
+        splits = opened("data")
+        assert splits.train.class_names == (("cat", "dog", "owl") if own else ("cat", "dog"))
+        assert sum(sizes(splits)) == 12 + own
+        labels = np.concatenate([splits.train.labels, splits.valid.labels, splits.test.labels])
+        assert np.bincount(labels).tolist() == ([6, 6, 6] if own else [6, 6])
+        put("single", 0)
+        for path in (tmp_path / "store" / "cat").iterdir():
+            (tmp_path / "single" / path.name).symlink_to(path)
+        (tmp_path / "root").symlink_to(tmp_path / "single")
+        assert sum(sizes(opened("single"))) == sum(sizes(opened("root"))) == 6
+
     def test_each_once_and_no_loops(self, put, opened, tmp_path):
         put("data/cat", 5)
         put("data/dog", 5)
@@ -200,7 +218,12 @@ class TestFiles:
         assert sum(sizes(splits)) == 10
         assert left_out(splits)["written by this package, not data"] == (1, "b/")
 
-    @pytest.mark.parametrize("suffix", ["pgm", "ppm", "jfif", "bmp", "tif", "gif", "webp", "PNG"])
+    @pytest.mark.parametrize(
+        "suffix",
+        ["pgm", "ppm", "jfif", "bmp", "tif", "gif", "webp", "PNG",
+         pytest.param("avif", marks=pytest.mark.skipif(
+             not features.check("avif"), reason="Pillow was built without AVIF here"))],
+    )  # fmt: skip
     def test_what_pillow_reads_is_read(self, put, opened, suffix):
         put("data", 6, suffix=suffix)
         assert sum(sizes(opened("data"))) == 6
@@ -575,11 +598,13 @@ class TestMnist:
 
 
 def celeba(folder, *, tables, images, suffix="jpg", comma=False, bom=False):
-    """12 pictures in one of CelebA's distributions."""
+    """12 pictures in one of CelebA's distributions, white outside of the square that is used."""
     names = [f"{i:06d}.jpg" for i in range(1, 13)]
     (folder / images).mkdir(parents=True)
+    aligned = Image.new("RGB", (178, 218), "white")
+    aligned.paste((0, 0, 0), (15, 40, 163, 188))
     for name in names:
-        Image.new("RGB", (8, 8)).save(folder / images / name.replace("jpg", suffix))
+        aligned.save(folder / images / name.replace("jpg", suffix))
     attribute, partition = (folder / table for table in tables)
     for table in (attribute, partition):
         table.parent.mkdir(parents=True, exist_ok=True)
@@ -591,8 +616,8 @@ def celeba(folder, *, tables, images, suffix="jpg", comma=False, bom=False):
     else:
         rows = ["12", "A B", *rows]
     encoding = "utf-8-sig" if bom else "utf-8"
-    attribute.write_text("\n".join(rows) + "\n", encoding=encoding)
-    partition.write_text("\n".join(parts) + "\n", encoding=encoding)
+    for path, lines in ((attribute, rows), (partition, parts)):
+        path.write_text("\n".join(lines) + "\n", encoding, newline="\r\n" if bom else "")
     return folder
 
 
@@ -622,6 +647,9 @@ class TestCelebA:
         assert splits.train.attribute_names == ("A", "B")
         assert splits.train.attributes.tolist() == [[True, False]] * 4
         assert splits.reading.layout == "CelebA"
+        assert splits.reading.aligned
+        middle = splits.train.images[:, :, 1:-1, 1:-1]
+        assert middle.max() < 8  # of 8x8 pixels none has seen the white frame, but by JPEG's edges
 
     @pytest.mark.parametrize("missing", FLAT)
     def test_what_is_missing_is_named(self, tmp_path, opened, missing):

@@ -76,6 +76,29 @@ def test_a_picture_that_is_added_moves_nobody(opened, photos, random):
     assert all(before[part] <= after[part] for part in PARTS)
 
 
+@pytest.mark.parametrize("file", ["x.npy", "x.npz"])
+def test_frames_that_are_added_to_an_array_move_nobody(read, tmp_path, random, file):
+    """An image of an array goes by its number."""
+    frames = random.integers(0, 256, (90, 4, 4), dtype=np.uint8)
+
+    def opened(count):
+        if file == "x.npy":
+            np.save(tmp_path / file, frames[:count])
+        else:
+            np.savez(tmp_path / file, images=frames[:count])
+        return read(tmp_path / file)
+
+    before = opened(80)
+    record, after = SplitRecord.of(before), opened(90)
+    for part in PARTS:
+        assert names(before)[part] <= names(after)[part]
+        data = getattr(after, part)
+        assert (data.images[:, 0] == frames[[int(name) for name in data.names]]).all()
+    changes = record.changes(after)
+    assert (changes.added, changes.removed, changes.changed) == (10, 0, 0)
+    assert sum(map(len, names(after).values())) == 90
+
+
 def test_a_renamed_or_copied_training_image_is_not_held_out(opened, photos):
     splits = opened()
     record = SplitRecord.of(splits)

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from glowflow import Glow, GlowConfig
+from glowflow import Glow, GlowConfig, NotFiniteWarning
+from glowflow.models.flow import IMAGES_AT_ONCE
 
 from ..conftest import perturb
 
@@ -46,3 +47,19 @@ def test_what_overflows_is_counted(monkeypatch):
     assert (drawn.not_finite, drawn.far) == (2, 1)
     assert drawn.usable.tolist() == [True, False, False, False, True]
     assert "2 of 5 samples are not finite and 1 are far" in drawn.concern()
+    with pytest.warns(NotFiniteWarning, match="2 of 5 samples are not finite and 1 are far"):
+        model.sample(5)
+
+
+def test_memory_is_that_of_a_part(monkeypatch):
+    model, sizes, randn = a_model(), [], torch.randn
+
+    def recording(*shape, **options):
+        sizes.append(shape)
+        return randn(*shape, **options)
+
+    monkeypatch.setattr(torch, "randn", recording)
+    parts = model.draw_in_parts(10_000)
+    first = next(parts)
+    assert len(first.images) == IMAGES_AT_ONCE == 64
+    assert sizes == [(64, 48)]

@@ -315,6 +315,17 @@ def test_evaluate_command_in_two_processes(saved, tmp_path):
     assert sum("images is 0" in error for _, _, error in two) == 1, two
 
 
+def test_sample_command_in_two_processes(saved, tmp_path):
+    command = ["-m", "glowflow", "sample", "--model", saved, "--count", "3", "--json"]
+    (_, out, _), (_, nothing, _) = two = launch([*command, "--out", "two"], tmp_path)
+    assert [code for code, *_ in two] == [0, 0] and not nothing, two
+    assert json.loads(out)["count"] == 3
+    (code, *_), *_ = launch([*command, "--out", "one"], tmp_path, 1)
+    assert code == 0
+    one, both = ({p.name: p.read_bytes() for p in (tmp_path / n).iterdir()} for n in ("one", "two"))
+    assert one == both and len(one) == 5
+
+
 def test_directions_command_in_two_processes(celeba, tmp_path):  # noqa: F811
     torch.manual_seed(0)
     model = Glow(GlowConfig(image_shape=(3, 8, 8), levels=1, steps=1, hidden_channels=4))

@@ -191,7 +191,9 @@ def check_device(device: str | None) -> str:
         accelerator = torch.accelerator.current_accelerator(check_available=True)
         return "cpu" if accelerator is None else accelerator.type
     try:
-        torch.empty(0, device=device)
+        there = torch.empty(0, device=device).device.type != "meta"  # which computes nothing
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"There is no device {device!r} here: leave --device out.") from error
+    if not there:
+        raise InputError(f"There is no device {device!r} here: leave --device out.")
     return device
