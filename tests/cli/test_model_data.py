@@ -271,6 +271,20 @@ def test_scores_of_few_images_read_few(tmp_path, capsys):
     assert chosen.data.names[-1] == "499"
 
 
+@pytest.mark.parametrize("command", ["evaluate", "reconstruct"])
+def test_the_range_of_deep_pixels_is_that_of_the_training_images(tmp_path, capsys, seen, command):
+    for index in range(10):
+        path = tmp_path / "photos" / f"{index}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((PX, PX), 400 * index, np.uint16)).save(path)
+    deep = {"source_range": (0, 4095), "channels": 1}
+    a_run(tmp_path / "run", DataConfig(data="photos", size=(PX, PX), **deep))
+    Image.fromarray(np.full((PX, PX), 4095, np.uint16)).save("new.png")
+    seen.clear()
+    facts_of(capsys, command, "new.png", "--model", "run")
+    assert seen == {bytes([255] * PX * PX)}
+
+
 def test_of_two_new_images_the_broken_one_is_named(tmp_path, capsys):
     pictures(tmp_path / "photos", 40)
     a_run(tmp_path / "run")

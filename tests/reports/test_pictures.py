@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
-from glowflow.reports.pictures import CELL, grid, rows, save_png, to_pil
+from glowflow.models.flow import Drawn
+from glowflow.reports.pictures import CELL, crossed, grid, marked, rows, save_png, to_pil
 from glowflow.reports.plots import loss_curve
 from tests.evaluation.images import noise
 
@@ -21,6 +23,15 @@ class TestPictures:
         assert np.array_equal(np.asarray(to_pil(image)).transpose(2, 0, 1), image)
         sheet = np.asarray(grid(image[None]))
         assert (sheet[2:10, 2:10] == image[:, 0, 0]).all()
+
+    def test_a_row_says_how_many_of_it_are_no_pictures(self):
+        finite = torch.tensor([True, False, True, True])
+        drawn = Drawn(torch.zeros(4, 3, 8, 8), finite, torch.tensor([True, False, False, True]))
+        assert marked("T = 1", drawn) == "T = 1  2 bad"
+        assert marked("T = 1", Drawn(drawn.images, finite | True, finite | True)) == "T = 1"
+        shown = crossed(noise(4, (3, 8, 8)), drawn.usable.numpy())
+        bad = [set(np.unique(image).tolist()) == {0, 255} for image in shown]
+        assert bad == [False, True, True, False]
 
     def test_floats_are_scaled_from_their_range(self):
         image = np.linspace(-3, 7, 16, dtype=np.float32).reshape(1, 4, 4)
