@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import struct
 import tarfile
 import zipfile
@@ -207,6 +208,18 @@ class TestFiles:
         assert sum(sizes(splits)) == 10
         assert left_out(splits) == {"written by this package, not data": (2, "runs/a/")}
         assert sum(sizes(opened("photos/runs/b"))) == 4
+
+    def test_results_that_came_after_the_images_were_read_are_said_too(self, put, opened, tmp_path):
+        put("photos", 10)
+        first = opened("photos")
+        assert left_out(first) == {}
+        put("photos/runs/a/samples", 4)
+        (tmp_path / "photos/runs/a/train.yaml").touch()
+        second = opened("photos")
+        assert second.folder == first.folder  # nothing is read again
+        assert left_out(second) == {"written by this package, not data": (1, "runs/a/")}
+        shutil.rmtree(tmp_path / "photos/runs")
+        assert left_out(opened("photos")) == {}
 
     @pytest.mark.parametrize("name", ["score.json", "report.html"])
     def test_files_that_are_called_as_results_are_no_results(self, put, opened, tmp_path, name):

@@ -12,8 +12,8 @@ from ..progress import remark
 from .config import DataConfig
 from .kinds import DataSource, file_type, image_file, layout, named, prefixed
 from .store import Selection, cache_folder, read_images, read_splits, store, warn
-from .types import Images, Source, Splits
-from .walk import folders_in, is_hidden, is_output
+from .types import Images, Reading, Source, Splits
+from .walk import WRITTEN, files_below, folders_in, is_hidden, is_output
 
 SOURCES: tuple[DataSource, ...] = (
     named(
@@ -63,6 +63,8 @@ def open_splits(config: DataConfig, *, cache: Path | None = None, progress: bool
     """
     selection = Selection(config.held_out, config.split_by, config.limit)
     splits = read_splits(_stored(config, selection, cache, progress))
+    if splits.reading is not None:
+        splits = replace(splits, reading=_with_results_of_now(config, splits.reading))
     if progress and splits.reading is not None:
         warn(splits.skipped, splits.reading, splits.source, splits.completeness)
         if copies := copies_of_training(splits):
@@ -78,9 +80,21 @@ def open_images(config: DataConfig, *, cache: Path | None = None, progress: bool
     """
     selection = Selection(limit=config.limit, whole=True)
     images = read_images(_stored(config, selection, cache, progress))
+    images = replace(images, reading=_with_results_of_now(config, images.reading))
     if progress:
         warn(images.skipped, images.reading)
     return images
+
+
+def _with_results_of_now(config: DataConfig, reading: Reading) -> Reading:
+    """What is said of the images, with the folders of results that are beside them now: these may
+    have come since the images were read, which are the same."""
+    first = next(source for source in SOURCES if source.takes(config.data))
+    if first.kind != "folder":
+        return reading
+    now = (each for each in files_below(path_of(config.data)).left_out if each.reason == WRITTEN)
+    others = (each for each in reading.left_out if each.reason != WRITTEN)
+    return replace(reading, left_out=(*now, *others))
 
 
 def copies_of_training(splits: Splits) -> int:

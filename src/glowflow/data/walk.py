@@ -14,6 +14,8 @@ from .types import LeftOut
 
 RESULTS = ("edit.json", "interpolation.json", "pca.json", "score.json")
 """Of which one is in folders of results that have no mark; each names its folder as `out`."""
+WRITTEN = "written by this package, not data"
+"""Why folders of runs, models and results are left out."""
 NO_PICTURES = {
     ".pdf", ".eps", ".ps", ".wmf", ".emf", ".h5", ".hdf", ".grib", ".bufr", ".mpg", ".mpeg",
     ".fits", ".fit",
@@ -61,7 +63,7 @@ def files_below(folder: Path) -> Found:
         if real in seen:
             reasons.setdefault("a link to a folder that was read already", []).append(f"{name}/")
         elif is_output(Path(path)):
-            reasons.setdefault("written by this package, not data", []).append(f"{name}/")
+            reasons.setdefault(WRITTEN, []).append(f"{name}/")
         else:
             seen.add(real)
             try:
