@@ -44,6 +44,27 @@ def _seeded():
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A hub, and a person without a token whose cache is empty."""
+    from huggingface_hub import constants
+
+    from tests.hub_server import running
+
+    with running() as server:
+        pattern = server.address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "ENDPOINT", server.address)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", pattern)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.chdir(tmp_path)
+        yield server
+
+
 def perturb(module: torch.nn.Module, std: float = 0.1) -> torch.nn.Module:
     """Move every weight away from its start, so that nothing is zero or the identity by luck."""
     with torch.no_grad():

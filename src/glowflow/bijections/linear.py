@@ -94,7 +94,8 @@ class Invertible1x1Conv(ChannelMixing):
         self.log_s = nn.Parameter(torch.empty(channels))
         self.register_buffer("sign_s", torch.empty(channels))
         self.register_buffer("rows", torch.empty(channels, dtype=torch.int64))
-        self.set_matrix(random_rotation(channels))
+        if not self.log_s.is_meta:
+            self.set_matrix(random_rotation(channels))
 
     @torch.no_grad()
     def set_matrix(self, weight: Float[Tensor, "channels channels"]) -> None:
@@ -137,7 +138,7 @@ class Invertible1x1Conv(ChannelMixing):
         """W = P L (U + diag(s)) of each map."""
         L, U = cls.factors(mixings)
         maps, channels, _ = L.shape
-        _require_permutations([m.rows for m in mixings])
+        require_permutations([m.rows for m in mixings])
         rows = torch.cat([m.rows + k * channels for k, m in enumerate(mixings)])
         return (L @ U).reshape(-1, channels).index_select(0, rows).view(maps, channels, channels)
 
@@ -146,7 +147,7 @@ class Invertible1x1Conv(ChannelMixing):
         """W⁻¹ = (U + diag(s))⁻¹ L⁻¹ Pᵀ by two triangular solves in float64."""
         L, U = (precise(factor) for factor in cls.factors(mixings))
         eye = torch.eye(L.shape[1], dtype=L.dtype, device=L.device)
-        _require_permutations([m.rows for m in mixings])
+        require_permutations([m.rows for m in mixings])
         P_transposed = torch.stack([eye[m.rows].T for m in mixings])
         half = torch.linalg.solve_triangular(L, P_transposed, upper=False, unitriangular=True)
         return torch.linalg.solve_triangular(U, half, upper=True)
@@ -170,7 +171,8 @@ class PlainInvertible1x1Conv(ChannelMixing):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(channels, channels))
-        self.set_matrix(random_rotation(channels))
+        if not self.weight.is_meta:
+            self.set_matrix(random_rotation(channels))
 
     @torch.no_grad()
     def set_matrix(self, weight: Float[Tensor, "channels channels"]) -> None:
@@ -219,7 +221,7 @@ class Permutation(ChannelMixing):
 
     def __init__(self, order: Int[Tensor, " channels"]) -> None:
         super().__init__()
-        _require_permutations([order])
+        require_permutations([order])
         self.register_buffer("order", order.clone())
 
     def extra_repr(self) -> str:
@@ -239,7 +241,7 @@ class Permutation(ChannelMixing):
     @classmethod
     def matrices(cls, mixings: Sequence[Self]) -> Float[Tensor, "maps channels channels"]:
         """W of each map: row c is 1 at order(c), else 0."""
-        order = _require_permutations([m.order for m in mixings])
+        order = require_permutations([m.order for m in mixings])
         channels = torch.arange(order.shape[1], device=order.device)
         return (order[..., None] == channels).to(torch.get_default_dtype())
 
@@ -288,7 +290,7 @@ def _triangles(channels: int, device: torch.device) -> tuple[Tensor, Tensor]:
     return i * channels + j, k * channels + m
 
 
-def _require_permutations(orders: Sequence[Tensor]) -> Int[Tensor, "maps channels"]:
+def require_permutations(orders: Sequence[Tensor]) -> Int[Tensor, "maps channels"]:
     """These orders as one tensor; where a look does not wait for a device, each is looked at.
 
     Raises:

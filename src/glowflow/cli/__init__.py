@@ -34,6 +34,7 @@ COMMANDS = {
     "check": "Whether a posterior or samples can be trusted: ranks, coverage, spectra, as a page.",
     "study": "Measure a claim: attributes, permutations, bits and eight more; tables and pictures.",
     "data": "Prepare a data set, say what is in it, or verify it: prepare, info, verify.",
+    "push": "Send a model to the Hugging Face hub, with a model card.",
     "plan": "Memory and time of a training run, before it starts, on this or another device.",
     "demo": "Train on drawn faces in ten minutes, evaluate, sample, and write a report.",
 }

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..checks import require_at_least
-from ..errors import InputError
+from ..errors import CheckpointError, InputError
 from ..evaluation.choices import Score
 from ..files import require_new, write_text
 from .options import DataOptions, Outcome, check_device
@@ -57,7 +57,8 @@ class Options(DataOptions):
     """Which score says what is strange; by default complexity, and typicality of data that no codec
     takes."""
     calibration: Path | None = None
-    """File that an earlier glow score of the same model has left; by default one is made."""
+    """File that an earlier glow score of the same model has left; by default
+    calibration.safetensors beside the model, or else one is made."""
     calibrate_on: Literal["valid", "train"] = "valid"
     """Part of the run's data to calibrate on. The model knows its training images: new ones look
     stranger beside them than beside validation images."""
@@ -84,6 +85,7 @@ def run(options: Options) -> Outcome:
 
     device = check_device(options.device)
     _check(options)
+    options = replace(options, calibration=_named_or_beside(options))
     model = load_model_for(options.model, device)
     known = _known_calibration(options, model)
     part = options.split or ("test" if options.data is None else "all")
@@ -148,6 +150,18 @@ def _check(options: Options) -> None:
     require_at_least(options, 1, *numbers)
     if options.out is not None:
         require_new(options.out)
+
+
+def _named_or_beside(options: Options) -> Path | None:
+    """The calibration that is named, or kept with the model where no other is asked for."""
+    from ..models.pretrained import locate
+
+    if options.calibration is not None or options.calibration_data is not None:
+        return options.calibration
+    try:
+        return locate(options.model, CALIBRATION_FILE)
+    except CheckpointError:
+        return None
 
 
 def _known_calibration(options: Options, model: "ImageFlow") -> "Calibration | None":

@@ -11,11 +11,10 @@ from typing import Any, TypeVar
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import InputError
 from ..files import replacing
-from .flow import ImageFlow
 
 FORMAT = "1"
 FIRST_SETTINGS = {
@@ -37,7 +36,7 @@ class CompanionKind:
     plural: bool = False
 
 
-def identity(model: ImageFlow) -> str:
+def identity(model: nn.Module) -> str:
     """SHA-256 of the configuration and of every weight: another model has another one.
 
     A model keeps it from version to version: weights go by the names that they had in format 1, and
@@ -89,7 +88,7 @@ def save_companion(
 def load_companion(
     path: Path,
     kind: CompanionKind,
-    model: ImageFlow,
+    model: nn.Module,
     parse: Callable[[Mapping[str, Tensor], Mapping[str, str]], Content],
 ) -> Content:
     """Read a companion of this model.

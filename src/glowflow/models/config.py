@@ -131,6 +131,12 @@ class GlowConfig(Architecture):
         _require_counts(self, 0, "classes")
         _require_halvings(self.image_shape, self.levels, "2^levels", "levels")
 
+    @property
+    def fewest_weights(self) -> int:
+        """How many arrays of weights such a model has at least: one a step."""
+        dense = self.dense_steps if self.first_map == "whitening" else 0
+        return self.levels * self.steps + dense
+
     @classmethod
     def of(
         cls, architecture: Architecture, image_shape: tuple[int, int, int], classes: int = 0
@@ -199,6 +205,11 @@ class RealNVPConfig(RealNVPArchitecture):
     def classes(self) -> int:
         """0: there is no class-conditional RealNVP."""
         return 0
+
+    @property
+    def fewest_weights(self) -> int:
+        """How many arrays of weights such a model has at least: one a residual block."""
+        return self.scales * self.residual_blocks
 
     @classmethod
     def of(

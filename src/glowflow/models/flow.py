@@ -1,6 +1,7 @@
 """What every image model of this package answers: densities, codes, samples, files."""
 
 import math
+import tempfile
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -16,12 +17,16 @@ from ..bijections import Bijection
 from ..bijections.base import without_autocast
 from ..checks import require_choice
 from ..errors import InputError, NotFiniteWarning
+from ..files import path_of
 from ..photos.fit import Fit
 from .config import GlowConfig, Memory, Precision
 from .execution import use_compile, use_memory, use_precision
+from .hub import Hub
 from .likelihood import bits_per_dim, dequantize, quantize
+from .outline import check_outline, check_values
 from .pretrained import check_state, load_pretrained, save_pretrained
 from .priors import standard_normal_log_prob
+from .sending import lay_out, send, write_card
 from .training_data import AxisOrder, Picture, TrainingData, prepare
 
 Latents = tuple[Float[Tensor, "batch *shape"], ...]
@@ -493,29 +498,99 @@ class ImageFlow(Bijection):
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path, *, device: str | torch.device = "cpu", **parts: Any
+        cls,
+        source: str | Path,
+        *,
+        device: str | torch.device = "cpu",
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        **parts: Any,
     ) -> Self:
         """Read a model from a folder, or from a Hugging Face hub id `organisation/name`.
 
         The model is in eval mode, in the dtype of the file, and does not initialise itself again.
+        The configuration and the weights of a hub id are those of one commit.
 
         Args:
-            source: folder, id, or the name of a model that is shipped.
+            source: folder, id, or the name of a model that is shipped; `organisation/name@v1` is
+                the revision v1.
             device: where the weights go.
+            revision: of a hub id: branch, tag or commit; by default main.
+            token: of the hub; by default that of `hf auth login` or HF_TOKEN.
+            cache_dir: where the hub's files are kept; by default HF_HUB_CACHE.
+            local_files_only: take what is kept there, and ask nobody.
             parts: classes of one's own that the model was made with, as the model's class takes
                 them: `network` of a Glow.
 
         Raises:
-            CheckpointError: nothing is there, it is damaged, or it is another architecture.
+            CheckpointError: nothing is there, the hub refuses or is silent, it is damaged, or it is
+                another architecture.
         """
-        config, state, data = load_pretrained(source, cls.model_type, cls.config_class)
+        hub = Hub(revision, token, cache_dir, local_files_only)
+        config, state, data = load_pretrained(source, cls.model_type, cls.config_class, hub)
+        check_outline(lambda: cls(config, **parts), config, state, str(source), bool(parts))
         model: Self = cls(config, **parts)
         model.trained_on = data
         dtypes = {weight.dtype for weight in state.values() if weight.is_floating_point()}
         if len(dtypes) == 1:
             model.to(dtypes.pop())
         model.load_weights(state, str(source))
+        check_values(model, str(source))
         return model.to(device).eval()
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        run: str | Path | None = None,
+        license: str | None = None,
+        data_license: str | None = None,
+        commit_message: str = "Model of glowflow",
+        private: bool | None = None,
+        token: str | None = None,
+        branch: str | None = None,
+        create_pr: bool = False,
+    ) -> str:
+        """Send the model to the Hugging Face hub, with a model card, in one commit.
+
+        The repository is made if there is none. One that holds something else than a model of this
+        package is refused; a commit on a model of this package leaves the ones before it.
+
+        Args:
+            repo_id: organisation/name.
+            run: the folder that the model was read from: its directions, calibration, recipe and
+                evaluation go along, and into the card.
+            license: of the model, by the hub's name for it: `mit`, `cc-by-4.0`.
+            data_license: of the training images, in words, for the card.
+            commit_message: of the commit.
+            private: whether a new repository is; by default as the organisation has it.
+            token: that may write; by default that of `hf auth login` or HF_TOKEN.
+            branch: to commit to, made if there is none; by default main.
+            create_pr: open a pull request instead.
+
+        Returns:
+            The address of the commit, or of the pull request.
+
+        Raises:
+            InputError: the name or the token will not do, the repository holds something else or
+                is public and should not be, a file of the run is damaged, or the hub refuses, is
+                silent or fails; then nothing was committed.
+        """
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            lay_out(self, folder, None if run is None else path_of(run))
+            write_card(self, folder, repo_id, license=license, data_license=data_license)
+            return send(
+                folder,
+                repo_id,
+                token=token,
+                private=private,
+                branch=branch,
+                commit_message=commit_message,
+                create_pr=create_pr,
+            )
 
     def with_present_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weights by the names of this version, whatever version wrote them."""

@@ -2,22 +2,19 @@
 
 import dataclasses
 import json
-import socket
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlparse
-from urllib.request import getproxies
 
-from huggingface_hub import hf_hub_download
-from huggingface_hub.constants import ENDPOINT
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import CheckpointError, InputError
 from ..files import path_of, replacing, write_text
+from .hub import Hub, download, is_hub_id
 from .training_data import TrainingData
 
 CONFIG_FILE = "config.json"
@@ -26,6 +23,10 @@ FORMAT = 1
 DATA_SECTION = "data"
 SHIPPED = Path(str(files("glowflow"))) / "pretrained_models"
 """Folders of models that come with the package, found by their names."""
+
+NEWEST = Hub()
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""What weights may be saved as; others are compared with the model's own."""
 
 Config = TypeVar("Config")
 
@@ -64,15 +65,18 @@ def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_pretrained(
-    source: str | Path, model_type: str, config_class: type[Config]
+    source: str | Path, model_type: str, config_class: type[Config], hub: Hub = NEWEST
 ) -> tuple[Config, dict[str, Tensor], TrainingData | None]:
     """Read the configuration, the weights and the section `data`, if there is one.
 
     Raises:
         CheckpointError: nothing is there, it is damaged, or it is another kind of model.
     """
-    config_path, weights_path = locate(source, CONFIG_FILE), locate(source, WEIGHTS_FILE)
-    fields = _read_fields(config_path)
+    config_path = locate(source, CONFIG_FILE, hub)
+    if hub_id := named_on_hub(source, hub):
+        source, hub = hub_id[0], hub_id[1].of_commit(config_path)
+    weights_path = locate(source, WEIGHTS_FILE, hub)
+    fields = read_fields(config_path)
     found = fields.pop("model_type", None)
     if found != model_type:
         raise CheckpointError(
@@ -93,13 +97,13 @@ def load_pretrained(
     return config, load_weights(weights_path), data
 
 
-def read_model_type(source: str | Path) -> str | None:
+def read_model_type(source: str | Path, hub: Hub = NEWEST) -> str | None:
     """Which kind of model is found where `locate` looks.
 
     Raises:
         CheckpointError: there is no configuration, or it is not JSON.
     """
-    found = _read_fields(locate(source, CONFIG_FILE)).get("model_type")
+    found = read_fields(locate(source, CONFIG_FILE, hub)).get("model_type")
     return found if isinstance(found, str) else None
 
 
@@ -110,7 +114,7 @@ def read_training_data(source: str | Path) -> TrainingData | None:
         CheckpointError: there is no configuration, or it is not JSON.
         InputError: what it says is not that.
     """
-    section = _read_fields(locate(source, CONFIG_FILE)).get(DATA_SECTION)
+    section = read_fields(locate(source, CONFIG_FILE)).get(DATA_SECTION)
     return None if section is None else TrainingData.from_dict(section)
 
 
@@ -132,7 +136,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 
 def check_state(own: dict[str, Tensor], given: dict[str, Tensor], source: str) -> None:
-    """Compare the names and shapes of weights with a model's own.
+    """Compare the names, shapes and kinds of weights with a model's own.
 
     Raises:
         CheckpointError: they differ; the message names the first difference.
@@ -146,14 +150,21 @@ def check_state(own: dict[str, Tensor], given: dict[str, Tensor], source: str) -
                 f"In {source} the weight {name} is {tuple(given[name].shape)} and the model's is "
                 f"{tuple(tensor.shape)}: {different}."
             )
+        kinds = FLOATS if tensor.dtype in FLOATS else (tensor.dtype,)
+        if given[name].dtype not in kinds:
+            raise CheckpointError(
+                f"In {source} the weight {name} is {given[name].dtype} and the model's is "
+                f"{tensor.dtype}: {different}."
+            )
     if extra := given.keys() - own.keys():
         raise CheckpointError(f"{source} has a weight {min(extra)} too many: {different}.")
 
 
-def locate(source: str | Path, name: str) -> Path:
+def locate(source: str | Path, name: str, hub: Hub = NEWEST) -> Path:
     """The file `name` of a model: of a folder, of a model that is shipped, or of the hub.
 
-    A folder goes before a shipped model of the same name.
+    A folder goes before a shipped model of the same name. `organisation/name@revision` is a branch,
+    a tag or a commit on the hub.
 
     Raises:
         CheckpointError: there is no such model, or it has no such file.
@@ -173,33 +184,29 @@ def locate(source: str | Path, name: str) -> Path:
         inside = next((f for f in folder.parents[:2] if (f / CONFIG_FILE).is_file()), None)
         hint = f": give its folder, {inside}" if inside else ": give the folder of a model"
         raise CheckpointError(f"{source} is a file{hint}.")
-    if not _is_hub_id(source):
+    hub_id = named_on_hub(source, hub)
+    if hub_id is None:
         raise CheckpointError(
             f"There is no model at {source}{_near(folder)}: give a run's folder, a hub id "
             f"organisation/name, or a model that is shipped ({', '.join(shipped_models())})."
         )
-    try:
-        return Path(hf_hub_download(str(source), name, local_files_only=not _hub_has_address()))
-    except Exception as error:  # of the hub, its library or the network
-        reached = "" if _hub_has_address() else " (it cannot be reached from here)"
-        raise CheckpointError(
-            f"There is no folder {source}{_near(folder)}, and the hub did not give a model of that "
-            f"name{reached}: {_reason(error)}."
-        ) from error
+    repo, hub = hub_id
+    return download(repo, name, hub, f"There is no folder {source}{_near(folder)}")
 
 
-def _is_hub_id(source: str | Path) -> bool:
-    """Whether a name can be organisation/name, and its first part is no folder here."""
-    text = str(source)
-    organisation, slash, name = text.partition("/")
-    plain = slash and name and "/" not in name and not text.startswith((".", "/", "~"))
-    return bool(plain) and not Path(organisation).is_dir()
+def named_on_hub(source: str | Path, hub: Hub = NEWEST) -> tuple[str, Hub] | None:
+    """organisation/name, and how to ask for it; None where `source` is a path or a shipped model.
 
-
-def _reason(error: Exception) -> str:
-    """What the hub's library says, in a line."""
-    said = " ".join(str(error.__cause__ or error).split())[:200].rstrip(".")
-    return f"{type(error).__name__}, {said}" if said else type(error).__name__
+    `organisation/name@revision` names the revision, where none is given beside it.
+    """
+    if path_of(source).exists() or str(source) in shipped_models():
+        return None
+    repo, _, revision = str(source).partition("@")
+    if revision and hub.revision is None:
+        hub = dataclasses.replace(hub, revision=revision)
+    elif revision:
+        repo = str(source)
+    return (repo, hub) if is_hub_id(repo) else None
 
 
 def _near(folder: Path) -> str:
@@ -212,24 +219,17 @@ def _near(folder: Path) -> str:
     return f" (there is {folder.parent / found[0]})" if found else ""
 
 
-def _hub_has_address() -> bool:
-    """False where asking the hub would only be waiting: its name is not known here."""
-    host = urlparse(ENDPOINT).hostname
-    if host is None or getproxies():
-        return True
-    try:
-        socket.getaddrinfo(host, None)
-    except OSError:
-        return False
-    return True
-
-
 def shipped_models() -> list[str]:
     """Names of the models that come with the package."""
     return sorted(path.parent.name for path in SHIPPED.glob(f"*/{CONFIG_FILE}"))
 
 
-def _read_fields(path: Path) -> dict[str, Any]:
+def read_fields(path: Path) -> dict[str, Any]:
+    """The fields of a configuration; none where it is other JSON.
+
+    Raises:
+        CheckpointError: it is not JSON.
+    """
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

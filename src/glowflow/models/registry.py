@@ -8,6 +8,7 @@ from ..errors import CheckpointError
 from .config import GlowConfig, RealNVPConfig
 from .flow import ImageFlow
 from .glow import Glow
+from .hub import Hub
 from .pretrained import read_model_type
 from .realnvp import RealNVP
 
@@ -19,16 +20,28 @@ def make_model(config: GlowConfig | RealNVPConfig) -> ImageFlow:
     return RealNVP(config) if isinstance(config, RealNVPConfig) else Glow(config)
 
 
-def load_model(source: str | Path, *, device: str | torch.device = "cpu") -> ImageFlow:
+def load_model(
+    source: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+) -> ImageFlow:
     """Read a model of whatever kind from a folder, a Hugging Face hub id, or by the name of one
     that is shipped; in eval mode.
 
+    Args as `ImageFlow.from_pretrained`.
+
     Raises:
-        CheckpointError: nothing is there, it is damaged, or its kind is unknown.
+        CheckpointError: nothing is there, the hub refuses or is silent, it is damaged, or its kind
+            is unknown.
     """
-    found = read_model_type(source)
+    hub = Hub(revision, token, cache_dir, local_files_only)
+    found = read_model_type(source, hub)
     if found not in MODELS:
         raise CheckpointError(
             f"{source} is a model of type {found!r}: this version reads {', '.join(MODELS)}."
         )
-    return MODELS[found].from_pretrained(source, device=device)
+    return MODELS[found].from_pretrained(source, device=device, **vars(hub))
