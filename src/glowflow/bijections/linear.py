@@ -195,8 +195,18 @@ class PlainInvertible1x1Conv(ChannelMixing):
 
     @classmethod
     def inverse_matrices(cls, mixings: Sequence[Self]) -> Float[Tensor, "maps channels channels"]:
-        """W⁻¹ of each map."""
-        return torch.linalg.inv(precise(cls.matrices(mixings)))
+        """W⁻¹ of each map.
+
+        Raises:
+            InputError: a W has none.
+        """
+        try:
+            return torch.linalg.inv(precise(cls.matrices(mixings)))
+        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+            raise InputError(
+                "The matrix of a 1x1 convolution is singular, so that nothing can be decoded: use "
+                "another checkpoint."
+            ) from error
 
     @classmethod
     def log_abs_dets(cls, mixings: Sequence[Self]) -> Float[Tensor, " maps"]:
@@ -221,7 +231,8 @@ class Permutation(ChannelMixing):
 
     def __init__(self, order: Int[Tensor, " channels"]) -> None:
         super().__init__()
-        require_permutations([order])
+        if not order.is_meta:
+            require_permutations([order])
         self.register_buffer("order", order.clone())
 
     def extra_repr(self) -> str:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from ..errors import CheckpointError
 from ..files import replacing
 from .partition import content_of, hash_of
-from .types import PER_IMAGE, TRAIN, ImageData, Splits
+from .types import PER_IMAGE, TEST, TRAIN, ImageData, Splits
 
 FILE = "split.safetensors"
 """In a run's folder."""
@@ -120,7 +120,13 @@ class SplitRecord:
                 present = np.ones(len(names), bool)
                 if "present" in file.keys():  # noqa: SIM118
                     present = file.get_tensor("present").numpy().astype(bool)
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
+                rows = [names, contents, parts, present]
+                kinds = [np.int64, np.int64, np.uint8, np.bool_]
+                if any(a.dtype != kind for a, kind in zip(rows, kinds, strict=True)):
+                    raise ValueError("its columns are of other kinds")
+                if any(a.shape != (len(names),) for a in rows) or (parts > TEST).any():
+                    raise ValueError("its columns do not fit each other")
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
             raise CheckpointError(
                 f"Cannot read {path}, which says what the run was trained on ({error}): put it "
                 "back from a copy, or train anew."

@@ -106,6 +106,8 @@ def _parse(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> Calibrati
             raise ValueError(f"scores are {scores.dtype} {tuple(scores.shape)}")
         if not scores.isfinite().all():
             raise ValueError("a score is not finite")
+    if int(facts["draws"]) < 1:
+        raise ValueError(f"draws is {facts['draws']}")
     return Calibration(
         log_prob=log_prob.numpy(),
         complexity=None if complexity is None else complexity.numpy(),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+import torch
 from torch import Tensor
 
 from ..models.companions import CompanionKind, load_companion, save_companion
@@ -66,7 +67,6 @@ def load_directions(path: Path, model: ImageFlow) -> Directions:
         InputError: there is no such file, it is damaged or another kind of file, or its directions
             are another model's.
     """
-    levels = range(1, len(model.latent_shapes) + 1)
 
     def parse(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> Directions:
         try:
@@ -77,16 +77,30 @@ def load_directions(path: Path, model: ImageFlow) -> Directions:
     def _parsed(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> Directions:
         return Directions(
             latents={
-                name: tuple(tensors[f"{name}.{level}"] for level in levels)
+                str(name): tuple(
+                    _checked(tensors[f"{name}.{level}"], shape)
+                    for level, shape in enumerate(model.latent_shapes, start=1)
+                )
                 for name in json.loads(facts["attributes"])
             },
             estimator=cast(Estimator, facts["estimator"]),
             model=facts["model"],
-            counts={name: (a, b) for name, (a, b) in json.loads(facts["counts"]).items()},
-            refused=json.loads(facts["refused"]),
-            held={name: tuple(others) for name, others in json.loads(facts["held"]).items()},
-            imbalance=json.loads(facts["imbalance"]),
+            counts={name: (int(a), int(b)) for name, (a, b) in json.loads(facts["counts"]).items()},
+            refused={name: str(why) for name, why in json.loads(facts["refused"]).items()},
+            held={
+                name: tuple(map(str, others)) for name, others in json.loads(facts["held"]).items()
+            },
+            imbalance={name: float(x) for name, x in json.loads(facts["imbalance"]).items()},
             source=facts["source"],
         )
 
     return load_companion(path, KIND, model, parse)
+
+
+def _checked(direction: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """The direction, if it is one of a level of this shape."""
+    if tuple(direction.shape) != shape or direction.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"a direction is {direction.dtype} {tuple(direction.shape)}")
+    if not direction.isfinite().all():
+        raise ValueError("a direction is not finite")
+    return direction

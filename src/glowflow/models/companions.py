@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, in_one_line
 from ..files import replacing
 
 FORMAT = "1"
@@ -123,6 +123,6 @@ def load_companion(
             return parse({name: file.get_tensor(name) for name in file.keys()}, facts)  # noqa: SIM118
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise InputError(
-            f"Cannot read {path}: it is damaged or not safetensors ({error}); "
+            f"Cannot read {path}: it is damaged or not safetensors ({in_one_line(error)[:300]}); "
             f"make it again with {kind.command}."
         ) from error

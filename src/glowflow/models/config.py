@@ -133,9 +133,9 @@ class GlowConfig(Architecture):
 
     @property
     def fewest_weights(self) -> int:
-        """How many arrays of weights such a model has at least: one a step."""
+        """How many arrays of weights such a model has at least: actnorm's three of each step."""
         dense = self.dense_steps if self.first_map == "whitening" else 0
-        return self.levels * self.steps + dense
+        return 3 * self.levels * self.steps + dense
 
     @classmethod
     def of(
@@ -208,8 +208,9 @@ class RealNVPConfig(RealNVPArchitecture):
 
     @property
     def fewest_weights(self) -> int:
-        """How many arrays of weights such a model has at least: one a residual block."""
-        return self.scales * self.residual_blocks
+        """How many arrays of weights such a model has at least: four a residual block, of the
+        networks of six couplings a scale, four at the last."""
+        return 4 * (6 * self.scales - 2) * self.residual_blocks
 
     @classmethod
     def of(

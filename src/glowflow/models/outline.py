@@ -8,19 +8,37 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..bijections.linear import Invertible1x1Conv, Permutation, require_permutations
-from ..errors import CheckpointError, GlowflowError, InputError
+from ..errors import CheckpointError, GlowflowError, InputError, in_one_line
 from .pretrained import check_state
 
+ARITHMETIC = ("add", "__add__", "__radd__", "mul", "__mul__", "__rmul__")
 
-class _Unwritten(TorchFunctionMode):
-    """Numbers are not drawn for tensors without values, which takes far longer than for others."""
+
+class _Outlines(TorchFunctionMode):
+    """On the device meta: what weights start from is not computed, of which the shape is enough.
+
+    PyTorch would load its compiler for some of it, which takes seconds.
+    """
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
         if func in (Tensor.normal_, Tensor.uniform_):
             return args[0]
-        return func(*args, **(kwargs or {}))
+        if func is torch.eye and not kwargs:
+            return torch.empty(args if len(args) == 2 else 2 * args, device="meta")
+        if func is torch.norm_except_dim:
+            weight, _, dim = args
+            return weight.new_empty([n if i == dim else 1 for i, n in enumerate(weight.shape)])
+        if getattr(func, "__name__", "") in ARITHMETIC:
+            tensors = [each for each in args if isinstance(each, Tensor)]
+            shapes = [each.shape for each in tensors]
+            shape = torch.broadcast_shapes(*shapes)  # type: ignore[no-untyped-call]
+            return tensors[0].new_empty(shape)
+        return func(*args, **kwargs)
 
 
 def check_outline(
@@ -47,14 +65,14 @@ def check_outline(
             f"are {len(state):,} in the file: it is damaged, or of another model."
         )
     try:
-        with torch.device("meta"), _Unwritten():
+        with torch.device("meta"), _Outlines():
             outline = make()
     except GlowflowError as error:
         raise CheckpointError(f"{source} does not describe a model: {error}") from error
     except (RuntimeError, ValueError, TypeError, OverflowError, NotImplementedError) as error:
         if own:
             return
-        said = " ".join(str(error).split())[:100]
+        said = in_one_line(error)[:100]
         raise CheckpointError(
             f"{source} describes a model that cannot be made ({said}): it is damaged."
         ) from error

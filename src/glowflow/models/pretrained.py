@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..errors import CheckpointError, InputError
+from ..errors import CheckpointError, InputError, in_one_line
 from ..files import path_of, replacing, write_text
 from .hub import Hub, download, is_hub_id
 from .training_data import TrainingData
@@ -89,12 +89,27 @@ def load_pretrained(
             "update glowflow."
         )
     section = fields.pop(DATA_SECTION, None)
+    _check_names(fields, config_class, config_path)
     try:
         config = config_class(**fields)
         data = None if section is None else TrainingData.from_dict(section)
     except (TypeError, ValueError, AttributeError, OverflowError, InputError) as error:
-        raise CheckpointError(f"{config_path} does not describe a model: {error}") from error
+        said = in_one_line(error)[:300].rstrip(".")
+        raise CheckpointError(f"{config_path} does not describe a model: {said}.") from error
     return config, load_weights(weights_path), data
+
+
+def _check_names(fields: dict[str, Any], config_class: Any, path: Path) -> None:
+    """Refuse settings that there are not, and the lack of one that has no default."""
+    known = {field.name: field for field in dataclasses.fields(config_class)}
+    if unknown := sorted(fields.keys() - known.keys()):
+        raise CheckpointError(
+            f"{path} has a setting {unknown[0]!r}, which this version does not know: update "
+            "glowflow, or use another checkpoint."
+        )
+    for name, field in known.items():
+        if field.default is dataclasses.MISSING and name not in fields:
+            raise CheckpointError(f"{path} has no {name}: it does not describe a model.")
 
 
 def read_model_type(source: str | Path, hub: Hub = NEWEST) -> str | None:
