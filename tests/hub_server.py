@@ -99,7 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
         hub.asked.append((self.command, path))
         fault = hub.fault(self.command, path)
         if fault == "silent":
-            time.sleep(30)
+            time.sleep(60)
             self.close_connection = True
             return
         if fault is not None:

@@ -28,7 +28,7 @@ from huggingface_hub.errors import (
 from ..errors import CheckpointError
 from ..files import path_of
 
-PATIENCE = (1, 3)
+PATIENCE = (1, 2)
 """How long the hub has for an answer, one attempt after another, in HF_HUB_ETAG_TIMEOUT (10 s)."""
 COMMIT = re.compile(r"[0-9a-f]{40}")
 LOG_IN = "log in with `hf auth login`, set HF_TOKEN, or give a token"
