@@ -1,22 +1,29 @@
 """A model as ONNX graphs, for every runtime that reads them."""
 
 import hashlib
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from torch.export import ExportedProgram
 
+from ..errors import InputError, in_one_line
 from ..files import replacing
 from ..models.flow import ImageFlow
 from .portable import Precision
-from .programs import Recorded, record
+from .programs import Names, names_of, whole_program_of
 
 OPSET = 18
 WEIGHTS_FILE = "weights.bin"
 INLINE = 1024
 """Bytes of a constant that stays in its graph; larger ones are in the file of weights, once."""
 ALIGNMENT = 64
+"""Bytes that the start of a constant is a multiple of."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,7 @@ class ExportedOnnx:
     inputs: dict[str, tuple[str, ...]]
     """Names of each graph's inputs, in order."""
     outputs: dict[str, tuple[str, ...]]
+    """Names of each graph's outputs, in order."""
 
 
 def export_onnx(
@@ -38,66 +46,139 @@ def export_onnx(
 ) -> ExportedOnnx:
     """Write encode.onnx, decode.onnx and log_prob.onnx, and weights.bin beside them.
 
-    The batch may be of any size. The graphs hold constants where the model has matrices that follow
-    from weights, and use operators of ONNX's own opset 18 alone.
+    The first axis of every input and output is the batch, of any size. Inputs and outputs are
+    float32, labels int64. The graphs use ONNX's own operators of opset 18.
 
     Args:
         model: of any kind; it stays as it is.
         folder: where the files go.
-        precision: of the convolutions' weights in the file; all is computed in float32.
+        precision: of the networks' weights in the file; all is computed in float32.
 
     Raises:
-        InputError: as `portable`; a part of one's own has no counterpart in ONNX; or the folder
-            cannot be written.
+        InputError: as `portable`; a package of the extra `export` is missing; a part of one's own
+            cannot be expressed in ONNX; or the folder cannot be written.
     """
-    recorded = record(model, precision=precision)
-    graphs = {name: folder / f"{name}.onnx" for name in recorded}
+    for module in ("onnx", "onnxscript"):
+        needed(module)
+    names = names_of(model)
+    whole = _graph(whole_program_of(model, precision), names)
+    cut = {name: _cut(whole, name, its) for name, its in names.items()}
+    graphs = {name: folder / f"{name}.onnx" for name in names}
     weights = folder / WEIGHTS_FILE
     with replacing(weights) as temporary, temporary.open("wb") as file:
         shared = _SharedWeights(file)
-        written = {name: _graph(program) for name, program in recorded.items()}
-        for graph in written.values():
+        for graph in cut.values():
             shared.take(graph)
-    for name, graph in written.items():
+    for name, graph in cut.items():
         with replacing(graphs[name]) as temporary:
             temporary.write_bytes(_serialized(graph))
     return ExportedOnnx(
         folder=folder,
         graphs=graphs,
         weights=weights,
-        inputs={name: program.inputs for name, program in recorded.items()},
-        outputs={name: program.outputs for name, program in recorded.items()},
+        inputs={name: its.inputs for name, its in names.items()},
+        outputs={name: its.outputs for name, its in names.items()},
     )
 
 
-def _graph(recorded: Recorded) -> Any:
+def needed(module: str) -> Any:
+    """Import a package of the extra `export`.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    from importlib import import_module
+
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise InputError(
+            f"ONNX needs the package {module}: pip install 'glowflow[export]'."
+        ) from error
+
+
+def _of_whole(name: str, output: str) -> str:
+    """What an output of `name` is called in the graph of all three."""
+    return f"{name}.{output}"
+
+
+def _graph(program: ExportedProgram, names: dict[str, Names]) -> Any:
     """The program in ONNX's terms, without what says where it was made."""
-    made = torch.onnx.export(
-        recorded.program,
-        (),
-        None,
-        input_names=list(recorded.inputs),
-        output_names=list(recorded.outputs),
-        opset_version=OPSET,
-        verbose=False,
+    inputs = dict.fromkeys(
+        (*names["encode"].inputs[:1], *names["decode"].inputs)  # x, latents, labels
     )
-    assert made is not None
-    graph = made.model.graph
-    made.model.metadata_props.clear()
-    graph.metadata_props.clear()
-    values = [*graph.inputs, *graph.initializers.values()]
-    for node in graph:
-        node.metadata_props.clear()
+    outputs = [
+        _of_whole(name, output)
+        for name in ("encode", "log_prob", "decode")
+        for output in names[name].outputs
+    ]
+    try:
+        with _quiet():
+            made: Any = torch.onnx.export(
+                program,
+                (),
+                None,
+                input_names=list(inputs),
+                output_names=outputs,
+                opset_version=OPSET,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        said = in_one_line(error.__cause__ or error)[:300]
+        raise InputError(
+            f"A part of this model cannot be expressed in ONNX ({said}): use --format torch, or "
+            "write the part with other operations."
+        ) from error
+    model = made.model
+    values = [*model.graph.inputs, *model.graph.initializers.values()]
+    for node in model.graph:
         node.doc_string = None
         values += node.outputs
+        node.metadata_props.clear()
     for value in values:
-        value.metadata_props.clear()
         value.doc_string = None
+        value.metadata_props.clear()
         if value.shape is not None:
             for axis, size in enumerate(value.shape):
                 if not isinstance(size, int):
                     value.shape[axis] = "batch" if axis == 0 else None
-    return made.model
+    model.graph.metadata_props.clear()
+    model.metadata_props.clear()
+    return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporter says about packages that are not needed."""
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+def _cut(whole: Any, name: str, names: Names) -> Any:
+    """The part of the graph of all three that gives the outputs of one."""
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+    model = whole.clone()
+    graph = model.graph
+    kept = {_of_whole(name, output): output for output in names.outputs}
+    graph.outputs[:] = [value for value in graph.outputs if value.name in kept]
+    RemoveUnusedNodesPass()(model)
+    gone = [value for value in graph.inputs if value.name not in names.inputs]
+    graph.inputs[:] = [value for value in graph.inputs if value.name in names.inputs]
+    for value in gone:  # what is left of them is the size of the batch, which all inputs have
+        for node, index in value.uses():
+            node.replace_input_with(index, graph.inputs[0])
+    for value in graph.outputs:
+        value.name = kept[value.name]
+    graph.name = name
+    return model
 
 
 class _SharedWeights:

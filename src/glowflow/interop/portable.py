@@ -1,25 +1,31 @@
 """A model as constants and plain operations: what its programs for other software are made from.
 
 Everything that follows from weights alone (W, W⁻¹, log-determinants, scaled kernels, edge channels)
-is computed once, in float64 where it matters, and stands in the copy as a number. What is left are
-convolutions, products and a few functions of one value, which every runtime has.
+is computed once, in float64, and stands in the copy as a number. What is left are convolutions,
+products and a few functions of one value, which every runtime has.
 """
 
 import copy
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from torch.nn.utils.parametrize import remove_parametrizations
-
-from ..bijections import ActNorm, BatchNorm, Bijection, Squeeze
-from ..bijections.base import per_sample, pixels
+from ..bijections import (
+    ActNorm,
+    AffineCoupling,
+    BatchNorm,
+    Bijection,
+    Marginals,
+    Squeeze,
+)
+from ..bijections.base import per_sample, pixels, sum_per_sample
 from ..bijections.batchnorm import EPSILON
-from ..bijections.exact import has_hooks, is_parametrized, is_untouched, kind_of
+from ..bijections.coupling import LOG_BOUND
+from ..bijections.exact import has_hooks, is_untouched, kind_of
 from ..bijections.linear import ChannelMixing
 from ..errors import InputError
 from ..fused.steps import Steps
@@ -27,32 +33,38 @@ from ..models.flow import ImageFlow
 from ..models.priors import GaussianPrior, TopPrior
 from ..nn.convolutions import GatherConv, PointConv, ScaledConv2d, ScatterConv
 from ..nn.coupling_network import CouplingNetwork
+from .quantiles import PortableMarginals
 
 Precision = Literal["float32", "float16"]
 
+Images = Float[Tensor, "batch channels height width"]
+
 
 class Convolution(nn.Module):
-    """conv2d(x, weight, bias), zero-padded to the size of x; an edge channel is folded into it.
+    """conv2d(x, weight, bias), zero-padded to the size of x; edge weights are folded into it.
 
     The edge channel is 1 on the padding and 0 inside. A channel of ones is 0 on the padding and 1
     inside, so that edge weights e are −e on ones, and Σ e in the bias.
     """
 
     weight: Tensor
-    bias: Tensor
+    bias: Tensor | None
 
-    def __init__(self, layer: ScaledConv2d) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, edge: Tensor | None = None) -> None:
         super().__init__()
-        scale = layer.scale().double()
-        weight, bias = layer.weight.double(), layer.b.double()
-        self.has_edge = layer.edge is not None
-        if layer.edge is not None:
-            edge = layer.edge.double()
+        self.has_edge = edge is not None
+        if edge is not None and bias is not None:
             weight = torch.cat((weight, -edge[:, None]), dim=1)
             bias = bias + edge.sum((1, 2))
-        dtype = layer.weight.dtype
-        self.register_buffer("weight", (weight * scale[:, None, None, None]).to(dtype))
-        self.register_buffer("bias", (bias * scale).to(dtype))
+        self.register_buffer("weight", weight.contiguous())
+        self.register_buffer("bias", bias)
+
+    @classmethod
+    def of(cls, layer: ScaledConv2d) -> "Convolution":
+        """The layer's convolution, scaled, in float64."""
+        scale = layer.scale().double()[:, None, None]
+        edge = None if layer.edge is None else layer.edge * scale
+        return cls(layer.weight * scale[..., None], layer.b * scale[:, 0, 0], edge)
 
     def forward(
         self, x: Float[Tensor, "batch in height width"]
@@ -64,13 +76,59 @@ class Convolution(nn.Module):
         return F.conv2d(x, weight, self.bias, padding=weight.shape[2] // 2)
 
 
-class Network(nn.Sequential):
+def network_of(network: CouplingNetwork) -> nn.Sequential:
     """conv 3x3 → ReLU → conv 1x1 → ReLU → conv 3x3."""
+    first, second, last = map(Convolution.of, (network.first, network.second, network.last))
+    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), last)
 
-    def __init__(self, network: CouplingNetwork) -> None:
-        layers = (network.first, network.second, network.last)
-        first, second, last = map(Convolution, layers)
-        super().__init__(first, nn.ReLU(), second, nn.ReLU(), last)
+
+class Affine(Bijection):
+    """`AffineCoupling` whose network gives all shifts, then all that the scales are made of."""
+
+    def __init__(self, coupling: AffineCoupling) -> None:
+        super().__init__()
+        self.kind = coupling.scale
+        self.network = network_of(coupling.network)  # type: ignore[arg-type]
+        last: Any = self.network[-1]
+        rows = torch.arange(len(last.bias))
+        order = torch.cat((rows[0::2], rows[1::2]))
+        last.weight, last.bias = last.weight[order].contiguous(), last.bias[order]
+        if self.kind == "bounded":
+            last.weight[len(rows) // 2 :] /= LOG_BOUND
+            last.bias[len(rows) // 2 :] /= LOG_BOUND
+        if self.kind == "sigmoid":
+            last.bias[len(rows) // 2 :] += 2.0
+
+    def forward(
+        self, x: Images, context: Tensor | None = None
+    ) -> tuple[Images, Float[Tensor, " batch"]]:
+        """Return (x1, (x2 + t)·s) and Σ log s in nats."""
+        x1, x2 = _halves(x)
+        shift, raw = self.network(x1).chunk(2, dim=1)
+        y2 = (x2 + shift) * self._scale(raw)
+        return torch.cat((x1, y2), dim=1), sum_per_sample(self._log_scale(raw))
+
+    def inverse(
+        self, y: Images, context: Tensor | None = None
+    ) -> tuple[Images, Float[Tensor, " batch"]]:
+        """Return (y1, y2/s − t) and −Σ log s in nats."""
+        y1, y2 = _halves(y)
+        shift, raw = self.network(y1).chunk(2, dim=1)
+        x2 = y2 / self._scale(raw) - shift
+        return torch.cat((y1, x2), dim=1), -sum_per_sample(self._log_scale(raw))
+
+    def _scale(self, raw: Tensor) -> Tensor:
+        return torch.sigmoid(raw) if self.kind == "sigmoid" else self._log_scale(raw).exp()
+
+    def _log_scale(self, raw: Tensor) -> Tensor:
+        if self.kind == "sigmoid":
+            return -F.softplus(-raw)
+        return LOG_BOUND * torch.tanh(raw) if self.kind == "bounded" else raw
+
+
+def _halves(x: Tensor) -> tuple[Tensor, ...]:
+    changed = x.shape[1] // 2
+    return x.split((x.shape[1] - changed, changed), dim=1)
 
 
 class Linear(Bijection):
@@ -83,38 +141,36 @@ class Linear(Bijection):
         log_abs_det: float,
     ) -> None:
         super().__init__()
-        for name, (matrix, bias) in (("there", forward), ("back", inverse)):
-            self.register_buffer(f"{name}_matrix", matrix[:, :, None, None].contiguous())
-            self.register_buffer(f"{name}_bias", bias)
+        self.there, self.back = (
+            Convolution(matrix[:, :, None, None], bias) for matrix, bias in (forward, inverse)
+        )
         self.log_abs_det = log_abs_det
 
     def forward(
-        self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        self, x: Images, context: Tensor | None = None
+    ) -> tuple[Images, Float[Tensor, " batch"]]:
         """Return A x + c and its log-determinant in nats."""
-        y = F.conv2d(x, self.there_matrix, self.there_bias)
-        return y, per_sample(pixels(x) * self.log_abs_det, x)
+        return self.there(x), per_sample(pixels(x) * self.log_abs_det, x)
 
     def inverse(
-        self, y: Float[Tensor, "batch channels height width"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        self, y: Images, context: Tensor | None = None
+    ) -> tuple[Images, Float[Tensor, " batch"]]:
         """Return A⁻¹ y + d and its log-determinant in nats."""
-        x = F.conv2d(y, self.back_matrix, self.back_bias)
-        return x, per_sample(-pixels(y) * self.log_abs_det, y)
+        return self.back(y), per_sample(-pixels(y) * self.log_abs_det, y)
 
 
 class Shuffle(Bijection):
     """`Squeeze`, as PyTorch's pixel unshuffle and shuffle."""
 
     def forward(
-        self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels*4 height//2 width//2"], Float[Tensor, " batch"]]:
+        self, x: Images, context: Tensor | None = None
+    ) -> tuple[Images, Float[Tensor, " batch"]]:
         """Return the squeezed tensor and 0."""
         return F.pixel_unshuffle(x, 2), per_sample(0.0, x)
 
     def inverse(
-        self, y: Float[Tensor, "batch channels height width"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels//4 height*2 width*2"], Float[Tensor, " batch"]]:
+        self, y: Images, context: Tensor | None = None
+    ) -> tuple[Images, Float[Tensor, " batch"]]:
         """Return the unsqueezed tensor and 0."""
         return F.pixel_shuffle(y, 2), per_sample(0.0, y)
 
@@ -124,33 +180,29 @@ class ConstantSteps(Bijection):
 
     def __init__(self, steps: Steps) -> None:
         super().__init__()
-        self.linear = nn.ModuleList()
-        self.couplings = nn.ModuleList()
-        for step in steps:
-            self.linear.append(_of_step(step.actnorm, step.permutation))
-            self.couplings.append(step.coupling)
+        parts: list[Any] = list(steps)
+        self.linear = nn.ModuleList(_of_step(step.actnorm, step.permutation) for step in parts)
+        self.couplings = nn.ModuleList(step.coupling for step in parts)
+        self.log_abs_det = sum(linear.log_abs_det for linear in self.linear)
 
     def forward(
-        self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        self, x: Images, context: Tensor | None = None
+    ) -> tuple[Images, Float[Tensor, " batch"]]:
         """Return the last step's output and the sum of the log-determinants in nats."""
-        total = per_sample(0.0, x)
+        total = per_sample(pixels(x) * self.log_abs_det, x)
         for linear, coupling in zip(self.linear, self.couplings, strict=True):
-            x, by_linear = linear(x)
-            x, by_coupling = coupling(x, context)
-            total = total + (by_linear + by_coupling)
+            x, by_coupling = coupling(linear.there(x), context)
+            total = total + by_coupling
         return x, total
 
     def inverse(
-        self, y: Float[Tensor, "batch channels height width"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        self, y: Images, context: Tensor | None = None
+    ) -> tuple[Images, Float[Tensor, " batch"]]:
         """Return the first step's input and minus the sum of the log-determinants in nats."""
-        total = per_sample(0.0, y)
-        steps = list(zip(self.linear, self.couplings, strict=True))
-        for linear, coupling in reversed(steps):
+        total = per_sample(-pixels(y) * self.log_abs_det, y)
+        for linear, coupling in reversed(list(zip(self.linear, self.couplings, strict=True))):
             y, by_coupling = coupling.inverse(y, context)
-            y, by_linear = linear.inverse(y)
-            total = total + (by_linear + by_coupling)
+            y, total = linear.back(y), total + by_coupling
         return y, total
 
 
@@ -167,37 +219,37 @@ class ConstantTop(GaussianPrior):
             by_class = prior.classes_map(torch.eye(prior.classes, dtype=dtype))
         self.register_buffer("by_class", by_class)
 
-    def forward(
-        self, given: Float[Tensor, "batch channels height width"], context: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, given: Images, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """μ and log σ, for labels (batch,) where there are classes."""
         h = self.map
         if self.by_class is not None:
+            if context is None:
+                raise InputError("This model has classes: its programs take labels.")
             h = h + self.by_class.index_select(0, context)[:, :, None, None]
         mean, log_std = h.expand(given.shape[0], -1, -1, -1).chunk(2, dim=1)
         return mean, log_std
 
 
 class Scaled(Bijection):
-    """Batch normalisation by its running averages, y = a·x + b."""
+    """Batch normalisation by its running averages, y = (x − μ)·(1/σ)."""
 
     def __init__(self, norm: BatchNorm) -> None:
         super().__init__()
         std = (norm.var.double() + EPSILON).sqrt()
         self.log_abs_det = -float(std.log().sum())
-        wide = {"a": 1 / std, "b": -norm.mean.double() / std, "std": std, "mean": norm.mean}
-        for name, value in wide.items():
-            self.register_buffer(name, value.to(norm.mean.dtype)[:, None, None])
+        for name, value in {"mean": norm.mean, "std": std, "reciprocal": 1 / std}.items():
+            self.register_buffer(name, value[:, None, None].clone())
 
     def forward(
-        self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
-        """Return a·x + b and its log-determinant in nats."""
-        return x * self.a + self.b, per_sample(pixels(x) * self.log_abs_det, x)
+        self, x: Images, context: Tensor | None = None
+    ) -> tuple[Images, Float[Tensor, " batch"]]:
+        """Return (x − μ)/σ and its log-determinant in nats."""
+        y = (x - self.mean) * self.reciprocal
+        return y, per_sample(pixels(x) * self.log_abs_det, x)
 
     def inverse(
-        self, y: Float[Tensor, "batch channels height width"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        self, y: Images, context: Tensor | None = None
+    ) -> tuple[Images, Float[Tensor, " batch"]]:
         """Return y·σ + μ and its log-determinant in nats."""
         return y * self.std + self.mean, per_sample(-pixels(y) * self.log_abs_det, y)
 
@@ -209,8 +261,9 @@ def portable(model: ImageFlow, precision: Precision = "float32") -> ImageFlow:
 
     Args:
         model: it stays as it is.
-        precision: in which the convolutions' weights are kept; they compute in float32, as all
-            else, so that the copy is as invertible, and its density as exact, in either.
+        precision: in which the kernels of 3x3 convolutions and networks are kept. They compute in
+            float32, as all else does, so that the copy is as invertible, and its density as
+            exact, in either.
 
     Raises:
         InputError: the model is not initialised, or has hooks, which no program calls.
@@ -228,69 +281,83 @@ def portable(model: ImageFlow, precision: Precision = "float32") -> ImageFlow:
     own = copy.deepcopy(model).cpu().eval().requires_grad_(False)
     _replace(own, own.latent_shapes[-1][1:])
     own.float()
-    for part in own.modules():
-        if isinstance(part, Convolution) and precision == "float16":
-            part.weight = part.weight.half()
+    if precision == "float16":
+        matrices = {id(part) for m in own.modules() if isinstance(m, Linear) for part in m.children()}
+        for part in own.modules():
+            if isinstance(part, Convolution) and id(part) not in matrices:
+                part.weight = part.weight.half()
     return own
 
 
 def _replace(module: nn.Module, top: tuple[int, int]) -> None:
     """Put constants in the place of the module's parts, and of their parts."""
     for name, part in module.named_children():
-        if is_parametrized(part) and isinstance(part, nn.Conv2d):
-            for weight in list(part.parametrizations):
-                remove_parametrizations(part, weight)
         made = _constant(part, top)
         setattr(module, name, made)
         _replace(made, top)
 
 
-def _constant(part: nn.Module, top: tuple[int, int]) -> nn.Module:
+def _constant(part: Any, top: tuple[int, int]) -> nn.Module:
     """The part in constants; the part itself, where it is not known."""
     if isinstance(part, Steps) and part._known_steps() is not None:
         return ConstantSteps(part)
     if isinstance(part, ChannelMixing) and _is_only_a_matrix(part):
         return _of_mixing(part)
-    if isinstance(part, CouplingNetwork) and not part.has_exact_layers():
+    if not is_untouched(part):
         return part
-    make = MADE.get(kind_of(part)) if is_untouched(part) else None
-    if make is None:
+    kind = kind_of(part)
+    if kind is TopPrior:
+        return ConstantTop(part, top)
+    if kind is AffineCoupling and _is_known(part.network):
+        return Affine(part)
+    if kind is CouplingNetwork and not _is_known(part):
         return part
-    return make(part, top) if make is ConstantTop else make(part)
+    if _is_plain_convolution(part):
+        return Convolution(part.weight.detach(), part.bias)
+    return MADE[kind](part) if kind in MADE else part
 
 
-MADE: dict[type[nn.Module], Callable[..., nn.Module]] = {
+MADE: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     BatchNorm: Scaled,
-    CouplingNetwork: Network,
-    GatherConv: Convolution,
-    PointConv: Convolution,
-    ScatterConv: Convolution,
+    CouplingNetwork: network_of,
+    GatherConv: Convolution.of,
+    Marginals: PortableMarginals,
+    PointConv: Convolution.of,
+    ScatterConv: Convolution.of,
     Squeeze: lambda _: Shuffle(),
-    TopPrior: ConstantTop,
 }
 """What stands for modules of these classes, no subclasses."""
 
 
+def _is_known(network: nn.Module) -> bool:
+    known = kind_of(network) is CouplingNetwork and is_untouched(network)
+    return known and network.has_exact_layers()  # type: ignore[operator]
+
+
 def _is_only_a_matrix(mixing: ChannelMixing) -> bool:
     kind = type(mixing)
-    return (
-        kind.forward is ChannelMixing.forward
-        and kind.inverse is ChannelMixing.inverse
-        and is_untouched(mixing)
-    )
+    plain = kind.forward is ChannelMixing.forward and kind.inverse is ChannelMixing.inverse
+    return plain and is_untouched(mixing)
+
+
+def _is_plain_convolution(layer: Any) -> bool:
+    """Whether it is an `nn.Conv2d` as `Convolution` is one, however its weights are computed."""
+    if kind_of(layer) is not nn.Conv2d or layer.padding_mode != "zeros":
+        return False
+    size = layer.kernel_size[0]
+    usual = layer.stride == layer.dilation == (1, 1) and layer.groups == 1
+    return usual and layer.kernel_size == (size, size) and layer.padding == (size // 2, size // 2)
 
 
 def _of_mixing(mixing: ChannelMixing) -> Linear:
-    W, W_inverse = mixing.matrix(), mixing.inverse_matrix()
+    W, W_inverse = mixing.matrix(), mixing.inverse_matrices([mixing])[0]
     return Linear((W, None), (W_inverse, None), float(mixing.log_abs_det()))
 
 
 def _of_step(actnorm: ActNorm, mixing: ChannelMixing) -> Linear:
-    """W (s·(x + b)) = A x + A b with A = W diag(s), and diag(1/s) W⁻¹ y − b."""
-    dtype, b, log_scale = actnorm.b.dtype, actnorm.b.double(), actnorm.log_scale().double()
+    """W (s·(x + b)) = A x + A b with A = W diag(s), and its inverse diag(1/s) W⁻¹ y − b."""
+    b, log_scale = actnorm.b.double(), actnorm.log_scale().double()
     A = mixing.matrix().double() * log_scale.exp()
-    A_inverse = (-log_scale).exp()[:, None] * mixing.inverse_matrices([mixing])[0].double()
-    log_abs_det = mixing.log_abs_det().double() + log_scale.sum()
-    return Linear(
-        (A.to(dtype), (A @ b).to(dtype)), (A_inverse.to(dtype), -actnorm.b), float(log_abs_det)
-    )
+    A_inverse = (-log_scale).exp()[:, None] * mixing.inverse_matrices([mixing])[0]
+    log_abs_det = float(mixing.log_abs_det().double() + log_scale.sum())
+    return Linear((A, A @ b), (A_inverse, -b), log_abs_det)
