@@ -105,8 +105,9 @@ class Affine(Bijection):
         """Return (x1, (x2 + t)·s) and Σ log s in nats."""
         x1, x2 = _halves(x)
         shift, raw = self.network(x1).chunk(2, dim=1)
-        y2 = (x2 + shift) * self._scale(raw)
-        return torch.cat((x1, y2), dim=1), sum_per_sample(self._log_scale(raw))
+        log_scale = self._log_scale(raw)
+        y2 = (x2 + shift) * log_scale.exp()
+        return torch.cat((x1, y2), dim=1), sum_per_sample(log_scale)
 
     def inverse(
         self, y: Images, context: Tensor | None = None
@@ -114,21 +115,19 @@ class Affine(Bijection):
         """Return (y1, y2/s − t) and −Σ log s in nats."""
         y1, y2 = _halves(y)
         shift, raw = self.network(y1).chunk(2, dim=1)
-        x2 = y2 / self._scale(raw) - shift
-        return torch.cat((y1, x2), dim=1), -sum_per_sample(self._log_scale(raw))
-
-    def _scale(self, raw: Tensor) -> Tensor:
-        return torch.sigmoid(raw) if self.kind == "sigmoid" else self._log_scale(raw).exp()
+        log_scale = self._log_scale(raw)
+        x2 = y2 * (-log_scale).exp() - shift
+        return torch.cat((y1, x2), dim=1), -sum_per_sample(log_scale)
 
     def _log_scale(self, raw: Tensor) -> Tensor:
         if self.kind == "sigmoid":
-            return -F.softplus(-raw)
+            return F.logsigmoid(raw)
         return LOG_BOUND * torch.tanh(raw) if self.kind == "bounded" else raw
 
 
 def _halves(x: Tensor) -> tuple[Tensor, ...]:
     changed = x.shape[1] // 2
-    return x.split((x.shape[1] - changed, changed), dim=1)
+    return torch.split(x, (x.shape[1] - changed, changed), dim=1)  # type: ignore[arg-type]
 
 
 class Linear(Bijection):
@@ -181,16 +180,17 @@ class ConstantSteps(Bijection):
     def __init__(self, steps: Steps) -> None:
         super().__init__()
         parts: list[Any] = list(steps)
-        self.linear = nn.ModuleList(_of_step(step.actnorm, step.permutation) for step in parts)
+        linear = [_of_step(step.actnorm, step.permutation) for step in parts]
+        self.log_abs_det = sum(one.log_abs_det for one in linear)
+        self.linear = nn.ModuleList(linear)
         self.couplings = nn.ModuleList(step.coupling for step in parts)
-        self.log_abs_det = sum(linear.log_abs_det for linear in self.linear)
 
     def forward(
         self, x: Images, context: Tensor | None = None
     ) -> tuple[Images, Float[Tensor, " batch"]]:
         """Return the last step's output and the sum of the log-determinants in nats."""
         total = per_sample(pixels(x) * self.log_abs_det, x)
-        for linear, coupling in zip(self.linear, self.couplings, strict=True):
+        for linear, coupling in self._pairs():
             x, by_coupling = coupling(linear.there(x), context)
             total = total + by_coupling
         return x, total
@@ -200,14 +200,20 @@ class ConstantSteps(Bijection):
     ) -> tuple[Images, Float[Tensor, " batch"]]:
         """Return the first step's input and minus the sum of the log-determinants in nats."""
         total = per_sample(-pixels(y) * self.log_abs_det, y)
-        for linear, coupling in reversed(list(zip(self.linear, self.couplings, strict=True))):
+        for linear, coupling in reversed(self._pairs()):
             y, by_coupling = coupling.inverse(y, context)
             y, total = linear.back(y), total + by_coupling
         return y, total
 
+    def _pairs(self) -> list[tuple[Any, Any]]:
+        return list(zip(self.linear, self.couplings, strict=True))
+
 
 class ConstantTop(GaussianPrior):
     """μ and log σ of the last level: a map, and what each class adds to it."""
+
+    map: Tensor
+    by_class: Tensor | None
 
     def __init__(self, prior: TopPrior, size: tuple[int, int]) -> None:
         super().__init__()
@@ -232,6 +238,10 @@ class ConstantTop(GaussianPrior):
 
 class Scaled(Bijection):
     """Batch normalisation by its running averages, y = (x − μ)·(1/σ)."""
+
+    mean: Tensor
+    std: Tensor
+    reciprocal: Tensor
 
     def __init__(self, norm: BatchNorm) -> None:
         super().__init__()
@@ -282,7 +292,9 @@ def portable(model: ImageFlow, precision: Precision = "float32") -> ImageFlow:
     _replace(own, own.latent_shapes[-1][1:])
     own.float()
     if precision == "float16":
-        matrices = {id(part) for m in own.modules() if isinstance(m, Linear) for part in m.children()}
+        matrices = {
+            id(part) for m in own.modules() if isinstance(m, Linear) for part in m.children()
+        }
         for part in own.modules():
             if isinstance(part, Convolution) and id(part) not in matrices:
                 part.weight = part.weight.half()

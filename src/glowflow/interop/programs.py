@@ -130,9 +130,12 @@ def _recorded(program: nn.Module, *given: Any) -> ExportedProgram:
     shapes = tuple(batch if isinstance(one, Tensor) else tuple(batch for _ in one) for one in given)
     try:
         with torch.no_grad():
-            return torch.export.export(program.eval(), given, dynamic_shapes=shapes, strict=False)
+            made = torch.export.export(program.eval(), given, dynamic_shapes=shapes, strict=False)
     except Exception as error:  # of whatever kind PyTorch meets it
         raise InputError(
             "PyTorch cannot record this model as a program: a part of your own does what depends "
             f"on values or on the size of the batch ({in_one_line(error)[:300]})."
         ) from error
+    for node in made.graph.nodes:
+        node.meta.pop("stack_trace", None)  # paths of the machine
+    return made

@@ -23,6 +23,9 @@ class PortableMarginals(Bijection):
     """
 
     cdf: Tensor
+    starts: Tensor
+    least: Tensor
+    most: Tensor
 
     def __init__(self, marginals: Marginals) -> None:
         super().__init__()
