@@ -42,6 +42,7 @@ def odd_options(draw: random.Random, world: Path) -> list[str]:
         "score": ["score", photo, *run, "--calibration-images", "4"],
         "study": ["study", "nothing"],
         "data": ["data", draw.choice(["info", "verify"]), str(world / "photos"), *TINY[:3]],
+        "export": ["export", str(world / "photos"), "--format", "torch"],
         "plan": ["plan", *TINY],
         "demo": ["demo", "--minutes", "-1"],
     }

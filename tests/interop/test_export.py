@@ -108,7 +108,7 @@ def test_float16_rounds_the_weights_and_nothing_else():
 
 
 def test_nothing_is_solved_or_inverted_and_the_model_stays_as_it_is(tmp_path):
-    model = glow(classes=3).double().train()
+    model = glow(levels=1, image_shape=(1, 4, 4)).double().train()
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     exported = export_model(model, tmp_path / "out", format="torch")
     assert exported.comparison.is_close
@@ -122,12 +122,11 @@ def test_nothing_is_solved_or_inverted_and_the_model_stays_as_it_is(tmp_path):
 
 
 def test_torch_programs_are_loaded_without_the_model(tmp_path):
-    model = glow(classes=3)
+    model = glow(classes=3, levels=1, image_shape=(1, 4, 4))
     export_model(model, tmp_path, format="torch", precision="float16")
     load = {n: torch.export.load(tmp_path / f"{n}.pt2").module() for n in PYTORCH}
-    assert (tmp_path / "encode.pt2").stat().st_size > 0
     for batch in (0, 1, 3):
-        x = torch.rand(batch, 3, 8, 8) - 0.5
+        x = torch.rand(batch, 1, 4, 4) - 0.5
         labels = torch.arange(batch) % 3
         latents = load["encode"](x, labels)
         assert load["log_prob"](x, labels).shape == (batch,)
