@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from glowflow import InputError
-from glowflow.data.formats.tfrecord import masked_crc32c, parse_example
+from glowflow.data.formats.crc32c import masked_crc32c
+from glowflow.data.formats.tfrecord import parse_example
 from glowflow.data.sources.celeba import ATTRIBUTES
 
 

@@ -37,6 +37,7 @@ COMMANDS = {
     "data": "Prepare a data set, say what is in it, or verify it: prepare, info, verify.",
     "push": "Send a model to the Hugging Face hub, with a model card.",
     "plan": "Memory and time of a training run, before it starts, on this or another device.",
+    "convert": "Open a model of other code: official TensorFlow files, and ports.",
     "demo": "Train on drawn faces in ten minutes, evaluate, sample, and write a report.",
 }
 """Modules of this folder, in the order of `glow --help`, and what they do."""

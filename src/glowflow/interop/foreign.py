@@ -1,22 +1,28 @@
 """What is asked of a reader of other people's checkpoints."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from torch import Tensor
 
-from ..models.config import GlowConfig
+from ..models.config import CouplingScale, GlowConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class Given:
-    """What a person says of a checkpoint, as not every file does; None where nothing is said."""
+    """What a person says of a checkpoint, because not every file does; None where nothing is."""
 
     image_size: tuple[int, int] | None = None
     """Height and width in pixels."""
     bits: int | None = None
     """Of the images that it was trained on, 1 to 8."""
+    black: float | None = None
+    """What a black value is to it: -0.5 in the official code, 0 where images run from 0 to 1."""
+    coupling_scale: CouplingScale | None = None
+    """How its affine couplings scale, by the names of the configuration."""
+    run: Mapping[str, Any] = field(default_factory=dict)
+    """What a file beside the checkpoint says of its run, by the names that it has there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,5 +58,7 @@ class Format(Protocol):
         """
 
 
-FORMATS: dict[str, str] = {}
+FORMATS: dict[str, str] = {
+    "openai": "openai",
+}
 """Modules of this folder by the names of `glow convert --from`; they are asked in this order."""

@@ -3,6 +3,8 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import torch
@@ -34,7 +36,7 @@ from ..errors import InputError
 from ..fused.steps import Steps
 from ..nn.coupling_network import CouplingNetwork
 from ..nn.dense_network import DenseNetwork
-from .config import Architecture, GlowConfig
+from .config import Architecture, CouplingScale, GlowConfig
 from .flow import ClassScores, ImageFlow, Latents, LossTerms
 from .parts import COUPLINGS, NETWORKS, PERMUTATIONS, part
 from .priors import GaussianPrior, Split, SplitPrior, Top, TopPrior, standard_normal_log_prob
@@ -280,6 +282,48 @@ class Glow(ImageFlow):
         bits = self.config.bits
         x = self.to_float(images, noise="center").to(self.device)
         self.first_map.fit(x, 0.0 if bits is None else 1 / (12 * 4**bits))
+
+    @classmethod
+    def from_foreign(
+        cls,
+        source: str | Path,
+        *,
+        image_size: tuple[int, int] | None = None,
+        bits: int | None = None,
+        black: float | None = None,
+        coupling_scale: CouplingScale | None = None,
+        format: str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> "Glow":
+        """Read a model that other code has made: the official TensorFlow files, and ports.
+
+        The model is in eval mode and has the density, the latents and the images of the original.
+
+        Args:
+            source: a file, a folder, or the prefix of a TensorFlow checkpoint.
+            image_size: height and width, where the file does not say.
+            bits: of the images, 1 to 8, where the file does not say.
+            black: what a black value is to the model, where its format leaves that open.
+            coupling_scale: how its affine couplings scale, where its format leaves that open.
+            format: whose it is, as `glow convert --from` takes it; by default it is found out.
+            dtype: of the model's weights.
+
+        Raises:
+            CheckpointError: the file is missing, damaged, of no known format, or not all of a
+                model.
+            InputError: size or bits have to be given, or contradict the file.
+        """
+        # By name: what reads other people's files stands above the models, and makes this one.
+        read = resolve_name("glowflow.interop.convert:from_foreign")
+        return read(
+            source,
+            image_size=image_size,
+            bits=bits,
+            black=black,
+            coupling_scale=coupling_scale,
+            format=format,
+            dtype=dtype,
+        )
 
     def with_present_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weights by the names of this version, from weights by its names or those of format 1."""

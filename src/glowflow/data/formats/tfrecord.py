@@ -1,18 +1,12 @@
 """TFRecord files and the examples in them, without TensorFlow."""
 
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ...errors import InputError
-
-CRC_DELTA = 0xA282EAD8
-CRC_START = bytes.fromhex("54641f64")
-"""Their remainder is 32 ones."""
+from .crc32c import masked_crc32c
+from .protobuf import BYTES, VARINT, Field, fields, integers
 
 
 def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -42,52 +36,6 @@ def _damaged(path: Path, number: int, reason: str) -> InputError:
     return InputError(f"Record {number} of {path} is damaged ({reason}): get the file again.")
 
 
-def masked_crc32c(content: bytes) -> bytes:
-    """CRC-32C (Castagnoli), rotated by 15 bits and moved by a constant, as in TFRecord files.
-
-    The remainder of two pieces is the first one's, moved over the length of the second, xor the
-    second one's: all bytes are taken in pairs, then all pairs, and so on. Zeros in front count for
-    nothing, and `CRC_START` brings about the customary start of 32 ones.
-    """
-    content = CRC_START + content
-    room = 1 << (len(content) - 1).bit_length()
-    padded = np.zeros(room, dtype=np.uint8)
-    padded[room - len(content) :] = np.frombuffer(content, dtype=np.uint8)
-    remainder, level = _remainders()[padded], 0
-    while len(remainder) > 1:
-        remainder = _move(remainder[0::2], level) ^ remainder[1::2]
-        level += 1
-    crc = int(remainder[0]) ^ 0xFFFFFFFF
-    masked = ((crc >> 15 | crc << 17) + CRC_DELTA) & 0xFFFFFFFF
-    return masked.to_bytes(4, "little")
-
-
-@cache
-def _remainders() -> NDArray[np.uint32]:
-    """Of each byte (256,)."""
-    table = np.arange(256, dtype=np.uint32)
-    for _ in range(8):
-        table = np.where(table & 1, table >> 1 ^ np.uint32(0x82F63B78), table >> 1)
-    return table
-
-
-def _move(remainder: NDArray[np.uint32], level: int) -> NDArray[np.uint32]:
-    """The remainder with 2^level zero bytes behind it."""
-    a, b, c, d = _moves(level)
-    return (
-        a[remainder & 255] ^ b[remainder >> 8 & 255] ^ c[remainder >> 16 & 255] ^ d[remainder >> 24]
-    )
-
-
-@cache
-def _moves(level: int) -> NDArray[np.uint32]:
-    """`_move` of each value of each of the four bytes (4, 256)."""
-    values = np.arange(256, dtype=np.uint32) << np.array([[0], [8], [16], [24]], dtype=np.uint32)
-    if level == 0:
-        return _remainders()[values & 255] ^ (values >> 8)
-    return _move(_move(values, level - 1), level - 1)
-
-
 class Feature(NamedTuple):
     """One feature of an example: a string, as a place in the record, or integers."""
 
@@ -103,65 +51,33 @@ def parse_example(content: bytes) -> dict[str, Feature]:
     {1: {1: repeated bytes}} or {3: {1: repeated integer, packed or not}}.
 
     Raises:
-        ValueError: the content is something else.
-        IndexError: it is cut off.
+        ValueError: the content is something else, or cut off.
     """
     features = {}
-    for _, start, stop in _fields(content, 0, len(content), 1):
-        for _, entry, entry_stop in _fields(content, start, stop, 1):
-            ((_, key, key_stop),) = _fields(content, entry, entry_stop, 1)
-            ((_, value, value_stop),) = _fields(content, entry, entry_stop, 2)
-            name = content[key:key_stop].decode("utf-8")
-            features[name] = _feature(content, value, value_stop)
+    for all_features in _wanted(content, 0, len(content), 1):
+        for entry in _wanted(content, all_features.start, all_features.stop, 1):
+            (key,) = _wanted(content, entry.start, entry.stop, 1)
+            (value,) = _wanted(content, entry.start, entry.stop, 2)
+            name = content[key.start : key.stop].decode("utf-8")
+            features[name] = _feature(content, value.start, value.stop)
     return features
 
 
 def _feature(content: bytes, start: int, stop: int) -> Feature:
-    for _, first, last in _fields(content, start, stop, 1):
-        ((_, at, end),) = _fields(content, first, last, 1)
-        return Feature(start=at, size=end - at)
-    integers: list[int] = []
-    for _, first, last in _fields(content, start, stop, 3):
-        for wire, at, end in _fields(content, first, last, 1):
-            if wire == 0:
-                integers.append(_signed(_varint(content, at)[0]))
-            while wire == 2 and at < end:
-                value, at = _varint(content, at)
-                integers.append(_signed(value))
-    return Feature(integers=tuple(integers))
+    for first in _wanted(content, start, stop, 1):
+        for place in _wanted(content, first.start, first.stop, 1):
+            return Feature(start=place.start, size=place.stop - place.start)
+        return Feature()
+    return Feature(
+        integers=tuple(
+            value
+            for third in _wanted(content, start, stop, 3)
+            for field in _wanted(content, third.start, third.stop, 1)
+            if field.type in (VARINT, BYTES)
+            for value in integers(content, field)
+        )
+    )
 
 
-def _fields(content: bytes, at: int, stop: int, wanted: int) -> Iterator[tuple[int, int, int]]:
-    """Wire type, start and end of each field with the number `wanted` of a protobuf message."""
-    while at < stop:
-        tag, at = _varint(content, at)
-        wire = tag & 7
-        if wire == 0:
-            end = _varint(content, at)[1]
-        elif wire == 2:
-            size, at = _varint(content, at)
-            end = at + size
-        elif wire in (1, 5):
-            end = at + (8 if wire == 1 else 4)
-        else:
-            raise ValueError(f"wire type {wire}")
-        if end > stop:
-            raise ValueError("a field is longer than its message")
-        if tag >> 3 == wanted:
-            yield wire, at, end
-        at = end
-
-
-def _varint(content: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = content[at]
-        value |= (byte & 127) << shift
-        at += 1
-        if byte < 128:
-            return value, at
-        shift += 7
-
-
-def _signed(value: int) -> int:
-    return value - (1 << 64) if value >> 63 else value
+def _wanted(content: bytes, start: int, stop: int, number: int) -> Iterator[Field]:
+    return (field for field in fields(content, start, stop) if field.number == number)

@@ -1,0 +1,390 @@
+"""openai/glow: the official code's variables, from whatever file they come.
+
+Kernels are HWIO, with the border mask as the last input channel of 3x3 ones; a 1x1 convolution acts
+as z·W on channels-last images, so that its matrix here is Wᵀ.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..bijections.linear import Invertible1x1Conv, Permutation
+from ..errors import CheckpointError, InputError
+from ..models.config import GlowConfig
+from .foreign import Foreign, Given
+from .stored import listed
+
+TITLE = "openai/glow"
+NAMES = re.compile(r"model/\d+/\d+/(?:actnorm_center/b|actnorm_scale/logs|f1/.+)")
+STEP = re.compile(r"model/(\d{1,6})/(\d{1,6})/.+")
+AVERAGE = "/ExponentialMovingAverage"
+SLOT = re.compile(r"Variable(?:_\d+)?")
+FIRST = "model/0/0/"
+KINDS = {
+    "plain": ("invconv/W",),
+    "lu": ("invconv/P", "invconv/L", "invconv/sign_S", "invconv/log_S", "invconv/U"),
+    "shuffle": ("shuffle/indices", "shuffle/indices_inverse"),
+}
+"""Variables of a step's permutation; reversing the channels has none."""
+SETTINGS: dict[str, Callable[[GlowConfig], int]] = {
+    "n_levels": lambda config: config.levels,
+    "depth": lambda config: config.steps,
+    "width": lambda config: config.hidden_channels,
+    "flow_permutation": lambda config: {"reverse": 0, "shuffle": 1}.get(config.permutation, 2),
+    "flow_coupling": lambda config: int(config.coupling == "affine"),
+    "learntop": lambda config: int(config.learn_top),
+    "ycond": lambda config: int(config.classes > 0),
+}
+"""Settings in the log of a run that the weights say too."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Variables that belong together, and what they are here."""
+
+    shapes: dict[str, tuple[int, ...]]
+    """By name; those of vectors are (n,), and have axes of length 1 before it in the file."""
+    ours: Callable[..., dict[str, Tensor]]
+    """From the variables, in this order, to weights by name."""
+
+
+def recognises(names: Mapping[str, Tensor]) -> bool:
+    """Whether there are variables of a step."""
+    return any(NAMES.fullmatch(name) for name in names)
+
+
+def read(tensors: Mapping[str, Tensor], given: Given, source: str) -> Foreign:
+    """Deduce the configuration from names and shapes, and map the weights.
+
+    Raises:
+        CheckpointError: variables are missing or too many, of other shapes, or not finite.
+        InputError: nothing says how large the images are, or of how many bits.
+    """
+    names = {name for name in tensors if not name.endswith(AVERAGE) and not SLOT.fullmatch(name)}
+    levels, steps = _counts(names, source)
+    shape_of = _Shapes(tensors, source)
+    channels = shape_of.last(f"{FIRST}actnorm_center/b")
+    hidden = shape_of.last(f"{FIRST}f1/l_1/W")
+    out = shape_of.last(f"{FIRST}f1/l_last/W")
+    if channels % 4 or out not in (channels, channels // 2):
+        raise CheckpointError(
+            f"{source} has {channels} channels in its first step and {out} behind its network: "
+            "neither an affine nor an additive coupling has."
+        )
+    permutation = next((k for k, parts in KINDS.items() if FIRST + parts[0] in names), "reverse")
+    classes = tensors["model/prior/y_emb/W"].shape[0] if "model/prior/y_emb/W" in names else 0
+    config = GlowConfig(
+        image_shape=(channels // 4, *_image_size(given, levels, source)),
+        levels=levels,
+        steps=steps,
+        hidden_channels=hidden,
+        coupling="affine" if out == channels else "additive",
+        permutation=permutation,
+        learn_top="model/prior/p/W" in names,
+        classes=classes,
+        bits=_bits(given, source),
+        weight_classes=_weight_of_classes(given.run),
+    )
+    layers = list(_layers(config, with_classifier="model/classifier/W" in names))
+    expected = [name for layer in layers for name in layer.shapes]
+    _compare(expected, names, source)
+    _compare_run(config, given.run, source)
+    state: dict[str, Tensor] = {}
+    for layer in layers:
+        variables = [_variable(tensors, name, s, source) for name, s in layer.shapes.items()]
+        try:
+            state.update(layer.ours(*variables))
+        except _BadLayerError as error:
+            what = f"{next(iter(layer.shapes)).rpartition('/')[0]} {error}"
+            raise CheckpointError(f"In {source} {what}: the file is damaged.") from error
+    notes = []
+    if classes and "model/classifier/W" not in names:
+        notes.append("It has no classifier, as graphs have none: its logits are 0 here.")
+    return Foreign(
+        config=config,
+        state=state,
+        left_out=tuple(_left_out(tensors, expected)),
+        notes=tuple(notes),
+    )
+
+
+class _BadLayerError(Exception):
+    """What is wrong with variables, without their name."""
+
+
+@dataclass(frozen=True)
+class _Shapes:
+    tensors: Mapping[str, Tensor]
+    source: str
+
+    def last(self, name: str) -> int:
+        """Length of the last axis, from which something is deduced."""
+        if name not in self.tensors:
+            raise CheckpointError(f"{self.source} has no {name}: it is not all of the model.")
+        shape = self.tensors[name].shape
+        if not shape or shape[-1] < 1:
+            raise CheckpointError(f"In {self.source} {name} is {tuple(shape)}: it is damaged.")
+        return shape[-1]
+
+
+def _counts(names: set[str], source: str) -> tuple[int, int]:
+    """Levels, and steps in each."""
+    found = [(int(m[1]), int(m[2])) for m in map(STEP.fullmatch, names) if m]
+    levels = max((level for level, _ in found), default=-1) + 1
+    steps = max((step for _, step in found), default=-1) + 1
+    if not 0 < levels * steps <= len(names):
+        raise CheckpointError(
+            f"{source} names {levels} levels of {steps} steps and has {len(names)} variables: it "
+            "is not all of the model."
+        )
+    return levels, steps
+
+
+def _image_size(given: Given, levels: int, source: str) -> tuple[int, int]:
+    if given.image_size is None:
+        raise InputError(
+            f"{source} does not say how large its images are: give --image-size HEIGHT WIDTH "
+            f"(image_size=), which {2**levels} divides."
+        )
+    return given.image_size
+
+
+def _bits(given: Given, source: str) -> int:
+    if given.bits is None:
+        raise InputError(
+            f"{source} does not say how many bits its images have: give --bits (bits=); 8 for most "
+            "of the published models, 5 for CelebA-HQ."
+        )
+    return given.bits
+
+
+def _weight_of_classes(run: Mapping[str, Any]) -> float:
+    weight = run.get("weight_y")
+    if isinstance(weight, int | float) and math.isfinite(weight):
+        return float(weight)
+    return GlowConfig.weight_classes
+
+
+def _layers(config: GlowConfig, with_classifier: bool) -> Iterator[Layer]:
+    """Every variable of a model, level by level."""
+    channels = 4 * config.image_shape[0]
+    for level in range(config.levels):
+        for step in range(config.steps):
+            ours, theirs = f"levels.{level}.steps.{step}", f"model/{level}/{step}"
+            yield from _step(ours, theirs, channels, config)
+        if level < config.levels - 1:
+            ours, theirs = f"levels.{level}.split.prior.conv", f"model/pool{level}/conv"
+            yield _zero_conv(ours, theirs, channels // 2, channels)
+            channels *= 2
+    top = f"levels.{config.levels - 1}.split"
+    if config.learn_top:
+        yield _zero_conv(f"{top}.prior.conv", "model/prior/p", 2 * channels, 2 * channels)
+    if config.classes:
+        ours, theirs = f"{top}.prior.classes_map", "model/prior/y_emb"
+        yield _zero_linear(ours, theirs, config.classes, 2 * channels)
+        if with_classifier:
+            ours = f"{top}.classifier"
+            yield _zero_linear(ours, "model/classifier", channels, config.classes)
+        else:
+            yield Layer({}, lambda: _zeros(f"{top}.classifier", channels, config.classes))
+
+
+def _step(ours: str, theirs: str, channels: int, config: GlowConfig) -> Iterator[Layer]:
+    kept, hidden = channels // 2, config.hidden_channels
+    out = channels if config.coupling == "affine" else kept
+    network = f"{ours}.coupling.network"
+    yield _normalised(f"{ours}.actnorm", theirs, channels)
+    yield _permutation(f"{ours}.permutation", theirs, channels, config.permutation)
+    for layer, name, kernel in (
+        ("first", "l_1", (3, 3, kept + 1, hidden)),
+        ("second", "l_2", (1, 1, hidden, hidden)),
+    ):
+        yield Layer({f"{theirs}/f1/{name}/W": kernel}, _kernel_of(f"{network}.{layer}"))
+        yield _normalised(f"{network}.{layer}", f"{theirs}/f1/{name}", hidden)
+    yield _zero_conv(f"{network}.last", f"{theirs}/f1/l_last", hidden, out)
+
+
+def _normalised(ours: str, theirs: str, channels: int) -> Layer:
+    """y = (x + b)·exp(3·logs), which has seen its first batch."""
+    return Layer(
+        {f"{theirs}/actnorm_center/b": (channels,), f"{theirs}/actnorm_scale/logs": (channels,)},
+        lambda b, logs: {
+            f"{ours}.b": b,
+            f"{ours}.logs": logs,
+            f"{ours}.initialized": torch.tensor(True),
+        },
+    )
+
+
+def _zero_conv(ours: str, theirs: str, channels_in: int, channels_out: int) -> Layer:
+    kernel = _kernel_of(ours)
+    return Layer(
+        {
+            f"{theirs}/W": (3, 3, channels_in + 1, channels_out),
+            f"{theirs}/b": (channels_out,),
+            f"{theirs}/logs": (channels_out,),
+        },
+        lambda W, b, logs: {**kernel(W), f"{ours}.b": b, f"{ours}.logs": logs},
+    )
+
+
+def _zero_linear(ours: str, theirs: str, features_in: int, features_out: int) -> Layer:
+    return Layer(
+        {
+            f"{theirs}/W": (features_in, features_out),
+            f"{theirs}/b": (features_out,),
+            f"{theirs}/logs": (features_out,),
+        },
+        lambda W, b, logs: {
+            f"{ours}.weight": W.T.contiguous(),
+            f"{ours}.b": b,
+            f"{ours}.logs": logs,
+        },
+    )
+
+
+def _zeros(ours: str, features_in: int, features_out: int) -> dict[str, Tensor]:
+    zeros = torch.zeros(features_out)
+    weight = torch.zeros(features_out, features_in)
+    return {f"{ours}.weight": weight, f"{ours}.b": zeros, f"{ours}.logs": zeros.clone()}
+
+
+def _kernel_of(ours: str) -> Callable[[Tensor], dict[str, Tensor]]:
+    """A kernel HWIO as OIHW, the mask's channel of a 3x3 one by itself."""
+
+    def split(W: Tensor) -> dict[str, Tensor]:
+        kernel = W.permute(3, 2, 0, 1)
+        if W.shape[0] == 1:
+            return {f"{ours}.weight": kernel.contiguous()}
+        return {
+            f"{ours}.weight": kernel[:, :-1].contiguous(),
+            f"{ours}.edge": kernel[:, -1].contiguous(),
+        }
+
+    return split
+
+
+def _permutation(ours: str, theirs: str, channels: int, kind: str) -> Layer:
+    names = [f"{theirs}/{name}" for name in KINDS.get(kind, ())]
+    square, vector = (channels, channels), (channels,)
+    match kind:
+        case "plain":
+            return Layer(
+                dict.fromkeys(names, square),
+                lambda W: {f"{ours}.weight": _invertible(W).T.contiguous()},
+            )
+        case "lu":
+            shapes = (square, square, vector, vector, square)
+            return Layer(
+                dict(zip(names, shapes, strict=True)),
+                lambda *factors: _of(ours, _factored(*factors)),
+            )
+        case "shuffle":
+            return Layer(
+                dict.fromkeys(names, vector),
+                lambda order, back: {f"{ours}.order": _checked_order(order, back)},
+            )
+    return Layer({}, lambda: _of(ours, Permutation.reverse(channels).state_dict()))
+
+
+def _of(ours: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{ours}.{name}": weight for name, weight in state.items()}
+
+
+def _factored(P: Tensor, L: Tensor, sign_s: Tensor, log_s: Tensor, U: Tensor) -> dict[str, Tensor]:
+    """Factors of Wᵀ, in float64, from those of W = P (tril(L, −1) + I)(triu(U, 1) + diag(s))."""
+    P, L, U = P.double(), L.double(), U.double()
+    eye = torch.eye(len(P), dtype=torch.float64)
+    s = sign_s.double() * log_s.double().exp()
+    W = _invertible(P @ (L.tril(-1) + eye) @ (U.triu(1) + torch.diag(s)))
+    mixing = Invertible1x1Conv(len(W)).double()
+    mixing.set_matrix(W.T)
+    return mixing.state_dict()
+
+
+def _invertible(W: Tensor) -> Tensor:
+    if not torch.linalg.slogdet(W.double()).logabsdet.isfinite():
+        raise _BadLayerError("has a matrix without inverse")
+    return W
+
+
+def _checked_order(order: Tensor, back: Tensor) -> Tensor:
+    order, back = order.long(), back.long()
+    ascending = torch.arange(len(order))
+    if not torch.equal(order.sort().values, ascending) or not torch.equal(order.argsort(), back):
+        raise _BadLayerError("is no permutation with its inverse")
+    return order
+
+
+def _variable(
+    tensors: Mapping[str, Tensor], name: str, shape: tuple[int, ...], source: str
+) -> Tensor:
+    """A variable of this shape, without the axes of length 1 before a vector."""
+    value = tensors[name]
+    found = tuple(value.shape)
+    fits = found[-1:] == shape and value.numel() == shape[0] if len(shape) == 1 else found == shape
+    if not fits:
+        hint = ""
+        if len(shape) == 4 and found[:2] == (3, 3) and found[2] == shape[2] - 1:
+            hint = (
+                "; it has no channel for the border, as in graph_optimized.pb: convert "
+                "graph_unoptimized.pb"
+            )
+        raise CheckpointError(
+            f"In {source} {name} is {found}, and the other variables ask for {shape}{hint}."
+        )
+    is_index = "/shuffle/" in name
+    if value.is_floating_point() == is_index or value.dtype in (torch.bool, torch.uint8):
+        raise CheckpointError(f"In {source} {name} is {value.dtype}: the file is damaged.")
+    if not is_index and not torch.isfinite(value).all():
+        raise CheckpointError(
+            f"In {source} {name} is not finite: use a checkpoint from before training went wrong."
+        )
+    return value.flatten() if len(shape) == 1 else value
+
+
+def _compare(expected: list[str], names: set[str], source: str) -> None:
+    """Refuse what is missing and what is too many, by name."""
+    missing = [name for name in expected if name not in names]
+    extra = sorted(names - set(expected))
+    said = [f"lacks {listed(missing)}"] * bool(missing)
+    said += [f"has {listed(extra)}, which the model does not explain"] * bool(extra)
+    if said:
+        raise CheckpointError(f"{source} is no whole {TITLE} model: it {' and '.join(said)}.")
+
+
+def _compare_run(config: GlowConfig, run: Mapping[str, Any], source: str) -> None:
+    """Refuse the log of another run."""
+    for name, value_of in SETTINGS.items():
+        if name in run and run[name] != value_of(config):
+            raise InputError(
+                f"The log beside {source} says that {name} is {run[name]}, and the weights say "
+                f"{value_of(config)}: it is of another run; move it away, and give --bits and "
+                "--image-size."
+            )
+
+
+def _left_out(tensors: Mapping[str, Tensor], expected: list[str]) -> Iterator[str]:
+    """Averages, optimiser slots and the step counter, in words."""
+    known = set(expected)
+    averages = [name for name in tensors if name.endswith(AVERAGE)]
+    of_others = [name for name in averages if name.removesuffix(AVERAGE) not in known]
+    slots = [name for name in tensors if SLOT.fullmatch(name)]
+    counters = [name for name in slots if not tensors[name].shape]
+    if of_others:
+        raise CheckpointError(
+            f"There are averages of variables that the model does not have: {listed(of_others)}."
+        )
+    for count, one, many in (
+        (len(slots) - len(counters), "optimiser slot", "optimiser slots"),
+        (len(averages), "average of weights", "averages of weights"),
+    ):
+        if count:
+            yield f"{count:,} {one if count == 1 else many}"
+    for name in counters:
+        yield f"1 step counter ({name} = {float(tensors[name]):g})"
