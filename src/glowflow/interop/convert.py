@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import cast
+from typing import Any, cast
 
 import torch
-from accelerate import init_empty_weights
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ..errors import CheckpointError, InputError
 from ..models.config import CouplingScale
@@ -142,7 +142,7 @@ def _together(given: Given, contents: Contents) -> Given:
 
 def _model(foreign: Foreign, dtype: torch.dtype, source: str) -> Glow:
     """The model with these weights, which are its own from here on."""
-    with init_empty_weights(include_buffers=False):
+    with torch.device("meta"), _WithoutNormal():  # which takes neither memory nor time
         model = Glow(foreign.config)
     state = {name: _in(weight, dtype) for name, weight in foreign.state.items()}
     check_state(model.state_dict(), state, source)
@@ -152,6 +152,18 @@ def _model(foreign: Foreign, dtype: torch.dtype, source: str) -> Glow:
         size=(height, width), channels=channels, fit="crop", bits=foreign.config.bits
     )
     return model.eval()
+
+
+class _WithoutNormal(TorchFunctionMode):
+    """Inside of it `nn.init.normal_` leaves tensors as they are."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is nn.init.normal_:
+            return kwargs.get("tensor", *args[:1])
+        return func(*args, **kwargs)
 
 
 def _in(weight: Tensor, dtype: torch.dtype) -> Tensor:

@@ -137,9 +137,12 @@ def _read_file(path: Path, start: bytes) -> Contents:
                 members = archive.infolist()
         except UNREADABLE as error:
             raise _damaged(path, error) from error
-        if members and all(member.filename.endswith(".npy") for member in members):
+        names = [member.filename for member in members]
+        if any(name.endswith(".npy") for name in names):
             return _read_npz(path, members)
-        return Contents(resolve_name(TORCH_READER)(path), path=path)
+        if any(name.endswith("data.pkl") for name in names):
+            return Contents(resolve_name(TORCH_READER)(path), path=path)
+        raise CheckpointError(f"{path} is an archive of other things than arrays: give {KINDS}.")
     if start[:1] == b"\x80":
         return Contents(resolve_name(TORCH_READER)(path), path=path)
     if looks_like_graph(start):
@@ -155,6 +158,8 @@ def _read_file(path: Path, start: bytes) -> Contents:
 
 def _read_npz(path: Path, members: list[zipfile.ZipInfo]) -> Contents:
     """Arrays by name. Where names begin with `var:`, those are the variables."""
+    if odd := [member.filename for member in members if not member.filename.endswith(".npy")]:
+        raise CheckpointError(f"{path} has members that are no arrays: {listed(odd)}.")
     size = path.stat().st_size
     total = sum(member.file_size for member in members)
     if total > EXPANDED * size + 2**20:

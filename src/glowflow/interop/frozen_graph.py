@@ -25,6 +25,7 @@ FOLDED = re.compile(r"/_\d+__cf__\d+$")
 VARIABLE = re.compile(r".+/(?:b|logs|W|P|L|U|log_S|sign_S|indices|indices_inverse)")
 SCALED = re.compile(r"(.+/(?:actnorm_scale|l_last|conv|p|y_emb|classifier))/Exp")
 MIXED = re.compile(r"(.+/invconv)/Reshape")
+MADE_FROM_WEIGHTS = re.compile(rf"{SCALED.pattern}$|{MIXED.pattern}$")
 SCALARS = re.compile(r"(\d{1,2})/\d+/(?:actnorm_scale/mul_2|invconv/mul_1)")
 """Log-determinants of a step, which only the encoding part has: h·w·Σ 3·logs, h·w·log|det W|."""
 LOOSE = 1e-2
@@ -52,17 +53,27 @@ def read_frozen_graph(path: Path) -> FrozenGraph:
         CheckpointError: the file is damaged, or its parts contradict each other.
     """
     graph = read_graph(path)
+    if any("EdgeBias" in op for op in graph.ops):
+        raise CheckpointError(
+            f"{path} is an optimised graph, in which the border is not a channel of the kernels: "
+            "convert graph_unoptimized.pb."
+        )
     scopes = _scopes(graph, path)
     encoder = _encoder(scopes)
     weights, used = _weights(scopes, encoder)
     copies = _copies(scopes, weights) - used
-    others = [c for c in graph.constants.values() if c.name not in used | copies]
-    log_dets = [c for c in others if SCALARS.search(FOLDED.sub("", c.name))]
-    others = [c for c in others if c not in log_dets]
-    structure = [c for c in others if len(c.shape) < 2 or _is_structure(c)]
-    readers = {c.name: c.read for c in others if c not in structure and c.is_number}
-    if texts := [c.name for c in others if c not in structure and not c.is_number]:
+    log_dets = {
+        c.name
+        for local, c in scopes.get(encoder, {}).items()
+        if SCALARS.fullmatch(local) and c.count == 1
+    }
+    others = [c for c in graph.constants.values() if c.name not in used | copies | log_dets]
+    structure, unexplained = [], []
+    for constant in others:
+        (structure if _is_structure(constant) else unexplained).append(constant)
+    if texts := [constant.name for constant in unexplained if not constant.is_number]:
         raise CheckpointError(f"{path} has constants that are no numbers: {listed(texts)}.")
+    readers = {constant.name: constant.read for constant in unexplained}
     left_out = []
     if copies:
         left_out.append(f"{len(copies):,} constants of the decoder, which follow from the weights")
@@ -162,8 +173,10 @@ def _is_mixing(given: Tensor, W: Tensor, logs: Reader | None) -> bool:
 
 
 def _is_structure(constant: Constant) -> bool:
-    """Whether it belongs to how the graph computes: paddings, zeros, borders, triangles."""
-    if not constant.is_number:
+    """Whether it belongs to how the graph computes: numbers, paddings, zeros, borders, triangles."""
+    if len(constant.shape) < 2:
+        return True
+    if not constant.is_number or MADE_FROM_WEIGHTS.search(FOLDED.sub("", constant.name)):
         return False
     if not constant.is_float:
         return len(constant.shape) == 2 and constant.shape[1] == 2
@@ -180,16 +193,16 @@ def _is_structure(constant: Constant) -> bool:
 
 
 def _border(constant: Constant) -> tuple[int, int] | None:
-    """Height and width inside a mask (1, height + 2, width + 2, 1): 1 at the border, else 0."""
-    if len(constant.shape) != 4 or constant.shape[0] != 1 or constant.shape[3] != 1:
+    """Height and width inside masks (…, height + 2, width + 2, 1): 1 at the border, else 0."""
+    if len(constant.shape) != 4 or constant.shape[3] != 1 or not constant.is_float:
         return None
-    _, height, width, _ = constant.shape
-    if min(height, width) < 3 or not constant.is_float:
+    batch, height, width, _ = constant.shape
+    if batch < 1 or min(height, width) < 3:
         return None
-    mask = constant.read()[0, :, :, 0]
-    inside = mask[1:-1, 1:-1]
-    whole = int(mask.sum()) == 2 * (height + width) - 4 and bool(((mask == 0) | (mask == 1)).all())
-    return (height - 2, width - 2) if whole and not inside.any() else None
+    mask = torch.ones(constant.shape[:3])
+    mask[:, 1:-1, 1:-1] = 0
+    same = torch.equal(constant.read()[..., 0].float(), mask)
+    return (height - 2, width - 2) if same else None
 
 
 def _area(there: Mapping[str, Constant], weights: Mapping[str, Reader], path: Path) -> int | None:
