@@ -77,7 +77,8 @@ def damaged_tables():
     footer = len(whole) - 48
     yield "empty", b"", "its last bytes are others"
     yield "only an end", whole[-48:], "beyond the end"
-    yield "a handle into nowhere", whole[:footer] + (handle * 2).ljust(40, b"\0") + whole[-8:], "end"
+    nowhere = whole[:footer] + (handle * 2).ljust(40, b"\0") + whole[-8:]
+    yield "a handle into nowhere", nowhere, "beyond the end"
     yield "numbers cut off", whole[:footer] + b"\xff" * 40 + whole[-8:], "cut off"
     yield "unsorted", tf.table([good[0], good[2], good[1]]), "not sorted"
     yield "twice", tf.table([*good, good[2]]), "not sorted"

@@ -1,10 +1,8 @@
 """From a path to tensors: what kind of file it is, told by what is in it, and its reader."""
 
 import json
-import lzma
 import re
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,11 +27,6 @@ LOG = "train.txt"
 LONGEST_LINE = 1 << 20
 EXPANDED = 20
 """Times its size that an archive may grow to; weights hardly grow at all."""
-UNREADABLE = (
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError, ValueError, OSError, EOFError, RuntimeError,
-    RecursionError, MemoryError,
-)  # fmt: skip
-"""What is raised where an archive is damaged, or has a password."""
 KINDS = (
     "a TensorFlow 1 checkpoint (its folder, .index or prefix), a frozen graph, an .npz of arrays "
     "or a file of PyTorch"
@@ -135,7 +128,7 @@ def _read_file(path: Path, start: bytes) -> Contents:
         try:
             with zipfile.ZipFile(path) as archive:
                 members = archive.infolist()
-        except UNREADABLE as error:
+        except Exception as error:  # what damaged bytes make of zipfile and NumPy
             raise _damaged(path, error) from error
         names = [member.filename for member in members]
         if any(name.endswith(".npy") for name in names):
@@ -198,7 +191,7 @@ def _read_member(path: Path, member: zipfile.ZipInfo) -> Tensor:
                 raise ValueError(f"{member.filename} has the version {version}")
             shape, by_columns, dtype = readers[version](file)
             content = bytearray(file.read())
-    except UNREADABLE as error:
+    except Exception as error:  # what damaged bytes make of zipfile and NumPy
         raise _damaged(path, error) from error
     count = 1
     for length in shape:

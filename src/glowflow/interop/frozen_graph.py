@@ -68,9 +68,9 @@ def read_frozen_graph(path: Path) -> FrozenGraph:
         if SCALARS.fullmatch(local) and c.count == 1
     }
     others = [c for c in graph.constants.values() if c.name not in used | copies | log_dets]
-    structure, unexplained = [], []
-    for constant in others:
-        (structure if _is_structure(constant) else unexplained).append(constant)
+    is_structure = {constant.name: _is_structure(constant) for constant in others}
+    structure = [constant for constant in others if is_structure[constant.name]]
+    unexplained = [constant for constant in others if not is_structure[constant.name]]
     if texts := [constant.name for constant in unexplained if not constant.is_number]:
         raise CheckpointError(f"{path} has constants that are no numbers: {listed(texts)}.")
     readers = {constant.name: constant.read for constant in unexplained}
@@ -173,7 +173,7 @@ def _is_mixing(given: Tensor, W: Tensor, logs: Reader | None) -> bool:
 
 
 def _is_structure(constant: Constant) -> bool:
-    """Whether it belongs to how the graph computes: numbers, paddings, zeros, borders, triangles."""
+    """Whether it belongs to how the graph computes: numbers, paddings, zeros, borders, masks."""
     if len(constant.shape) < 2:
         return True
     if not constant.is_number or MADE_FROM_WEIGHTS.search(FOLDED.sub("", constant.name)):
