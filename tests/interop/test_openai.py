@@ -122,9 +122,9 @@ def test_every_architecture(tmp_path, architecture, dtype):
 def test_slots_averages_and_the_counter_are_said_and_left(official):
     read = convert(official / "model_best_loss.ckpt", **SAID)
     assert read.left_out == (
+        "1 step counter (Variable = 48829)",
         "162 optimiser slots",
         "81 averages of weights",
-        "1 step counter (Variable = 48829)",
     )
     assert (read.format, read.title) == ("openai", "openai/glow")
 
@@ -260,3 +260,23 @@ def test_formats_by_name(official, tmp_path):
     np.savez(tmp_path / "other.npz", a=np.ones(3))
     with pytest.raises(CheckpointError, match="1 tensors, a"):
         convert(tmp_path / "other.npz")
+
+
+def test_the_dtype_of_the_model(official):
+    model = converted(official, "dump", dtype=torch.bfloat16)
+    assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
+    with pytest.raises(InputError, match=r"dtype is torch\.int32: give one of floats"):
+        converted(official, "dump", dtype=torch.int32)
+
+
+def test_a_converted_model_is_one_like_any_other(official, tmp_path):
+    """It is whole, saved and loaded to the bit, and its weights learn."""
+    model = converted(official, "plain graph")
+    assert model.initialized and not model.training
+    assert all(p.requires_grad and p.is_contiguous() for p in model.parameters())
+    model.save_pretrained(tmp_path / "model")
+    again = Glow.from_pretrained(tmp_path / "model")
+    x = model.to_float(torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8))
+    assert torch.equal(again.log_prob(x), model.log_prob(x))
+    model.train().loss(x).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())

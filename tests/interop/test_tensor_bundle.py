@@ -86,7 +86,9 @@ def damaged_tables():
     yield "big-endian", tf.table([(b"", tf.number(1, 1) + tf.number(2, 1))]), "big-endian"
     yield "no data files", tf.table([(b"", tf.number(1, 0))]), "0 data files"
     yield "slices", tf.table([good[0], (b"a", tf.text(7, b""))]), "slices"
-    yield "a long name", tf.table([good[0], (b"a" * 600, b"")]), "512 bytes"
+    yield "a long name", tf.table([good[0], (b"a" * 600, b"")]), "longer than 512"
+    yield "a very long name", tf.table([good[0], (b"a" * 3000, b"")]), "2048 bytes"
+    yield "a name of two lines", tf.table([good[0], (b"a\nb", b"")]), "is no text"
     itself = tf.block([(b"z", b"\0\0")])
     itself = tf.block([(b"z", tf.varint(0) + tf.varint(len(itself) - 5))])
     yield "a block of itself", itself + footer_at(0, itself), "no header"

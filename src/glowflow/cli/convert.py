@@ -9,7 +9,7 @@ import tyro
 
 from ..files import require_new
 from ..models.config import CouplingScale
-from .options import CommonOptions, Outcome
+from .options import CommonOptions, Outcome, check_device
 from .results import new_folder, write_json
 
 
@@ -42,6 +42,7 @@ def run(options: Options) -> Outcome:
     from ..latents.directions import save_directions
     from .edit import DIRECTIONS_FILE
 
+    check_device(options.device)
     if options.out is not None:
         require_new(options.out)
     converted = convert(

@@ -84,6 +84,8 @@ def convert(
         CheckpointError: the file is missing, damaged, of no known format, or not all of a model.
         InputError: size or bits have to be given, or contradict the file; there is no such format.
     """
+    if not dtype.is_floating_point:
+        raise InputError(f"dtype is {dtype}: give one of floats, as torch.float32.")
     contents = read_contents(source)
     name, reader = _reader(contents, format)
     asked = Given(image_size=image_size, bits=bits, black=black, coupling_scale=coupling_scale)

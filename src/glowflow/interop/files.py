@@ -18,7 +18,7 @@ from ..files import path_of
 from .foreign import Given
 from .frozen_graph import read_frozen_graph
 from .graph_file import looks_like_graph
-from .stored import Stored, as_tensor, listed
+from .stored import Stored, as_tensor, checked_name, damaged, listed
 from .tensor_bundle import MAGIC, read_bundle
 
 TORCH_READER = "glowflow.interop.torch_file:read_torch"
@@ -128,9 +128,9 @@ def _read_file(path: Path, start: bytes) -> Contents:
         try:
             with zipfile.ZipFile(path) as archive:
                 members = archive.infolist()
+            names = [checked_name(member.filename) for member in members]
         except Exception as error:  # what damaged bytes make of zipfile and NumPy
-            raise _damaged(path, error) from error
-        names = [member.filename for member in members]
+            raise damaged(path, error) from error
         if any(name.endswith(".npy") for name in names):
             return _read_npz(path, members)
         if any(name.endswith("data.pkl") for name in names):
@@ -192,7 +192,7 @@ def _read_member(path: Path, member: zipfile.ZipInfo) -> Tensor:
             shape, by_columns, dtype = readers[version](file)
             content = bytearray(file.read())
     except Exception as error:  # what damaged bytes make of zipfile and NumPy
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     count = 1
     for length in shape:
         count *= length
@@ -205,10 +205,6 @@ def _read_member(path: Path, member: zipfile.ZipInfo) -> Tensor:
     if by_columns:
         values = np.ascontiguousarray(values.reshape(shape, order="F"))
     return as_tensor(values, shape)
-
-
-def _damaged(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(f"{path} is damaged ({in_one_line(error)}): get it again.")
 
 
 def _read_log(path: Path) -> Given:

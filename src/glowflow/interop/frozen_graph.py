@@ -73,7 +73,7 @@ def read_frozen_graph(path: Path) -> FrozenGraph:
     unexplained = [constant for constant in others if not is_structure[constant.name]]
     if texts := [constant.name for constant in unexplained if not constant.is_number]:
         raise CheckpointError(f"{path} has constants that are no numbers: {listed(texts)}.")
-    readers = {constant.name: constant.read for constant in unexplained}
+    readers = {FOLDED.sub("", constant.name): constant.read for constant in unexplained}
     left_out = []
     if copies:
         left_out.append(f"{len(copies):,} constants of the decoder, which follow from the weights")

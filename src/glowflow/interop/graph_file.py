@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..data.formats.protobuf import BYTES, VARINT, Buffer, Field, fields, integers, varint
 from ..errors import CheckpointError
-from .stored import as_tensor, read_numbers
+from .stored import as_tensor, checked_name, read_numbers
 from .tensor_bundle import BFLOAT16, DTYPES, parse_shape
 
 FIXED_VALUES = {1: 5, 2: 6}
@@ -152,7 +152,7 @@ def _add_node(graph: Graph, content: Buffer, node: Field, path: Path) -> None:
     attributes = []
     for part in fields(content, node.start, node.stop):
         if part.number == 1 and part.type == BYTES:
-            name = _text(content, part)
+            name = checked_name(_text(content, part))
         elif part.number == 2 and part.type == BYTES:
             op = _text(content, part)
         elif part.number == 5 and part.type == BYTES:

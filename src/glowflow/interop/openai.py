@@ -23,6 +23,8 @@ TITLE = "openai/glow"
 NAMES = re.compile(r"model/\d+/\d+/(?:actnorm_center/b|actnorm_scale/logs|f1/.+)")
 STEP = re.compile(r"model/(\d{1,6})/(\d{1,6})/.+")
 AVERAGE = "/ExponentialMovingAverage"
+COUNTER = "Variable"
+"""1 + the steps of the optimiser: its variables have TensorFlow's names for what has none."""
 SLOT = re.compile(r"Variable(?:_\d+)?")
 FIRST = "model/0/0/"
 KINDS = {
@@ -373,18 +375,16 @@ def _left_out(tensors: Mapping[str, Tensor], expected: list[str]) -> Iterator[st
     """Averages, optimiser slots and the step counter, in words."""
     known = set(expected)
     averages = [name for name in tensors if name.endswith(AVERAGE)]
-    of_others = [name for name in averages if name.removesuffix(AVERAGE) not in known]
-    slots = [name for name in tensors if SLOT.fullmatch(name)]
-    counters = [name for name in slots if not tensors[name].shape]
-    if of_others:
+    if of_others := [name for name in averages if name.removesuffix(AVERAGE) not in known]:
         raise CheckpointError(
             f"There are averages of variables that the model does not have: {listed(of_others)}."
         )
-    for count, one, many in (
-        (len(slots) - len(counters), "optimiser slot", "optimiser slots"),
-        (len(averages), "average of weights", "averages of weights"),
-    ):
-        if count:
-            yield f"{count:,} {one if count == 1 else many}"
-    for name in counters:
-        yield f"1 step counter ({name} = {float(tensors[name]):g})"
+    slots = {name for name in tensors if SLOT.fullmatch(name)}
+    counter = tensors[COUNTER] if COUNTER in slots else None
+    if counter is not None and counter.numel() == 1:
+        slots.remove(COUNTER)
+        yield f"1 step counter ({COUNTER} = {float(counter):g})"
+    if slots:
+        yield f"{len(slots):,} optimiser slot{'s' * (len(slots) > 1)}"
+    if averages:
+        yield f"{len(averages):,} average{'s' * (len(averages) > 1)} of weights"

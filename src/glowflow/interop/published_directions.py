@@ -14,6 +14,7 @@ from ..files import path_of
 from ..latents.directions import Directions
 from ..models.companions import identity
 from ..models.flow import ImageFlow, Latents
+from .stored import SAID
 
 STRONGER = {"Narrow_Eyes": 1.2}
 """What the demo multiplied a direction by after it had loaded the file."""
@@ -40,7 +41,7 @@ def read_published_directions(path: str | Path, model: ImageFlow) -> Directions:
         rows = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # what damaged bytes make of NumPy
         raise InputError(
-            f"Cannot read {path} ({in_one_line(error)}): give the official z_manipulate.npy."
+            f"Cannot read {path} ({in_one_line(error)[:SAID]}): give the official z_manipulate.npy."
         ) from error
     size = sum(map(math.prod, model.latent_shapes))
     if not isinstance(rows, np.ndarray) or rows.shape != (len(ATTRIBUTES), size):

@@ -9,10 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, in_one_line
 
 SHOWN = 24
 """Names that a message lists one by one."""
+LONGEST_NAME = 512
+SAID = 200
+"""Characters of what other libraries say of a damaged file: some quote all of it."""
 
 
 class Stored(Mapping[str, Tensor]):
@@ -36,6 +39,24 @@ class Stored(Mapping[str, Tensor]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._readers
+
+
+def checked_name(name: str) -> str:
+    """The name of a tensor, if it is one that a message can hold.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if len(name) > LONGEST_NAME or not name.isprintable():
+        raise ValueError(f"a name is longer than {LONGEST_NAME} characters, or is no text")
+    return name
+
+
+def damaged(path: Path, error: Exception) -> CheckpointError:
+    """What to raise of a file that cannot be read."""
+    said = in_one_line(error)
+    short = said if len(said) <= SAID else f"{said[:SAID]}..."
+    return CheckpointError(f"{path} is damaged ({short}): get it again.")
 
 
 def read_numbers(path: Path, dtype: Any, count: int, start: int) -> NDArray[Any]:

@@ -20,7 +20,7 @@ from torch import Tensor
 from ..data.formats.crc32c import crc32c, masked, masked_crc32c
 from ..data.formats.protobuf import BYTES, Buffer, Field, fields, integers, varint
 from ..errors import CheckpointError
-from .stored import Stored, as_tensor, read_numbers
+from .stored import LONGEST_NAME, Stored, as_tensor, checked_name, read_numbers
 
 MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 """The last bytes of an index."""
@@ -32,7 +32,6 @@ DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 4: "|u1", 5: "<i2", 6: "|i1", 9: "<i8", 
 """TensorFlow's numbers of dtypes, in NumPy's words; 14 is bfloat16, which NumPy has as bytes."""
 BFLOAT16 = 14
 MOST_DIMS = 8
-LONGEST_NAME = 512
 PIECE = 1 << 24
 """Bytes that are read at once where only the checksum is wanted."""
 
@@ -108,7 +107,7 @@ def parse_index(content: bytes) -> tuple[int, list[Entry]]:
         raise ValueError("it has no header")
     shards = _parse_header(values[0])
     entries = [
-        _parse_entry(name.decode(), value, shards)
+        _parse_entry(checked_name(name.decode()), value, shards)
         for name, value in zip(names[1:], values[1:], strict=True)
     ]
     return shards, entries
@@ -146,8 +145,8 @@ def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
         if shared > len(key) or at + unshared + size > stop:
             raise ValueError("an entry goes beyond its block")
         key = key[:shared] + block[at : at + unshared]
-        if len(key) > LONGEST_NAME:
-            raise ValueError(f"a name has more than {LONGEST_NAME} bytes")
+        if len(key) > 4 * LONGEST_NAME:  # each shares its beginning with the one before
+            raise ValueError(f"a name has more than {4 * LONGEST_NAME} bytes")
         at += unshared
         yield key, block[at : at + size]
         at += size
