@@ -14,7 +14,7 @@ from . import tensorflow_files as tf
 from .official import variables
 from .test_frozen_graph import folded_graph, plain_graph
 
-CASES = 60
+CASES = 35
 """Of each kind of file; a longer run has had ten thousand of all."""
 EDGES = (0, 1, 127, 128, 255)
 MADE = variables(0, channels=1, levels=2, steps=1, width=3)

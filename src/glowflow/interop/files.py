@@ -3,14 +3,11 @@
 import json
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from ..errors import CheckpointError, in_one_line
@@ -18,15 +15,14 @@ from ..files import path_of
 from .foreign import Given
 from .frozen_graph import read_frozen_graph
 from .graph_file import looks_like_graph
-from .stored import Stored, as_tensor, checked_name, damaged, listed
+from .npz_file import read_npz
+from .stored import damaged
 from .tensor_bundle import MAGIC, read_bundle
 
 TORCH_READER = "glowflow.interop.torch_file:read_torch"
 LOG = "train.txt"
 """The official code's log of a run, beside its checkpoint; the first line is its settings."""
 LONGEST_LINE = 1 << 20
-EXPANDED = 20
-"""Times its size that an archive may grow to; weights hardly grow at all."""
 KINDS = (
     "a TensorFlow 1 checkpoint (its folder, .index or prefix), a frozen graph, an .npz of arrays "
     "or a file of PyTorch"
@@ -124,15 +120,15 @@ def _named_by(path: Path) -> Path | None:
 
 
 def _read_file(path: Path, start: bytes) -> Contents:
-    if zipfile.is_zipfile(path) and start[:2] == b"PK":
+    if start[:2] == b"PK":
         try:
             with zipfile.ZipFile(path) as archive:
-                members = archive.infolist()
-            names = [checked_name(member.filename) for member in members]
-        except Exception as error:  # what damaged bytes make of zipfile and NumPy
+                names = archive.namelist()
+        except Exception as error:  # what damaged bytes make of zipfile
             raise damaged(path, error) from error
         if any(name.endswith(".npy") for name in names):
-            return _read_npz(path, members)
+            tensors, left_out = read_npz(path)
+            return Contents(tensors, left_out=left_out, path=path)
         if any(name.endswith("data.pkl") for name in names):
             return Contents(resolve_name(TORCH_READER)(path), path=path)
         raise CheckpointError(f"{path} is an archive of other things than arrays: give {KINDS}.")
@@ -147,64 +143,6 @@ def _read_file(path: Path, start: bytes) -> Contents:
             "beside the model."
         )
     raise CheckpointError(f"{path} is none of the files that are read here: give {KINDS}.")
-
-
-def _read_npz(path: Path, members: list[zipfile.ZipInfo]) -> Contents:
-    """Arrays by name. Where names begin with `var:`, those are the variables."""
-    if odd := [member.filename for member in members if not member.filename.endswith(".npy")]:
-        raise CheckpointError(f"{path} has members that are no arrays: {listed(odd)}.")
-    size = path.stat().st_size
-    total = sum(member.file_size for member in members)
-    if total > EXPANDED * size + 2**20:
-        raise CheckpointError(
-            f"{path} has {size:,} bytes and would grow to {total:,}: it is damaged, or made to "
-            "fill the memory."
-        )
-    readers: dict[str, Callable[[], Tensor]] = {}
-    others = []
-    marked = any(member.filename.startswith("var:") for member in members)
-    for member in members:
-        name = member.filename.removesuffix(".npy")
-        if marked and not name.startswith("var:"):
-            others.append(name)
-            continue
-        name = name.removeprefix("var:").removesuffix(":0")
-        if name in readers:
-            raise CheckpointError(f"{path} has {name} twice: which is right cannot be told.")
-        readers[name] = partial(_read_member, path, member)
-    left_out = (
-        (f"{len(others):,} arrays that are no variables ({listed(others)})",) if others else ()
-    )
-    return Contents(Stored(readers), left_out=left_out, path=path)
-
-
-def _read_member(path: Path, member: zipfile.ZipInfo) -> Tensor:
-    """An array of an archive, without pickle, and no larger than the member is."""
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(member) as file:
-            version = np.lib.format.read_magic(file)
-            readers: dict[tuple[int, int], Any] = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }
-            if version not in readers:
-                raise ValueError(f"{member.filename} has the version {version}")
-            shape, by_columns, dtype = readers[version](file)
-            content = bytearray(file.read())
-    except Exception as error:  # what damaged bytes make of zipfile and NumPy
-        raise damaged(path, error) from error
-    count = 1
-    for length in shape:
-        count *= length
-    if dtype.kind not in "fiub" or count < 0 or count * dtype.itemsize != len(content):
-        raise CheckpointError(
-            f"{member.filename} in {path} is {dtype} {shape} and has {len(content):,} bytes: "
-            "it is damaged, or no array of numbers."
-        )
-    values = np.frombuffer(content, dtype=dtype)
-    if by_columns:
-        values = np.ascontiguousarray(values.reshape(shape, order="F"))
-    return as_tensor(values, shape)
 
 
 def _read_log(path: Path) -> Given:
