@@ -262,6 +262,12 @@ def test_formats_by_name(official, tmp_path):
         convert(tmp_path / "other.npz")
 
 
+@pytest.mark.parametrize("given", [{"black": 0.0}, {"coupling_scale": "exp"}])
+def test_what_the_format_settles_is_not_given(official, given):
+    with pytest.raises(InputError, match="leave --black and --coupling-scale out"):
+        Glow.from_foreign(official / "frozen_folded.pb", **given)
+
+
 def test_the_dtype_of_the_model(official):
     model = converted(official, "dump", dtype=torch.bfloat16)
     assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}

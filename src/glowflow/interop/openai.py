@@ -65,8 +65,14 @@ def read(tensors: Mapping[str, Tensor], given: Given, source: str) -> Foreign:
 
     Raises:
         CheckpointError: variables are missing or too many, of other shapes, or not finite.
-        InputError: nothing says how large the images are, or of how many bits.
+        InputError: nothing says how large the images are, or of how many bits; or something is
+            given that this format settles.
     """
+    if given.black not in (None, -0.5) or given.coupling_scale not in (None, "sigmoid"):
+        raise InputError(
+            f"{TITLE} has black at -0.5 and couplings that scale by a sigmoid: leave --black and "
+            "--coupling-scale out."
+        )
     names = {name for name in tensors if not name.endswith(AVERAGE) and not SLOT.fullmatch(name)}
     levels, steps = _counts(names, source)
     shape_of = _Shapes(tensors, source)
