@@ -36,10 +36,17 @@ def encode(model, x, labels=None):
         if index < config.levels - 1:
             kept = (x.shape[1] + 1) // 2
             x, z = x[:, :kept], x[:, kept:]
-            h = scaled_conv(x, level.split.prior.conv)
-            mean, log_std = h[:, 0::2], h[:, 1::2]
+            if config.prior == "diagonal":
+                mean, log_std = of_positions(level.split.prior, labels)
+            else:
+                h = scaled_conv(x, level.split.prior.conv)
+                mean, log_std = h[:, 0::2], h[:, 1::2]
             latents.append((z - mean) / torch.exp(log_std))
-            log_det = log_det - log_std.reshape(len(x), -1).sum(1)
+            log_det = log_det - log_std.expand(z.shape).reshape(len(x), -1).sum(1)
+    if config.prior == "diagonal":
+        mean, log_std = of_positions(level.split.prior, labels)
+        latents.append((x - mean) / torch.exp(log_std))
+        return latents, log_det - log_std.expand(x.shape).reshape(len(x), -1).sum(1)
     h = x.new_zeros(len(x), 2 * x.shape[1], *x.shape[2:])
     if config.learn_top:
         h = scaled_conv(h, level.split.prior.conv)
@@ -51,6 +58,12 @@ def encode(model, x, labels=None):
     mean, log_std = h[:, : x.shape[1]], h[:, x.shape[1] :]
     latents.append((x - mean) / torch.exp(log_std))
     return latents, log_det - log_std.reshape(len(x), -1).sum(1)
+
+
+def of_positions(prior, labels):
+    """Mean and log σ of each position, for each label."""
+    which = slice(None) if labels is None else labels
+    return prior.mean[which], prior.log_std[which]
 
 
 def squeeze(x):
@@ -101,6 +114,7 @@ def couple(x, layer, config):
         "sigmoid": torch.sigmoid(raw + 2),
         "bounded": 2 ** torch.tanh(raw / math.log(2)),
         "exp": torch.exp(raw),
+        "inverse_sigmoid": 1 / torch.sigmoid(raw + 2),
     }[config.coupling_scale]
     log_det = torch.log(scale).reshape(len(x), -1).sum(1)
     return torch.cat((x1, (x2 + shift) * scale), 1), log_det

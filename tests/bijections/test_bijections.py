@@ -27,7 +27,7 @@ from glowflow.bijections import (
 )
 from glowflow.models.glow import DenseStep, Level, Step
 from glowflow.models.parts import PERMUTATIONS, part
-from glowflow.models.priors import Split, Top
+from glowflow.models.priors import DiagonalPrior, Split, Top
 from glowflow.models.realnvp import LastScale, Scale
 from glowflow.nn.coupling_network import CouplingNetwork
 from glowflow.nn.residual_network import ResidualNetwork
@@ -111,6 +111,16 @@ CASES = {
         lambda: glow(permutation="shuffle", coupling_scale="bounded", learn_top=False),
         (1, 4, 4),
         None,
+    ),
+    "glow-diagonal": (
+        lambda: glow((1, 4, 8), prior="diagonal", coupling_scale="inverse_sigmoid"),
+        (1, 4, 8),
+        None,
+    ),
+    "split-diagonal-classes": (
+        lambda: Split(5, DiagonalPrior((2, 3, 2), classes=3)),
+        (5, 3, 2),
+        [2, 0, 1],
     ),
     "logit": (lambda: Logit(0.05), (2, 3, 2), None),
     "batchnorm": (lambda: seen(BatchNorm(3), (3, 2, 3)), (3, 2, 3), None),

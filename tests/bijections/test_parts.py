@@ -215,6 +215,7 @@ class TestCoupling:
             "sigmoid": torch.sigmoid(raw + 2),
             "bounded": 2 ** torch.tanh(raw / torch.tensor(2.0).log()),
             "exp": raw.exp(),
+            "inverse_sigmoid": 1 / torch.sigmoid(raw + 2),
         }[scale]
         shifted = x[:, 2:] + torch.tensor([1.0, 2.0])[:, None, None]
         assert torch.equal(y[:, :2], x[:, :2])

@@ -31,10 +31,15 @@ def _exp(raw: Tensor) -> Tensor:
     return raw
 
 
+def _inverse_sigmoid(raw: Tensor) -> Tensor:
+    return -F.logsigmoid(raw + 2.0)
+
+
 LOG_SCALES: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": _sigmoid,
     "bounded": _bounded,
     "exp": _exp,
+    "inverse_sigmoid": _inverse_sigmoid,
 }
 """log of the coupling's scale as a function of the network's output."""
 
@@ -127,11 +132,11 @@ class AffineCoupling(Coupling):
 
     The network's even channels are t, its odd channels r; the scale s is a named choice:
     `sigmoid` s = sigmoid(r + 2) (official), `bounded` s = 2^tanh(r / log 2) between 1/2 and 2,
-    which keeps the inverse tame, `exp` s = exp(r).
+    which keeps the inverse tame, `exp` s = exp(r), `inverse_sigmoid` s = 1/sigmoid(r + 2).
 
     Args:
         network: maps ceil(C/2) channels to 2·floor(C/2).
-        scale: `sigmoid`, `bounded` or `exp`.
+        scale: `sigmoid`, `bounded`, `exp` or `inverse_sigmoid`.
 
     Raises:
         InputError: the scale has another name.

@@ -60,5 +60,10 @@ class Format(Protocol):
 
 FORMATS: dict[str, str] = {
     "openai": "openai",
+    "rosinality": "rosinality",
+    "y0ast": "y0ast",
+    "chaiyujin": "chaiyujin",
+    "normflows": "normflows",
+    "freia": "freia",
 }
 """Modules of this folder by the names of `glow convert --from`; they are asked in this order."""

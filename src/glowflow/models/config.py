@@ -11,9 +11,10 @@ from .parts import COUPLINGS, NETWORKS, PERMUTATIONS
 
 Memory = Literal["stored", "reversible"]
 Precision = Literal["float32", "bf16"]
-CouplingScale = Literal["sigmoid", "bounded", "exp"]
+CouplingScale = Literal["sigmoid", "bounded", "exp", "inverse_sigmoid"]
 Family = Literal["glow", "realnvp"]
 Dequantization = Literal["uniform", "variational"]
+Prior = Literal["convolutional", "diagonal"]
 FirstMap = Literal["none", "marginals", "whitening", "auto"]
 LARGEST = {
     "levels": 30,
@@ -55,7 +56,8 @@ class Architecture:
     coupling: CouplingName = "affine"
     """z2 becomes (z2 + shift) * scale, or z2 + shift."""
     coupling_scale: CouplingScale = "sigmoid"
-    """`sigmoid`: sigmoid(s + 2), official; `bounded`: between 1/2 and 2; `exp`: exp(s)."""
+    """`sigmoid`: sigmoid(s + 2), official; `bounded`: between 1/2 and 2; `exp`: exp(s);
+    `inverse_sigmoid`: 1 / sigmoid(s + 2)."""
     permutation: PermutationName = "lu"
     """Channel mixing of a step: learned 1x1 convolution as LU or plain, or fixed."""
     network: NetworkName = "convolutional"
@@ -77,6 +79,9 @@ class Architecture:
     (Flow++)."""
     dequantization_channels: int = 32
     """Channels of the hidden layers of the network that gives its shape."""
+    prior: Prior = "convolutional"
+    """Mean and scale of latents: `convolutional`, by what stays at a split, official; `diagonal`,
+    at every level one of each for each position, and for each class if there are any."""
     learn_top: bool = True
     """Learn mean and scale of the last level's prior."""
     weight_classes: float = 0.01
@@ -101,6 +106,10 @@ class Architecture:
             isinstance(self.learn_top, bool),
             f"learn_top is {self.learn_top!r}: give true or false.",
         )
+        require(
+            self.prior == "convolutional" or self.learn_top,
+            "A diagonal prior is learned at every level: leave learn_top true.",
+        )
         _require_numbers(self, "weight_classes")
         require(isinstance(self.network, str), f"network is {self.network!r}: give a name.")
         for name, choices in (
@@ -109,6 +118,7 @@ class Architecture:
             ("permutation", PermutationName),
             ("first_map", FirstMap),
             ("dequantization", Dequantization),
+            ("prior", Prior),
         ):
             require_choice(name, getattr(self, name), choices)
         if "." not in self.network:  # else it is the name of a class, module.Class

@@ -39,7 +39,15 @@ from ..nn.dense_network import DenseNetwork
 from .config import Architecture, CouplingScale, GlowConfig
 from .flow import ClassScores, ImageFlow, Latents, LossTerms
 from .parts import COUPLINGS, NETWORKS, PERMUTATIONS, part
-from .priors import GaussianPrior, Split, SplitPrior, Top, TopPrior, standard_normal_log_prob
+from .priors import (
+    DiagonalPrior,
+    GaussianPrior,
+    Split,
+    SplitPrior,
+    Top,
+    TopPrior,
+    standard_normal_log_prob,
+)
 
 NetworkFactory = Callable[[int, int, int], nn.Module]
 """Makes a coupling's network from its channels in, channels out and hidden channels."""
@@ -364,7 +372,12 @@ class Level(Chain):
         network: NetworkFactory | None = None,
     ) -> None:
         steps = Steps(Step(channels, config, network) for _ in range(config.steps))
-        split = Top(channels, config.learn_top, config.classes) if top else Split(channels)
+        prior = diagonal_prior(channels if top else channels // 2, channels, config)
+        split = (
+            Top(channels, config.learn_top, config.classes, prior)
+            if top
+            else Split(channels, prior)
+        )
         super().__init__({"squeeze": Squeeze(), "steps": steps, "split": split})
 
 
@@ -377,6 +390,15 @@ class Step(FlowStep):
         super().__init__(
             ActNorm(channels), permutation(channels, config), coupling(channels, config, network)
         )
+
+
+def diagonal_prior(leaving: int, channels: int, config: GlowConfig) -> DiagonalPrior | None:
+    """That of the channels that leave a level, if the configuration names it; else None."""
+    if config.prior == "convolutional":
+        return None
+    image_channels, height, width = config.image_shape
+    smaller = channels // (2 * image_channels)
+    return DiagonalPrior((leaving, height // smaller, width // smaller), config.classes)
 
 
 def dequantization(config: GlowConfig) -> VariationalDequantization | None:

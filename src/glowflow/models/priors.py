@@ -126,6 +126,41 @@ class TopPrior(GaussianPrior):
         return f"{self.channels}, classes={self.classes}"
 
 
+class DiagonalPrior(GaussianPrior):
+    """p(z | y) = N(μ_y, σ_y²) with μ and log σ for each position, from nothing but the class.
+
+    Args:
+        shape: channels, height and width of z.
+        classes: number of classes; 0 for one prior. The context is then (batch,) int64 labels.
+
+    Raises:
+        InputError: as of `TopPrior`.
+
+    Source: the base distributions of normflows' multiscale flows.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+        self.mean = nn.Parameter(torch.zeros(max(1, classes), *shape))
+        self.log_std = nn.Parameter(torch.zeros(max(1, classes), *shape))
+
+    def forward(
+        self, given: Float[Tensor, "batch kept height width"], context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """μ and log σ of each position, for labels (batch,) where there are classes."""
+        if not self.classes:
+            shape = (given.shape[0], -1, -1, -1)
+            return self.mean.expand(shape), self.log_std.expand(shape)
+        look = not self.training or given.device.type == "cpu"
+        labels = check_labels(context, given.shape[0], self.classes, look)
+        return self.mean.index_select(0, labels), self.log_std.index_select(0, labels)
+
+    def extra_repr(self) -> str:
+        """Shape and classes, for `print`."""
+        return f"{tuple(self.mean.shape[1:])}, classes={self.classes}"
+
+
 class Split(Bijection):
     """Half of the channels leaves the flow, whitened by what the other half says about it.
 
@@ -133,14 +168,15 @@ class Split(Bijection):
 
     Args:
         channels: channels of x; the first half, the larger one if odd, goes on.
+        prior: of what leaves; by default what the other half says.
 
     Source: paper, section 2 and figure 2b.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, prior: GaussianPrior | None = None) -> None:
         super().__init__()
         factored = channels // 2
-        self.prior: GaussianPrior = SplitPrior(channels - factored, factored)
+        self.prior = prior or SplitPrior(channels - factored, factored)
 
     def forward(
         self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
@@ -169,13 +205,16 @@ class Top(Bijection):
         channels: channels of z.
         learn: learn the prior.
         classes: number of classes that the prior is conditioned on; 0 for none.
+        prior: of z; by default a `TopPrior`.
 
     Source: the official code's `prior` and its `ycond` model.
     """
 
-    def __init__(self, channels: int, learn: bool, classes: int) -> None:
+    def __init__(
+        self, channels: int, learn: bool, classes: int, prior: GaussianPrior | None = None
+    ) -> None:
         super().__init__()
-        self.prior: GaussianPrior = TopPrior(channels, learn, classes)
+        self.prior = prior or TopPrior(channels, learn, classes)
         self.classes = classes
         self.classifier = ZeroLinear(channels, classes) if classes else None
 
