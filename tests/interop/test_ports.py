@@ -95,7 +95,17 @@ class TestNumbers:
             assert torch.allclose(model.class_scores(x).logits, logits, atol=LATENTS[dtype])
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rosinality-plain",
+        "y0ast-classes",
+        "chaiyujin",
+        "normflows-classes",
+        "normflows-by-channel-2",
+        "normflows-additive",
+    ],
+)
 def test_what_follows_from_the_model(name, tmp_path):
     model, x, labels, (log_p, _, _), _ = converted(name, torch.float32)
     images = model.to_images(x)

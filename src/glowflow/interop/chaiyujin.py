@@ -36,4 +36,4 @@ def read(tensors: Mapping[str, Tensor], given: Given, source: str) -> Foreign:
     """
     checkpoint = find(tensors, NAMES, TITLE, source)
     foreign = read_flownet(checkpoint, PARTS, given, bits=8, black=0.0)
-    return replace(foreign, notes=INPUTS) if given.black is None else foreign
+    return replace(foreign, notes=INPUTS) if given.black in (None, 0.0) else foreign

@@ -48,7 +48,7 @@ def read_flownet(
     checkpoint.require(squeezed % 4 == 0, f"{first}.actnorm.bias", "is for no squeezed images")
     hidden = checkpoint.size(_weight(f"{first}.{names.network}.0", names.convolution))
     last = checkpoint.size(_weight(f"{first}.{names.network}.4", names.convolution))
-    plain = _is_plain(checkpoint, first, names)
+    plain = _is_plain(checkpoint, names)
     learn_top = any(name.startswith(f"{names.top}.") for name in checkpoint.weights)
     classes = 0
     if any(name.startswith("project_") for name in checkpoint.weights):
@@ -69,14 +69,11 @@ def read_flownet(
     if classes:
         shapes |= _linear_shapes("project_ycond", names, classes, 2 * top)
         shapes |= _linear_shapes("project_class", names, top, classes)
-    size = None
-    if "prior_h" in checkpoint.weights:
-        batch, height, width = (checkpoint.size("prior_h", axis) for axis in (0, 2, 3))
-        shapes["prior_h"] = (batch, 2 * top, height, width)
-        size = height * 2**levels, width * 2**levels
+    batch, height, width = (checkpoint.size("prior_h", axis) for axis in (0, 2, 3))
+    shapes["prior_h"] = (batch, 2 * top, height, width)
     w = checkpoint.complete(shapes)
-    if "prior_h" in w:
-        checkpoint.require((w["prior_h"] == 0).all(), "prior_h", "is not zero")
+    checkpoint.require((w["prior_h"] == 0).all(), "prior_h", "is not zero")
+    size = image_size_of(given.image_size, (height << levels, width << levels), checkpoint.source)
 
     states = []
     for i in range(levels):
@@ -94,7 +91,7 @@ def read_flownet(
             split = _top(w, names, learn_top, classes)
         states.append(mapping.level([_step(w, name, names, plain) for name in layers], split))
     config = GlowConfig(
-        image_shape=(squeezed // 4, *image_size_of(given.image_size, size, checkpoint.source)),
+        image_shape=(squeezed // 4, *size),
         levels=levels,
         steps=steps,
         hidden_channels=hidden,
@@ -118,22 +115,22 @@ def _counts(checkpoint: Checkpoint) -> tuple[int, int]:
     return checkpoint.plausible(len(splits) + 1, per_level)
 
 
-def _is_plain(checkpoint: Checkpoint, first: str, names: Names) -> bool:
+def _is_plain(checkpoint: Checkpoint, names: Names) -> bool:
     """Whether the 1x1 convolutions are matrices, and not factored."""
-    parts = {name for name in checkpoint.weights if name.startswith(f"{first}.invconv.")}
+    parts = {name.rpartition(".")[2] for name in checkpoint.weights if ".invconv." in name}
     if not parts:
         raise CheckpointError(
             f"{checkpoint.source} has no 1x1 convolutions: its steps reverse or shuffle the "
             f"channels, and {checkpoint.title} does not save how; only models with invconv can be "
             "read."
         )
-    if f"{first}.invconv.{names.lower}" in parts and f"{first}.invconv.p" not in parts:
+    if names.lower in parts and not parts & {"p", "sign_s"}:
         raise CheckpointError(
             f"{checkpoint.source} has L and U of its 1x1 convolutions and lacks their p and "
             f"sign_s, which early versions of {checkpoint.title} did not save: save them from the "
             "process that trained it; without them nobody has the model."
         )
-    return f"{first}.invconv.weight" in parts
+    return names.lower not in parts
 
 
 def _weight(name: str, inner: str) -> str:

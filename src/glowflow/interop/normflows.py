@@ -66,7 +66,7 @@ def read(tensors: Mapping[str, Tensor], given: Given, source: str) -> Foreign:
             "split_mode='channel' can be read."
         )
     affine = checkpoint.size(f"{net}.{layers[2]}.bias") == squeezed
-    plain = f"{first}.1.W" in checkpoint.weights
+    plain = any(name.endswith(".flows.1.W") for name in checkpoint.weights)
     bits, black, scale = _said(given, affine, source)
 
     found = _size(checkpoint, levels)
@@ -148,7 +148,7 @@ def _size(checkpoint: Checkpoint, levels: int) -> tuple[int, int] | None:
     """Height and width of the images, of a base distribution that has positions."""
     for i in range(levels):
         name = f"q0.{i}.loc"
-        if name in checkpoint.weights and f"q0.{i}.loc_logs" not in checkpoint.weights:
+        if name in checkpoint.weights and not _is_of_channels(checkpoint, f"q0.{i}"):
             first = 2 if checkpoint.size(name) == 1 else 1
             height, width = checkpoint.size(name, first), checkpoint.size(name, first + 1)
             return height << (levels - i), width << (levels - i)
@@ -188,9 +188,9 @@ def _actnorm_shapes(name: str, channels: int) -> Shapes:
 def _base_shapes(checkpoint: Checkpoint, i: int, channels: int, pixels: tuple[int, int]) -> Shapes:
     """Shapes of a `GlowBase`, a `ClassCondDiagGaussian` or a `DiagGaussian`."""
     name = f"q0.{i}"
-    if f"{name}.loc_logs" in checkpoint.weights:
+    if _is_of_channels(checkpoint, name):
         shapes: Shapes = dict.fromkeys(CHANNEL_GAUSSIAN, (1, channels, 1, 1))
-        if f"{name}.loc_cc" in checkpoint.weights:
+        if {f"{name}.loc_cc", f"{name}.log_scale_cc"} & checkpoint.weights.keys():
             classes = checkpoint.size(f"{name}.loc_cc")
             shapes |= dict.fromkeys(("loc_cc", "log_scale_cc"), (classes, channels))
     elif checkpoint.size(f"{name}.loc") == 1:
@@ -199,6 +199,11 @@ def _base_shapes(checkpoint: Checkpoint, i: int, channels: int, pixels: tuple[in
         classes = checkpoint.size(f"{name}.loc", axis=3)
         shapes = dict.fromkeys(("loc", "log_scale"), (channels, *pixels, classes))
     return {f"{name}.{part}": shape for part, shape in shapes.items()}
+
+
+def _is_of_channels(checkpoint: Checkpoint, name: str) -> bool:
+    """Whether a base distribution is a `GlowBase`."""
+    return any(f"{name}.{part}_logs" in checkpoint.weights for part in ("loc", "log_scale"))
 
 
 def _check(checkpoint: Checkpoint, i: int, j: int, plain: bool, normed: bool) -> None:

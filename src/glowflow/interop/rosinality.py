@@ -40,7 +40,8 @@ def read(tensors: Mapping[str, Tensor], given: Given, source: str) -> Foreign:
     squeezed = checkpoint.size(f"{first}.actnorm.loc", axis=1)
     affine = checkpoint.size(f"{first}.coupling.net.4.conv.bias") == squeezed
     steps = {f"blocks.{i}.flows.{j}": squeezed * 2**i for i in range(blocks) for j in range(flows)}
-    plain = [name for name in steps if f"{name}.invconv.weight" in checkpoint.weights]
+    factored = {name.partition(".invconv.w_")[0] for name in checkpoint.weights}
+    plain = [name for name in steps if name not in factored]
     priors = {f"blocks.{i}.prior": squeezed * 2**i // 2 for i in range(blocks)}
     priors[f"blocks.{blocks - 1}.prior"] *= 2
 
