@@ -152,7 +152,7 @@ def find(
     return Checkpoint(title, source, weights, _lines(others, tensors))
 
 
-def bits_of(given: int | None, title: str, source: str) -> int:
+def bits_of(given: int | None, hint: str, source: str) -> int:
     """The bits that were given.
 
     Raises:
@@ -160,7 +160,8 @@ def bits_of(given: int | None, title: str, source: str) -> int:
     """
     if given is None:
         raise InputError(
-            f"{source} does not say how many bits its images had: give bits, 1 to 8 ({title})."
+            f"{source} does not say how many bits its images had: give bits, 1 to 8 (--bits BITS; "
+            f"{hint})."
         )
     return given
 
@@ -175,7 +176,8 @@ def image_size_of(
     """
     if given is None and found is None:
         raise InputError(
-            f"{source} does not say of what size its images are: give image_size, height and width."
+            f"{source} does not say of what size its images are: give image_size (--image-size "
+            "HEIGHT WIDTH)."
         )
     if given is not None and found is not None and tuple(given) != found:
         raise InputError(

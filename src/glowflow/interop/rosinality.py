@@ -69,7 +69,7 @@ def read(tensors: Mapping[str, Tensor], given: Given, source: str) -> Foreign:
         hidden_channels=hidden_channels,
         coupling="affine" if affine else "additive",
         permutation="plain" if plain else "lu",
-        bits=bits_of(given.bits, "its train.py has 5, unless --n_bits was given", source),
+        bits=bits_of(given.bits, "its train.py has 5 unless told otherwise by --n_bits", source),
     )
     state = mapping.model(levels)
     state = mapping.brightened(state, -0.5 if given.black is None else given.black)
