@@ -83,6 +83,9 @@ class TestRecognition:
         other = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 3), torch.nn.BatchNorm2d(3)).state_dict()
         for tensors in (own, other, {}):
             assert not any(module.recognises(tensors) for module in FORMATS.values())
+            for name in STATES:
+                with pytest.raises(CheckpointError, match="has no weights of a"):
+                    read(name, tensors)
 
 
 class TestWhatIsAsked:
@@ -142,7 +145,11 @@ class TestWhatElseIsInTheFile:
 
     def test_a_counter_beside_the_weights(self):
         tensors = STATES["y0ast"]() | {"epoch": torch.tensor(3)}
-        assert read("y0ast", tensors).left_out == ("epoch = 3: how long it was trained",)
+        tensors |= {"optimizer.state.0.exp_avg": torch.ones(2, 2), "optimizer.lr": torch.ones(1)}
+        assert read("y0ast", tensors).left_out == (
+            "epoch = 3: how long it was trained",
+            "optimizer, 2 values: the optimiser's state",
+        )
 
     def test_an_average_of_the_weights_is_not_the_model(self):
         weights, average = STATES["rosinality"](), originals.rosinality_state(1, 2, 1, 3, seed=4)

@@ -132,10 +132,12 @@ def find(
     like are taken off, and what is outside of the prefix is left out.
 
     Raises:
-        CheckpointError: there are several models, or something that is neither weight nor known.
+        CheckpointError: there is no such model, or there are several.
     """
     prefixes = Counter(name[: match.start()] for name in tensors if (match := pattern.search(name)))
     plain = [prefix for prefix in prefixes if not _known(prefix)] or list(prefixes)
+    if not plain:
+        raise CheckpointError(f"{source} has no weights of a {title} model.")
     if len(plain) != 1:
         where = _listed(prefix or "one at the top" for prefix in plain)
         raise CheckpointError(
@@ -145,7 +147,7 @@ def find(
     prefix = plain[0]
     weights, others = {}, []
     for name, tensor in tensors.items():
-        if not name.startswith(prefix) or (not prefix and tensor.dim() == 0 and _known(name)):
+        if not name.startswith(prefix) or (not prefix and _known(name.partition(".")[0])):
             others.append(name)
         else:
             weights[name.removeprefix(prefix)] = tensor
