@@ -116,6 +116,17 @@ class TestWhatIsAsked:
         with pytest.raises(InputError, match="cannot be halved 2 times"):
             read("rosinality", STATES["rosinality"](), Given(image_size=(6, 4), bits=5))
 
+    @pytest.mark.parametrize("size", [8, (8,), (8.0, 8.0), "8"])
+    def test_no_size(self, size):
+        with pytest.raises(InputError, match="give height and width"):
+            read("rosinality", STATES["rosinality"](), dataclasses.replace(GIVEN, image_size=size))
+
+    @pytest.mark.parametrize("black", [float("nan"), "0"])
+    @pytest.mark.parametrize("name", ["rosinality", "y0ast", "normflows"])
+    def test_no_number(self, name, black):
+        with pytest.raises(InputError, match=r"black is .*such as -0\.5 or 0"):
+            read(name, STATES[name](), dataclasses.replace(GIVEN, black=black))
+
     def test_a_scale_that_normflows_has_not(self):
         with pytest.raises(InputError, match="sigmoid, inverse_sigmoid, exp"):
             read(

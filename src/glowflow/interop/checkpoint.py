@@ -1,5 +1,6 @@
 """The weights of a model in a file of others, found and compared with what belongs there."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -168,14 +169,33 @@ def bits_of(given: int | None, hint: str, source: str) -> int:
     return given
 
 
+def black_of(given: float | None, default: float) -> float:
+    """What a black value is to the model, as was given or is the port's.
+
+    Raises:
+        InputError: what was given is no number.
+    """
+    if given is None:
+        return default
+    if not isinstance(given, int | float) or not math.isfinite(given):
+        raise InputError(
+            f"black is {given!r}: give what the model takes for a black value, such as -0.5 or 0."
+        )
+    return given
+
+
 def image_size_of(
     given: tuple[int, int] | None, found: tuple[int, int] | None, source: str
 ) -> tuple[int, int]:
     """Height and width, as the file says or as was given.
 
     Raises:
-        InputError: neither says it, or they differ.
+        InputError: neither says it, or they differ, or what was given is no size.
     """
+    if given is not None and not (
+        isinstance(given, tuple | list) and len(given) == 2 and all(type(n) is int for n in given)
+    ):
+        raise InputError(f"image_size is {given!r}: give height and width, two whole numbers.")
     if given is None and found is None:
         raise InputError(
             f"{source} does not say of what size its images are: give image_size (--image-size "

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ..errors import CheckpointError
 from ..models.config import GlowConfig
 from . import mapping
-from .checkpoint import Checkpoint, image_size_of
+from .checkpoint import Checkpoint, black_of, image_size_of
 from .foreign import Foreign, Given
 from .mapping import State
 
@@ -102,7 +102,7 @@ def read_flownet(
         classes=classes,
     )
     state = mapping.model(states)
-    state = mapping.brightened(state, black if given.black is None else given.black)
+    state = mapping.brightened(state, black_of(given.black, black))
     state = mapping.finished(state, checkpoint.dtype, checkpoint.source)
     return Foreign(config=config, state=state, left_out=checkpoint.left_out)
 

@@ -10,7 +10,7 @@ from ..bijections.actnorm import LOG_SCALE_FACTOR
 from ..errors import CheckpointError, InputError
 from ..models.config import CouplingScale, GlowConfig
 from . import mapping
-from .checkpoint import Checkpoint, find, image_size_of
+from .checkpoint import Checkpoint, black_of, find, image_size_of
 from .foreign import Foreign, Given
 from .mapping import State
 
@@ -141,7 +141,7 @@ def _said(given: Given, affine: bool, source: str) -> tuple[int, float, Coupling
         )
     if scale not in SCALES:
         raise InputError(f"coupling_scale is {scale}: normflows has {', '.join(SCALES)}.")
-    return given.bits, given.black, scale
+    return given.bits, black_of(given.black, 0.0), scale
 
 
 def _size(checkpoint: Checkpoint, levels: int) -> tuple[int, int] | None:

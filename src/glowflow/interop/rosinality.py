@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..models.config import GlowConfig
 from . import mapping
-from .checkpoint import Checkpoint, bits_of, find, image_size_of
+from .checkpoint import Checkpoint, bits_of, black_of, find, image_size_of
 from .foreign import Foreign, Given
 from .mapping import State
 
@@ -72,7 +72,7 @@ def read(tensors: Mapping[str, Tensor], given: Given, source: str) -> Foreign:
         bits=bits_of(given.bits, "its train.py has 5 unless told otherwise by --n_bits", source),
     )
     state = mapping.model(levels)
-    state = mapping.brightened(state, -0.5 if given.black is None else given.black)
+    state = mapping.brightened(state, black_of(given.black, -0.5))
     mixed = "The last block's 1x1 convolutions were LU and the others plain: all are plain now."
     return Foreign(
         config=config,
