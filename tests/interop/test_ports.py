@@ -95,6 +95,14 @@ class TestNumbers:
             assert torch.allclose(model.class_scores(x).logits, logits, atol=LATENTS[dtype])
 
 
+def test_the_earliest_files_have_no_flags():
+    state = originals.rosinality_state(dtype=torch.float64)
+    bare = {name: w for name, w in state.items() if not name.endswith("initialized")}
+    given = Given(image_size=(8, 8), bits=5)
+    with_flags, without = (rosinality.read(s, given, "the file").state for s in (state, bare))
+    assert all(torch.equal(weight, without[name]) for name, weight in with_flags.items())
+
+
 @pytest.mark.parametrize(
     "name",
     [

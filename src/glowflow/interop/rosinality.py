@@ -45,9 +45,12 @@ def read(tensors: Mapping[str, Tensor], given: Given, source: str) -> Foreign:
     priors = {f"blocks.{i}.prior": squeezed * 2**i // 2 for i in range(blocks)}
     priors[f"blocks.{blocks - 1}.prior"] *= 2
 
+    flagged = any(name.endswith(".initialized") for name in checkpoint.weights)  # not at first
     shapes: dict[str, tuple[int, ...]] = {}
     for name, channels in steps.items():
         shapes |= _step_shapes(name, channels, hidden_channels, affine, name in plain)
+        if flagged:
+            shapes[f"{name}.actnorm.initialized"] = ()
     for name, channels in priors.items():
         shapes |= _conv_shapes(name, channels, 2 * channels)
     w = checkpoint.complete(shapes)
@@ -94,7 +97,6 @@ def _step_shapes(
     return {
         f"{name}.actnorm.loc": (1, channels, 1, 1),
         f"{name}.actnorm.scale": (1, channels, 1, 1),
-        f"{name}.actnorm.initialized": (),
         **{f"{name}.invconv.{part}": shape for part, shape in mixing.items()},
         f"{name}.coupling.net.0.weight": (hidden, channels // 2, 3, 3),
         f"{name}.coupling.net.0.bias": (hidden,),
@@ -115,7 +117,8 @@ def _conv_shapes(name: str, channels_in: int, channels_out: int) -> dict[str, tu
 def _check(checkpoint: Checkpoint, w: State, name: str, plain: bool) -> None:
     """Refuse a step that has no inverse, or whose fixed parts are not what they are made as."""
     require = checkpoint.require
-    require(w[f"{name}.actnorm.initialized"] == 1, f"{name}.actnorm.initialized", "is not 1")
+    flag = f"{name}.actnorm.initialized"
+    require(flag not in w or w[flag] == 1, flag, "is not 1")
     require((w[f"{name}.actnorm.scale"] != 0).all(), f"{name}.actnorm.scale", "has a zero")
     c = f"{name}.invconv"
     if plain:
