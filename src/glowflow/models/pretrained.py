@@ -104,8 +104,8 @@ def _check_names(fields: dict[str, Any], config_class: Any, path: Path) -> None:
     known = {field.name: field for field in dataclasses.fields(config_class)}
     if unknown := sorted(fields.keys() - known.keys()):
         raise CheckpointError(
-            f"{path} has a setting {unknown[0]!r}, which this version does not know: update "
-            "glowflow, or use another checkpoint."
+            f"{path} does not describe a model of this version, it has a setting {unknown[0]!r}: "
+            "update glowflow, or use another checkpoint."
         )
     for name, field in known.items():
         if field.default is dataclasses.MISSING and name not in fields:
