@@ -23,8 +23,9 @@ class Options(ModelOptions):
     model: Annotated[str, tyro.conf.Positional]
     """Folder of a run or of a saved model, a Hugging Face hub id, or demo-faces, which is
     shipped."""
-    format: Literal["torch", "onnx"]
-    """`torch`: torch.export programs; `onnx`: ONNX graphs (needs glowflow[export])."""
+    format: Literal["torch", "onnx", "web"]
+    """`torch`: torch.export programs; `onnx`: ONNX graphs; `web`: a page that runs the model in the
+    visitor's browser. The last two need glowflow[export]."""
     device: str | None = None
     """cpu, on which programs are made and compared."""
     precision: Literal["float32", "float16"] = "float32"
@@ -33,12 +34,17 @@ class Options(ModelOptions):
     directions: Path | None = None
     """File of glow directions; by default directions.safetensors beside the model, if it is
     there."""
+    runtime: Path | None = None
+    """Folder of the npm package onnxruntime-web, for web; by default it is looked for in
+    node_modules, and else fetched by npm, once."""
 
 
 def run(options: Options) -> Outcome:
-    """Write encode, decode, log_prob and meta.json, and compare them with the model."""
+    """Write programs or a page, and compare them with the model."""
     if options.device not in (None, "cpu"):
         raise InputError("Programs are compared on the processor: leave --device out.")
+    if options.runtime is not None and options.format != "web":
+        raise InputError(f"--runtime is for --format web and not {options.format}: leave it out.")
     if options.out is not None:
         require_new(options.out)
 
@@ -47,6 +53,8 @@ def run(options: Options) -> Outcome:
 
     model = load_model_for(options.model, "cpu")
     directions = _directions(options, model)
+    if options.format == "web":
+        return _page(options, model, directions)
     folder = new_folder(options.out, "export")
     exported = export_model(
         model,
@@ -67,6 +75,44 @@ def run(options: Options) -> Outcome:
         **asdict(comparison),
     }
     return Outcome(_sentence(exported), facts, code=0 if comparison.is_close else 1)
+
+
+def _page(options: Options, model: "ImageFlow", directions: "Directions | None") -> Outcome:
+    """Write the page of a model."""
+    from ..interop.web import export_web, require_pictures
+    from ..interop.web_runtime import runtime
+
+    require_pictures(model)
+    own = runtime(options.runtime)
+    folder = new_folder(options.out, "site")
+    page = export_web(
+        model,
+        folder,
+        own,
+        name=Path(options.model).resolve().name,
+        directions=directions,
+        precision=options.precision,
+    )
+    close = page.largest_difference <= 1 or options.precision == "float16"
+    said = (
+        f"Wrote the page {folder / 'index.html'}, {page.size / 1e6:.1f} MB; of {page.compared:,} "
+        f"bytes that it draws {page.different:,} differ from the model's, by "
+        f"{page.largest_difference} at most, and after encode and decode {page.not_returned:,} of "
+        f"as many; to see it: python -m http.server --directory {folder}"
+    )
+    facts = {
+        "out": str(folder),
+        "format": options.format,
+        "precision": options.precision,
+        "close": close,
+        "runtime": own.version,
+        "bytes_of_files": dict(page.sizes),
+        "bytes_compared": page.compared,
+        "bytes_that_differ": page.different,
+        "largest_difference": page.largest_difference,
+        "bytes_not_returned": page.not_returned,
+    }
+    return Outcome(f"{said}.", facts, code=0 if close else 1)
 
 
 def _directions(options: Options, model: "ImageFlow") -> "Directions | None":
