@@ -28,7 +28,12 @@ bench: install
 		$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks
 
-docs: install
+# The model on the front page; without onnxruntime-web and npm its picture is shown instead.
+docs/live/meta.json: $(VENV)/installed $(shell find src/glowflow/interop/web* -type f)
+	rm -rf docs/live
+	-$(BIN)/glow export demo-faces --format web --out docs/live
+
+docs: install docs/live/meta.json
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:

@@ -115,6 +115,17 @@ def test_a_name_that_is_gone_stops_the_build(hooks):
         hooks["on_page_markdown"]("::source glowflow.models.glow.Gone")
 
 
+def test_the_front_page_has_the_model_or_its_picture(hooks, tmp_path):
+    shown = hooks["live"](tmp_path / "live")
+    picture, link = re.findall(r"\]\(([^)#]+)", shown)
+    assert (DOCS / picture).is_file() and (DOCS / link).is_file()
+    (tmp_path / "live").mkdir()
+    (tmp_path / "live" / "meta.json").write_text("{}")
+    assert '<iframe class="live" src="live/index.html"' in hooks["live"](tmp_path / "live")
+    front = (DOCS / "index.md").read_text(encoding="utf-8")
+    assert "::live\n" in front and "::live" not in hooks["on_page_markdown"](front)
+
+
 def test_an_equation_becomes_mathml(hooks):
     html = r'<p>Of <span class="arithmatex">\(W\)</span>: <span>x</span></p>'
     shown = hooks["on_page_content"](html)

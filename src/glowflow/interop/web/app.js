@@ -99,9 +99,10 @@ const thumbnails = slots.map((slot, number) => new Newest(async () => {
   }
 }));
 
-/** Put a picture into the place that is chosen. */
+/** Put a picture into the place that is chosen, the first or the second. */
 function take(picture) {
   state.pictures[state.active] = picture;
+  wall.unmark();
   controls.temperature = picture.temperature;
   if (meta.classes) state.label = controls.label = picture.label;
   thumbnails[state.active].ask();
@@ -135,6 +136,8 @@ async function takePhoto(file) {
     const back = await model.ask("decode", { code, label });
     const step = 256 / 2 ** meta.bits;
     const same = bytes.filter((byte, i) => byte - (byte % step) === back.bytes[i]).length;
+    controls.reset();
+    mix(state.active);
     await take({ code, temperature: 1, label, first: { temperature: 1, label } });
     find("status").textContent =
       `Your picture as a code, and back: ${same.toLocaleString("en")} of ` +

@@ -7,6 +7,7 @@ function slider(name, { min, max, value, middle }, changed) {
   const row = document.createElement("label"), input = document.createElement("input");
   const title = document.createElement("span"), shown = document.createElement("output");
   row.className = "slider";
+  shown.ariaLive = "off"; // the slider says its value itself
   title.textContent = name;
   Object.assign(input, { type: "range", min, max, step: 0.01, value, disabled: true });
   input.setAttribute("aria-label", name);

@@ -24,8 +24,8 @@ export class Wall {
       this.paint(canvas, number);
       button.onclick = () => {
         this.#focus(number);
-        this.#buttons.forEach((other) => other.setAttribute("aria-pressed", other === button));
         chosen(number, this.#seeds[number]);
+        button.setAttribute("aria-pressed", "true");
       };
       return button;
     });
@@ -49,6 +49,11 @@ export class Wall {
     [canvas.width, canvas.height] = [width, height];
     canvas.getContext("2d").putImageData(toImage(bytes, this.#meta.shape), 0, 0);
     this.#buttons[number].setAttribute("aria-pressed", "false");
+  }
+
+  /** No picture of the wall is the chosen one. */
+  unmark() {
+    this.#buttons.forEach((button) => button.setAttribute("aria-pressed", "false"));
   }
 
   #focus(number) {
