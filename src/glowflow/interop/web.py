@@ -25,7 +25,7 @@ from ..models.flow import ImageFlow
 from ..reports.pictures import to_pil
 from .onnx import export_onnx, needed
 from .portable import Precision
-from .web_runtime import Runtime
+from .web_runtime import LICENSE, Runtime
 
 PAGE = Path(str(files("glowflow"))) / "interop" / "web"
 """The page's own files, which are the same for every model."""
@@ -40,26 +40,6 @@ CHECK_VALUES = 2**17
 """Values that the page compares with Python's, about; of one picture at least."""
 PIXELATED = 96
 """Pictures whose longer side has fewer pixels are enlarged as squares."""
-LICENSE = """MIT License
-
-Copyright (c) Microsoft Corporation. All rights reserved.
-
-Permission is hereby granted, free of charge, to any person obtaining a copy of this software and
-associated documentation files (the "Software"), to deal in the Software without restriction,
-including without limitation the rights to use, copy, modify, merge, publish, distribute,
-sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is
-furnished to do so, subject to the following conditions:
-
-The above copyright notice and this permission notice shall be included in all copies or substantial
-portions of the Software.
-
-THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT
-NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
-NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES
-OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN
-CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
-"""
-"""Of onnxruntime-web, whose package has it by name alone."""
 
 
 @dataclass(frozen=True)
