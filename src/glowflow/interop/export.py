@@ -76,8 +76,8 @@ def export_model(
     facts = describe(model, format, precision)
     if directions is not None:
         facts["directions"] = _write_directions(folder / DIRECTIONS_FILE, directions)
-    written = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    sizes = {path.name: path.stat().st_size for path in written}
+    files = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    sizes = {path.name: path.stat().st_size for path in files}
     facts = {**facts, "bytes_of_files": sizes, "measured": dataclasses.asdict(comparison)}
     write_text(folder / META_FILE, json.dumps(facts, indent=2) + "\n")
     return Exported(folder, sizes, comparison)
