@@ -20,7 +20,9 @@ except ImportError:  # Windows
     fcntl = None
 
 MARK = ".glow"
-"""A hidden file in a folder of results: they are no data."""
+"""A hidden file in a folder of results under runs/: they are no data."""
+SOFTWARE = "glowflow"
+"""What the PNGs of results say of who wrote them."""
 LOCK = ".lock"
 """A hidden file in a run's folder, locked while a process trains."""
 REFUSALS = (

@@ -149,7 +149,7 @@ def test_same_seed_gives_the_same_bytes(glow, process, trained, tmp_path):
                     "--temperature", 0.5, cwd=tmp_path)  # fmt: skip
         assert done.returncode == 0, done.stderr
     files = sorted(p.name for p in (tmp_path / "a").iterdir())
-    assert files == [".glow", "0000.png", "0001.png", "0002.png", "grid.png"]
+    assert files == ["0000.png", "0001.png", "0002.png", "grid.png"]
     contents = [[(tmp_path / d / f).read_bytes() for f in files] for d in "abc"]
     assert contents[0] == contents[1]
     assert contents[0] != contents[2]

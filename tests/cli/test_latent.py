@@ -164,7 +164,7 @@ def test_temperatures_share_their_noise(glow, run, work):
     facts = glow("sample", "--model", run, "--count", 2, "--temperature", "0:1:0.5", "--out",
                  "warm")  # fmt: skip
     assert facts["temperatures"] == [0, 0.5, 1]
-    assert {file.name for file in (work / "warm").iterdir()} == {".glow", "grid.png"}
+    assert {file.name for file in (work / "warm").iterdir()} == {"grid.png"}
     single = glow("sample", "--model", run, "--count", 2, "--temperature", "0.5", "--out", "one")
     assert single["temperature"] == 0.5
     sheet = np.asarray(Image.open(work / "warm" / "grid.png"))

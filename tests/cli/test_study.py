@@ -59,7 +59,7 @@ def test_attributes(glow, work):
     assert set(facts["seconds"]) == {"judge", "directions", "editing"}
     assert {"device", "processor", "torch", "seed"} <= set(facts["environment"])
     assert {path.name for path in (work / "edits").iterdir()} == {
-        ".glow", "summary.json", "details.json", "attributes.md", "flips.png", "index.html",
+        "summary.json", "details.json", "attributes.md", "flips.png", "index.html",
         "strip-Smiling.png", "strip-Long_Hair.png",
     }  # fmt: skip
     width, height = Image.open(work / "edits" / "strip-Smiling.png").size
@@ -76,7 +76,7 @@ def test_interpolation_says_the_same_twice(glow, work):
         lines.append(out.removesuffix(f"{name}\n"))
     assert lines[0] == lines[1]
     assert {path.name for path in (work / "paths").iterdir()} == {
-        ".glow", "summary.json", "interpolation.md", "interpolation.png", "strip.png", "index.html"
+        "summary.json", "interpolation.md", "interpolation.png", "strip.png", "index.html"
     }  # fmt: skip
 
 

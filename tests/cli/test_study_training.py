@@ -64,7 +64,7 @@ def test_a_study_leaves_its_figures_and_goes_on_where_it_stopped(name, glow, wor
     assert facts == {"out": name, **summary, **details}
     assert len(details["curves"]) == count and "curves" not in summary
     assert {path.name for path in (work / name).iterdir()} == {
-        ".glow", "settings.yaml", "trials", "index.html", f"{name}.md", "summary.json",
+        "settings.yaml", "trials", "index.html", f"{name}.md", "summary.json",
         "details.json", *plots,
     }  # fmt: skip
     assert names <= set(facts["summary"]) and len(facts["trials"]) == count

@@ -202,4 +202,4 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert set(facts["importance_weighted"]) == {"1", "10"}
     assert facts["settings"]["draws"] == 10
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {".glow", "summary.json", "bits.md", "bits.png", "index.html"}
+    assert names == {"summary.json", "bits.md", "bits.png", "index.html"}

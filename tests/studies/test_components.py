@@ -80,5 +80,5 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert facts["settings"]["images"] == 40
     assert len(facts["readouts"]) == 10
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        ".glow", "summary.json", "pca.md", "pca.png", "index.html"
+        "summary.json", "pca.md", "pca.png", "index.html"
     }  # fmt: skip

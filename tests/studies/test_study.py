@@ -80,7 +80,7 @@ def test_another_study_is_a_file_and_a_line(tmp_path, monkeypatch, capsys):
     assert facts["study"] == "black" and facts["settings"]["count"] == 5
     assert facts["command"].endswith("--data digits --count 5")
     assert {path.name for path in out.iterdir()} == {
-        ".glow", "summary.json", "black.md", "black.png", "index.html"
+        "summary.json", "black.md", "black.png", "index.html"
     }  # fmt: skip
     with Image.open(out / "black.png") as image:
         assert image.size == (440, 330)

@@ -214,7 +214,7 @@ def test_the_command(glow, tmp_path):
     assert len(facts["temperatures"]) == 5
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {
-        ".glow", "summary.json", "temperature.md", "temperature.png", "samples.png", "index.html"
+        "summary.json", "temperature.md", "temperature.png", "samples.png", "index.html"
     }  # fmt: skip
     width, height = Image.open(tmp_path / "out" / "samples.png").size
     assert width > 8 * 64 and height > 6 * 64

@@ -35,7 +35,7 @@ def remove_made() -> None:
 
 
 def new_folder(out: Path | None, name: str) -> Path:
-    """The folder for results: `out`, or a new one under runs/. It is marked: it is no data.
+    """The folder for results: `out`, or a new one under runs/.
 
     Raises:
         InputError: it is not empty, or cannot be written.
@@ -43,10 +43,10 @@ def new_folder(out: Path | None, name: str) -> Path:
     was_there = out is not None and out.is_dir()
     if out is None:
         folder = make_numbered(dated_folder(name))
+        (folder / MARK).touch()
     else:
         folder = out
         make_new(folder)
-    (folder / MARK).touch()
     _made.append((folder, was_there))
     return folder
 

@@ -9,11 +9,14 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from ..files import MARK
+from ..files import MARK, SOFTWARE
 from .types import LeftOut
 
-RESULTS = ("edit.json", "interpolation.json", "pca.json", "score.json")
-"""Of which one is in folders of results that have no mark; each names its folder as `out`."""
+RESULTS = ("edit.json", "interpolation.json", "pca.json", "score.json", "summary.json")
+"""Of which one is in folders of results that have no mark; each names its folder as `out`, or its
+`study`."""
+SHEETS = ("grid.png", "sheet.png", "strip.png")
+"""Of which one is in folders of nothing but pictures; each says who wrote it."""
 WRITTEN = "written by this package, not data"
 """Why folders of runs, models and results are left out."""
 NO_PICTURES = {
@@ -117,6 +120,7 @@ def is_output(folder: Path) -> bool:
         or {"config.json", "model.safetensors"} <= inside
         or any(_names_its_folder(folder / name) for name in RESULTS if name in inside)
         or {"grid.png", "0000.png"} <= inside
+        or any(_says_who_wrote_it(folder / name) for name in SHEETS if name in inside)
     )
 
 
@@ -125,7 +129,15 @@ def _names_its_folder(file: Path) -> bool:
         facts = json.loads(file.read_bytes())
     except (OSError, ValueError):
         return False
-    return isinstance(facts, dict) and "out" in facts
+    return isinstance(facts, dict) and ("out" in facts or {"study", "command"} <= facts.keys())
+
+
+def _says_who_wrote_it(file: Path) -> bool:
+    try:
+        with file.open("rb") as opened:
+            return f"Software\0{SOFTWARE}".encode() in opened.read(256)
+    except OSError:
+        return False
 
 
 def images_among(found: Found, root: Path) -> tuple[tuple[str, ...], tuple[LeftOut, ...]]:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
-from ..files import replacing
+from ..files import SOFTWARE, replacing
 from ..photos.images import from_array
 
 CELL = 64
@@ -93,13 +94,15 @@ def save_animation(path: Path, images: NDArray[Any], *, milliseconds: int = 120)
 
 
 def save_png(path: Path, image: Image.Image) -> None:
-    """Write a PNG, whole or not at all.
+    """Write a PNG, whole or not at all, which says that this package wrote it.
 
     Raises:
         InputError: the folder cannot be written.
     """
+    written_by = PngInfo()
+    written_by.add_text("Software", SOFTWARE)
     with replacing(path) as temporary:
-        image.save(temporary, format="PNG")
+        image.save(temporary, format="PNG", pnginfo=written_by)
 
 
 def png_bytes(image: Image.Image) -> bytes:

@@ -18,7 +18,7 @@ import yaml
 
 from ...data.types import Splits
 from ...errors import CheckpointError, InputError, TrainingError
-from ...files import LOCK, MARK, in_use, require_new, require_writable, write_text
+from ...files import LOCK, in_use, require_new, require_writable, write_text
 from ...models.registry import make_model
 from ...training.checkpoint import list_checkpoints
 from ...training.config import TrainConfig, read_run_config
@@ -48,7 +48,6 @@ def begin(folder: Path, study: str, settings: Mapping[str, Any]) -> None:
         require_new(folder)
         require_writable(folder)
         write_text(path, text)
-        (folder / MARK).touch()
         return
     now = yaml.safe_load(text)
     try:
