@@ -204,10 +204,30 @@ def test_samples_of_the_data_pass_and_blurred_ones_do_not():
 def test_predictive_checks_see_a_model_that_cannot_make_the_data():
     rng = np.random.default_rng(15)
     observed = rng.standard_t(2, size=(300, 50))
-    replicated = rng.normal(size=(300, 99, 50)) * observed.std(axis=1)[:, None, None]
-    assert predictive_check(observed, replicated).extreme()["largest value"] > 0.1
-    fine = predictive_check(rng.normal(size=(300, 50)), rng.normal(size=(300, 99, 50)))
-    assert max(fine.extreme().values()) < 0.06
+    replicated = rng.normal(size=(300, 100, 50)) * observed.std(axis=1)[:, None, None]
+    assert predictive_check(observed, replicated).extreme()["largest value"] > 30
+    fine = predictive_check(rng.normal(size=(300, 50)), rng.normal(size=(300, 100, 50)))
+    assert max(fine.extreme().values()) < 18
+    with pytest.raises(InputError, match="give 100 at least"):
+        predictive_check(observed, replicated[:, :99])
+
+
+def test_predictive_p_values_by_hand():
+    """Shares above, ties counted half."""
+    replicated = np.repeat([[0.0], [1.0], [1.0], [2.0]], 25, axis=0)[None]
+    found = predictive_check(np.array([[1.0]]), replicated, statistics={"x": lambda x: x[..., 0]})
+    assert found.p_values["x"].tolist() == [0.5]
+
+
+@pytest.mark.parametrize("count", [15, 60])
+def test_predictive_checks_seldom_fail_the_right_posterior(count):
+    fails = 0
+    for seed in range(100):
+        truths, samples, observed = linear_gaussian(seed, count=count, draws=150, shape=(3,))
+        noise = np.random.default_rng(1000 + seed).normal(size=samples.shape)
+        checks = check_posterior(truths, samples, observed=observed, replicated=samples + noise)
+        fails += "posterior predictive checks" in failed(checks)
+    assert fails <= 4
 
 
 @pytest.mark.parametrize(
@@ -219,6 +239,8 @@ def test_predictive_checks_see_a_model_that_cannot_make_the_data():
         (lambda t, s: (t, np.where(s == s[3, 2, 1], np.nan, s)), "at (3, 2, 1)"),
         (lambda t, s: (t.astype(str), s), "give numbers"),
         (lambda t, s: (t[:6], s[:6]), "give 10 simulations"),
+        (lambda t, s: (t, s, s[:7]), "7 reference draws and 50 truths"),
+        (lambda t, s: (t, s, s[..., :1]), "must be of one shape"),
         (lambda t, s: (t, s[:, :5]), "intervals of different probability"),
         (lambda t, s: (t, s[:, :0]), "there is nothing to check"),
     ],
@@ -226,7 +248,37 @@ def test_predictive_checks_see_a_model_that_cannot_make_the_data():
 def test_what_cannot_be_checked_is_a_sentence(change, says):
     truths, samples, _ = linear_gaussian(16, count=50, draws=39)
     with pytest.raises(InputError, match=says.replace("(", r"\(").replace(")", r"\)")):
-        check_posterior(*change(truths, samples))
+        truths, samples, *reference = change(truths, samples)
+        check_posterior(truths, samples, reference=reference[0] if reference else None)
+
+
+def test_power_where_the_data_have_none_is_found():
+    rng = np.random.default_rng(18)
+    places = 2 * np.pi * np.arange(32) / 32
+    waves = rng.normal(1, 0.2, (200, 1, 1)) * np.cos(places + rng.uniform(0, 6.28, (200, 1, 1)))
+    noisy = waves + 0.15 * rng.normal(size=(200, 1, 32))
+    found = failed(check_samples(noisy, waves))
+    assert "power spectrum" in found
+
+
+@pytest.mark.parametrize(
+    ("samples", "data", "says"),
+    [
+        (np.ones((40, 1, 8, 8)), np.ones((60, 1, 8, 8)), "constant over its places"),
+        (np.ones((40, 1, 1, 1)), np.ones((60, 1, 1, 1)), "two values along a side"),
+        (np.ones((40, 1, 16, 16)), np.ones((40, 1, 16, 8)), "different grids"),
+        (np.ones((1, 1, 8)), np.ones((40, 1, 8)), "give two at least"),
+    ],
+)
+def test_fields_that_have_no_spectrum_are_a_sentence(samples, data, says):
+    with pytest.raises(InputError, match=says):
+        check_samples(samples, data)
+
+
+def test_a_constant_channel_is_no_difference():
+    fields = np.random.default_rng(19).normal(size=(120, 2, 8, 8))
+    fields[:, 1] = 0
+    assert "one-point statistics" not in failed(check_samples(fields[:60], fields[60:]))
 
 
 def test_values_on_the_disk_are_read_in_parts(tmp_path, monkeypatch):

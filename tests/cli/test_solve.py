@@ -57,6 +57,45 @@ def test_an_operator_of_ones_own_and_several_observations(work, capsys):
 
 
 @pytest.mark.parametrize(
+    ("mask", "seen"),
+    [
+        (np.full((8, 8), 100, np.uint8), 192),
+        (-np.ones((8, 8)), 192),
+        (np.arange(64).reshape(8, 8) < 10, 30),
+    ],
+)
+def test_an_array_shows_what_is_not_0(work, mask, seen):
+    from glowflow.cli.solve import Options, _operator
+
+    np.save("mask.npy", mask)
+    options = Options(
+        model="model", observed="seen.png", operator="mask", mask="mask.npy", noise=1.0
+    )
+    model = Glow.from_pretrained("model")
+    shown = _operator(options, model)(model.to_float(model.sample(1)) * 0 + 1)
+    assert shown.sum() == seen
+
+
+def test_gaps_that_are_masked_may_be_anything(work):
+    y = np.full((3, 8, 8), 120.0)
+    y[:, :4] = np.nan
+    np.save("gaps.npy", y)
+    np.save("mask.npy", np.isfinite(y))
+    words = ["--observed", "gaps.npy", "--operator", "mask", "--mask", "mask.npy"]
+    assert main(["solve", *FEW, *words, "--draws", "10", "--warmup", "50"]) in (0, 1)
+
+
+def test_a_grey_model_takes_a_grey_picture(work):
+    import torch
+
+    model = Glow(GlowConfig(image_shape=(1, 8, 8), levels=1, steps=1, hidden_channels=4))
+    model.initialize(torch.randint(90, 160, (32, 1, 8, 8), dtype=torch.uint8))
+    model.save_pretrained("grey")
+    words = ["--model", "grey", "--observed", "seen.png", "--draws", "10", "--warmup", "50"]
+    assert main(["solve", *FEW, *words]) in (0, 1)
+
+
+@pytest.mark.parametrize(
     ("words", "says"),
     [
         (["--observed", "none.png"], "There is no file none.png"),
@@ -66,9 +105,20 @@ def test_an_operator_of_ones_own_and_several_observations(work, capsys):
         (["--observed", "seen.png", "--operator", "sharpen"], "choose noise, mask"),
         (["--observed", "seen.png", "--operator", "downsample"], "must be of one shape"),
         (["--observed", "seen.png", "--chains", "1"], "give 2 chains"),
+        (["--observed", "complex.npy"], "has complex128: give numbers"),
+        (["--observed", "none.npy"], "has no observation"),
+        (["--observed", "large.npy"], "not finite in float32"),
+        (["--observed", "seen.png", "--operator", "mask", "--mask", "zeros.npy"], "shows nothing"),
+        (["--observed", "seen.png", "--operator", "mask", "--mask", "nan.npy"], "are no numbers"),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(work, capsys, words, says):
+    shape = (3, 8, 8)
+    np.save("complex.npy", np.zeros(shape, complex))
+    np.save("none.npy", np.zeros((0, *shape)))
+    np.save("large.npy", np.full(shape, 1e300))
+    np.save("zeros.npy", np.zeros((8, 8)))
+    np.save("nan.npy", np.full((8, 8), np.nan))
     assert main(["solve", *FEW, *words]) == 2
     assert says in capsys.readouterr().err
     assert not (work / "o").exists()

@@ -51,6 +51,8 @@ def power_spectrum(fields: NDArray[Any]) -> Spectrum:
     across = np.sqrt(sum(f**2 for f in frequencies)) * max(grid)
     shell = np.round(across).astype(np.int64)
     last = max(grid) // 2
+    if not last:
+        raise InputError(f"The fields are {fields.shape}: give two values along a side at least.")
     modes = np.bincount(shell.ravel(), minlength=last + 1)[1 : last + 1]
     by_field = np.empty((len(fields), last))
     step = max(1, AT_ONCE // int(np.prod(fields.shape[1:])))
@@ -80,17 +82,25 @@ class Ratio:
 
 
 def spectrum_ratio(samples: Spectrum, data: Spectrum) -> Ratio:
-    """r = P_samples/P_data with error r·√((σ_s/P_s)² + (σ_d/P_d)²), shell by shell; shells without
-    power in the data are left out.
+    """r = P_samples/P_data with error r·√((σ_s/P_s)² + (σ_d/P_d)²), shell by shell.
+
+    Shells without power in both are left out; where the data alone have none, their power counts as
+    rounding's share of the largest.
 
     Raises:
-        InputError: the spectra are of different grids.
+        InputError: the spectra are of different grids, or both are of constant fields.
     """
-    if samples.wavenumber.shape != data.wavenumber.shape:
+    if not np.array_equal(samples.modes, data.modes):
         raise InputError("The samples and the data are on different grids: give one grid.")
-    kept = data.power > np.finfo(np.float64).eps * data.power.max()
-    ratio = samples.power[kept] / data.power[kept]
-    relative = (data.standard_error[kept] / data.power[kept]) ** 2
+    least = np.finfo(np.float64).eps * max(samples.power.max(), data.power.max())
+    kept = np.maximum(samples.power, data.power) > least
+    if not kept.any():
+        raise InputError(
+            "Every field is constant over its places: there is no spectrum to compare."
+        )
+    power = np.maximum(data.power[kept], least)
+    ratio = samples.power[kept] / power
+    relative = (np.where(data.power > least, data.standard_error, 0.0)[kept] / power) ** 2
     of_samples = np.divide(
         samples.standard_error[kept],
         samples.power[kept],

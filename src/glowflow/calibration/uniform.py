@@ -11,8 +11,10 @@ from ..errors import InputError
 from .arrays import Values
 
 MOST_BINS = 20
-LEAST_IN_BIN = 5
-"""Expected ranks of a bin, at least, for the chi-square distribution to be near enough."""
+LEAST_IN_BIN = 20
+"""Expected ranks of a bin: with fewer, small p-values are too small by factors."""
+LEAST = 10
+"""Simulations, at least, for two bins."""
 SIMULATIONS = 4000
 """Sets of uniform ranks from which the width of a band is found."""
 MOST_POINTS = 200
@@ -22,7 +24,7 @@ def uniformity(ranks: NDArray[np.int64], draws: int) -> Values:
     """p-values of χ² = Σ_bins (n − e)²/e, under ranks that are uniform on 0 … S.
 
     Bins are whole ranks, with the expected e = N·(ranks of the bin)/(S + 1) of each; at most 20,
-    and so few that e ≥ 5.
+    and so few that e is about 20, but two at least.
 
     Args:
         ranks: (N, Q), of N independent simulations, for each of Q quantities.
@@ -38,12 +40,11 @@ def uniformity(ranks: NDArray[np.int64], draws: int) -> Values:
     calibration".
     """
     count = len(ranks)
-    bins = min(MOST_BINS, draws + 1, count // LEAST_IN_BIN)
-    if bins < 2:
+    if count < LEAST or draws < 1:
         raise InputError(
-            f"There are {count} simulations of {draws} draws: give {2 * LEAST_IN_BIN} simulations "
-            "at least."
+            f"There are {count} simulations of {draws} draws: give {LEAST} simulations at least."
         )
+    bins = min(MOST_BINS, draws + 1, max(2, count // LEAST_IN_BIN))
     edges = np.linspace(0, draws + 1, bins + 1).round().astype(np.int64)
     expected = count * np.diff(edges) / (draws + 1)
     places = np.searchsorted(edges, ranks, side="right") - 1

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.stats import binom, norm
 
+from ..errors import InputError
 from .coverage import Coverage, interval_coverage, tarp_ranks
-from .predictive import Predictive, predictive_check
+from .predictive import EXTREME, Predictive, predictive_check
 from .ranks import Ranks, sbc_ranks
 from .spectrum import OnePoint, Ratio, Spectrum, one_point, power_spectrum, spectrum_ratio
 from .two_sample import TwoSample, c2st
@@ -20,7 +21,6 @@ SIGNIFICANCE = 0.01
 TOLERATED_ACCURACY = 0.55
 TOLERATED_POWER = 0.02
 """Of the ratio of power spectra from 1, beside three standard errors."""
-TOLERATED_EXTREME = 0.05
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,16 @@ def check_posterior(
     Raises:
         InputError: shapes do not go together, there is too little, or a value is not finite.
     """
+    for name, others in (("reference draws", reference), ("observations", observed)):
+        if others is not None and len(others) != len(truths):
+            raise InputError(
+                f"There are {len(others)} {name} and {len(truths)} truths: give one for each."
+            )
+    if reference is not None and reference.shape[2:] != samples.shape[2:]:
+        raise InputError(
+            f"A reference draw is {reference.shape[2:]} and a sample {samples.shape[2:]}: they "
+            "must be of one shape."
+        )
     ranks = sbc_ranks(truths, samples, seed=seed)
     coverage = interval_coverage(ranks)
     tarp, draws = tarp_ranks(truths, samples, seed=seed)
@@ -95,7 +105,7 @@ def check_posterior(
         two_sample = _against_reference(samples, reference, seed)
         verdicts.append(_of_two_sample(two_sample))
     if observed is not None and replicated is not None:
-        predictive = predictive_check(observed, replicated, seed=seed)
+        predictive = predictive_check(observed, replicated)
         verdicts.append(_of_predictive(predictive))
     return PosteriorChecks(ranks, coverage, tarp, tuple(verdicts), two_sample, predictive)
 
@@ -185,11 +195,13 @@ def _of_two_sample(test: TwoSample) -> Verdict:
 def _of_predictive(predictive: Predictive) -> Verdict:
     extreme = predictive.extreme()
     name = max(extreme, key=extreme.__getitem__)
+    count = len(predictive.p_values[name])
+    most = int(binom.isf(SIGNIFICANCE / len(extreme), count, 2 * EXTREME))
     return Verdict(
         "posterior predictive checks",
-        f"most extreme p-values: {100 * extreme[name]:.1f} %, of the {name}",
-        f"at most {100 * TOLERATED_EXTREME:g} %",
-        extreme[name] <= TOLERATED_EXTREME,
+        f"most p-values beyond {EXTREME:g}: {extreme[name]} of {count}, of the {name}",
+        f"at most {most}",
+        extreme[name] <= most,
     )
 
 
@@ -210,8 +222,8 @@ def _of_points(samples: OnePoint, data: OnePoint) -> Verdict:
     for name, value in data.statistics.items():
         error = np.hypot(samples.standard_errors[name], data.standard_errors[name])
         difference = samples.statistics[name] - value
-        scores[name] = difference / error if error > 0 else np.inf * np.sign(difference)
-    scores = {name: 0.0 if np.isnan(z) else float(z) for name, z in scores.items()}
+        same = error == 0 and difference == 0
+        scores[name] = 0.0 if same else float(np.divide(difference, error or np.finfo(float).tiny))
     worst = max(scores, key=lambda name: abs(scores[name]))
     limit = float(norm.isf(SIGNIFICANCE / 2 / len(scores)))
     return Verdict(

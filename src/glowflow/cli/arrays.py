@@ -34,6 +34,8 @@ def read_array(text: str, flag: str) -> NDArray[Any]:
             f"Cannot read {path}: it is no array of numbers in NumPy's format; give a .npy file, "
             f"or FILE.npz:NAME, to {flag}."
         ) from error
+    if not isinstance(array, np.ndarray) and len(array.files) == 1:
+        return read_array(f"{path}:{array.files[0]}", flag)
     if not isinstance(array, np.ndarray):
         raise InputError(f"{path} has several arrays: give one as {path}:NAME to {flag}.")
     return array

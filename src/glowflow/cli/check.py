@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..files import replacing
+from ..files import write_text
 from ..studies.page import Plot, Section, Table
 from ..studies.study import Findings
 from ..studies.summary import compact_json
@@ -185,6 +185,8 @@ def _both(options: Options) -> tuple[NDArray[Any], NDArray[Any], str]:
         samples = read_array(options.samples or "", "--samples")
         data = read_array(options.data or "", "--data")
         return samples, data, f"{len(samples):,} samples beside {len(data):,} of {options.data}."
+    import torch
+
     from .model_data import choose, load_model_for
 
     device = check_device(options.device)
@@ -193,6 +195,9 @@ def _both(options: Options) -> tuple[NDArray[Any], NDArray[Any], str]:
         model, options.model, options.data, limit=options.count, progress=not options.json
     )
     images = chosen.data.images[: options.count]
+    if model.config.bits is not None:  # so that both have the model's bits
+        x = model.to_float(torch.from_numpy(np.array(images)), noise="center")
+        images = model.to_images(x).numpy()
     drawn = model.draw(len(images), seed=options.seed)
     if not bool(drawn.finite.all()):
         raise InputError(f"{options.model}: {drawn.concern()}.")
@@ -236,14 +241,12 @@ def _points_table(checks: "SampleChecks") -> Table:
 
 def _leave(options: Options, findings: Findings) -> Outcome:
     """Write the page; a failed check is exit code 1."""
-    from .results import new_folder
+    from .results import new_folder, write_findings
 
     folder: Path = new_folder(options.out, "check")
     facts = {"sentence": findings.sentence, **findings.summary}
-    files = {**findings.files("check"), "check.json": (compact_json(facts) + "\n").encode()}
-    for file, content in files.items():
-        with replacing(folder / file) as path:
-            path.write_bytes(content)
+    write_findings(folder, "check", findings)
+    write_text(folder / "check.json", compact_json(facts) + "\n")
     passed = all(verdict["passed"] for verdict in findings.summary["verdicts"])
     return Outcome(
         f"{findings.sentence} Results: {folder}",

@@ -10,6 +10,7 @@ import numpy as np
 import tyro
 
 from ..errors import InputError
+from ..files import MARK
 from .options import CommonOptions, Outcome, check_device
 from .results import new_folder
 
@@ -74,7 +75,8 @@ def run(options: Options) -> Outcome:
         _show_edits(model, folder, options.seed)
         licences = {"license": options.license, "data_license": options.data_license}
         write_card(model, folder, options.repo, **licences)
-        sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+        sent = [path for path in sorted(folder.iterdir()) if path.name != MARK]
+        sizes = {path.name: path.stat().st_size for path in sent}
         url = None
         if not options.dry_run:
             url = send(

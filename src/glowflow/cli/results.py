@@ -8,10 +8,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import MARK, make_new, make_numbered, write_text
+from ..files import MARK, make_new, make_numbered, replacing, write_text
 
 if TYPE_CHECKING:
     import torch
+
+    from ..studies.study import Findings
 
 LIBRARIES = ("glowflow", "torch", "numpy", "accelerate", "safetensors", "pillow", "scikit-learn")
 
@@ -70,6 +72,13 @@ def describe_environment(device: "torch.device", seed: int) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "seed": seed,
     }
+
+
+def write_findings(folder: Path, name: str, findings: "Findings") -> None:
+    """Write NAME.md, index.html and the pictures."""
+    for file, content in findings.files(name).items():
+        with replacing(folder / file) as path:
+            path.write_bytes(content)
 
 
 def write_json(path: Path, facts: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import tyro
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..files import path_of, replacing
+from ..files import path_of, replacing, write_text
 from ..studies.page import Plot, Section, Sheet, Table
 from ..studies.study import Findings
 from ..studies.summary import compact_json
@@ -59,15 +59,15 @@ def run(options: Options) -> Outcome:
     """Solve each observation, and write its draws, mean, deviation and best, and a page."""
     import torch
 
-    from ..inverse import Problem, solve
+    from ..inverse import Problem, prior_of, solve
     from .model_data import load_model_for
     from .photos import label_of
     from .results import new_folder
 
     device = check_device(options.device)
-    model = load_model_for(options.model, device)
-    observed = _observed(options, model)
+    model = prior_of(load_model_for(options.model, device))
     operator = _operator(options, model)
+    observed = _observed(options, model, operator)
     scale = 256.0 if model.config.bits is not None else 1.0
     labels = None
     if options.label is not None:
@@ -95,9 +95,13 @@ def run(options: Options) -> Outcome:
     return _leave(options, folder, model, problems, solutions)
 
 
-def _observed(options: Options, model: "ImageFlow") -> NDArray[np.float32]:
+def _observed(options: Options, model: "ImageFlow", operator: "Operator") -> NDArray[np.float32]:
     """(N, *data) in the model's units."""
-    values = _image_or_array(options.observed, "--observed")
+    from ..inverse import Mask
+
+    values = _image_or_array(options.observed, "--observed", model.config.image_shape[0])
+    if values.dtype.kind not in "fiub":
+        raise InputError(f"{options.observed} has {values.dtype}: give numbers.")
     data_axes = 3
     if values.ndim == data_axes:
         values = values[None]
@@ -105,9 +109,16 @@ def _observed(options: Options, model: "ImageFlow") -> NDArray[np.float32]:
         raise InputError(
             f"What was observed is {values.shape}: give (C, H, W), or (N, C, H, W) of several."
         )
-    wide = np.asarray(values, dtype=np.float32)
+    if not len(values):
+        raise InputError(f"{options.observed} has no observation: give one at least.")
+    with np.errstate(over="ignore"):
+        wide = np.array(values, dtype=np.float32)
+    if isinstance(operator, Mask) and wide.shape[2:] == operator.seen.shape[-2:]:
+        wide = np.where(operator.seen.numpy(), wide, np.float32(0))
     if not np.isfinite(wide).all():
-        raise InputError(f"{options.observed} has values that are not finite: mask them.")
+        raise InputError(
+            f"{options.observed} has values that are not finite in float32: mask them."
+        )
     if model.config.bits is not None:
         wide = ((wide + 0.5) / 256 - 0.5).astype(np.float32)
     return wide
@@ -124,11 +135,12 @@ def _operator(options: Options, model: "ImageFlow") -> "Operator":
         case "noise":
             return identity
         case "mask":
-            seen = _image_or_array(options.mask or "", "--mask")
-            if seen.ndim == 3 and len(seen) != model.config.image_shape[0]:
-                seen = seen[0]
-            whole = 127 if seen.dtype == np.uint8 and seen.max(initial=0) > 1 else 0
-            return Mask(torch.from_numpy(seen > whole))
+            seen = _image_or_array(options.mask or "", "--mask", 1)
+            if seen.dtype.kind not in "fiub" or not np.isfinite(seen).all():
+                raise InputError(f"{options.mask} has values that are no numbers: give 0 and 1.")
+            if not _is_array(options.mask or ""):
+                seen = seen[0] > 127
+            return Mask(torch.from_numpy(np.array(seen) != 0))
         case "blur":
             return Blur(options.blur, options.padding)
         case "downsample":
@@ -136,16 +148,22 @@ def _operator(options: Options, model: "ImageFlow") -> "Operator":
     return own_operator(options.operator)
 
 
-def _image_or_array(text: str, flag: str) -> NDArray[Any]:
+def _is_array(text: str) -> bool:
+    return text.endswith((".npy", ".npz")) or ".npz:" in text
+
+
+def _image_or_array(text: str, flag: str, channels: int) -> NDArray[Any]:
     """An array, or the values (C, H, W) of an image file."""
     from ..photos.images import read_photo
 
-    if text.endswith(".npy") or ".npz:" in text:
+    if _is_array(text):
         return read_array(text, flag)
     path = path_of(text)
     if not path.is_file():
         raise InputError(f"There is no file {path}: give an image or an array to {flag}.")
-    return read_photo(path, 3)
+    if channels not in (1, 3, 4):
+        raise InputError(f"The model has {channels} channels: give an array to {flag}.")
+    return read_photo(path, channels)
 
 
 def _leave(
@@ -156,6 +174,8 @@ def _leave(
     solutions: "list[Solution]",
 ) -> Outcome:
     """Write all of it; chains that have not converged are exit code 1."""
+    from .results import write_findings
+
     arrays = {
         "samples": [s.samples.flatten(0, 1) for s in solutions],
         "mean": [s.mean for s in solutions],
@@ -169,12 +189,9 @@ def _leave(
             np.save(file, values.astype(np.float32))
     reasons = {i: why for i, s in enumerate(solutions) if (why := s.why_not_converged)}
     findings = _findings(options, model, problems, solutions, reasons)
-    for file_name, content in findings.files("solve").items():
-        with replacing(folder / file_name) as path:
-            path.write_bytes(content)
+    write_findings(folder, "solve", findings)
     facts = {"out": str(folder), "sentence": findings.sentence, **findings.summary}
-    with replacing(folder / "solve.json") as path:
-        path.write_text(compact_json(facts) + "\n", encoding="utf-8")
+    write_text(folder / "solve.json", compact_json(facts) + "\n")
     return Outcome(f"{findings.sentence} Results: {folder}", facts, code=int(bool(reasons)))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 
 import tyro
 
-from ..files import replacing, write_text
+from ..files import write_text
 from ..studies.measured.study import MeasuredStudy
 from ..studies.registry import STUDIES, study_class
 from ..studies.study import Findings
@@ -115,11 +115,9 @@ def _leave(
 ) -> Outcome:
     """Write the files of a study into its folder."""
     from ..studies.provenance import commit, hardware
-    from .results import describe_environment
+    from .results import describe_environment, write_findings
 
-    for file, content in findings.files(options.name).items():
-        with replacing(folder / file) as path:
-            path.write_bytes(content)
+    write_findings(folder, options.name, findings)
     summary = {
         "study": options.name,
         "command": command_of(options),

@@ -91,6 +91,7 @@ def convert(
     asked = Given(image_size=image_size, bits=bits, black=black, coupling_scale=coupling_scale)
     given = _together(asked, contents)
     foreign = reader.read(contents.tensors, given, str(contents.path))
+    _require_used(asked, foreign, str(contents.path))
     return Converted(
         model=_model(foreign, dtype, str(contents.path)),
         format=name,
@@ -128,18 +129,38 @@ def _together(given: Given, contents: Contents) -> Given:
             f"{contents.path} says that its images have {said.bits} bits and --bits is "
             f"{given.bits}: leave it out."
         )
-    if given.image_size and said.image_size and prod(given.image_size) != prod(said.image_size):
+    if given.image_size and said.image_size:
+        exact = bool(said.run)  # a graph may say the area alone
         (height, width), (other_height, other_width) = said.image_size, given.image_size
+        same = given.image_size == said.image_size
+        if same or (not exact and prod(given.image_size) == prod(said.image_size)):
+            return _with_said(given, said)
         raise InputError(
             f"{contents.path} says that its images are {height}x{width} and --image-size is "
             f"{other_height}x{other_width}: leave it out."
         )
+    return _with_said(given, said)
+
+
+def _with_said(given: Given, said: Given) -> Given:
     return replace(
         given,
         image_size=given.image_size or said.image_size,
         bits=said.bits if given.bits is None else given.bits,
         run=said.run,
     )
+
+
+def _require_used(asked: Given, foreign: Foreign, path: str) -> None:
+    """Refuse what was given and is not so.
+
+    Raises:
+        InputError: the format settles it, otherwise.
+    """
+    for name, flag in (("coupling_scale", "--coupling-scale"), ("bits", "--bits")):
+        value, found = getattr(asked, name), getattr(foreign.config, name)
+        if value is not None and value != found:
+            raise InputError(f"{path} has {flag} {found}, and {value} was given: leave it out.")
 
 
 def _model(foreign: Foreign, dtype: torch.dtype, source: str) -> Glow:

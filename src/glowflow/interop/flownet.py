@@ -191,10 +191,10 @@ def _step(w: State, name: str, names: Names, plain: bool) -> State:
     return mapping.step(
         mapping.actnorm(w[f"{name}.actnorm.bias"], w[f"{name}.actnorm.logs"]),
         mixing,
-        mapping.under(
-            first=_hidden(w, f"{net}.0", names),
-            second=_hidden(w, f"{net}.2", names),
-            last=_conv(w, f"{net}.4", names),
+        mapping.network(
+            _hidden(w, f"{net}.0", names),
+            _hidden(w, f"{net}.2", names),
+            _conv(w, f"{net}.4", names),
         ),
     )
 

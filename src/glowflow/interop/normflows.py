@@ -237,10 +237,10 @@ def _step(
     return mapping.step(
         mapping.actnorm(-w[f"{name}.2.t"], -w[f"{name}.2.s"]),
         mixing,
-        mapping.under(
-            first=_hidden(w, net, layers[0]),
-            second=_hidden(w, net, layers[1]),
-            last=mapping.negated(conv, turned),
+        mapping.network(
+            _hidden(w, net, layers[0]),
+            _hidden(w, net, layers[1]),
+            mapping.negated(conv, turned),
         ),
     )
 

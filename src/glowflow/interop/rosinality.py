@@ -145,10 +145,10 @@ def _step(w: State, name: str, affine: bool, plain: bool, becomes_plain: bool) -
     return mapping.step(
         mapping.actnorm(w[f"{name}.actnorm.loc"], scale.abs().log()),
         mixing,
-        mapping.under(
-            first=mapping.hidden(w[f"{net}.0.weight"], w[f"{net}.0.bias"]),
-            second=mapping.hidden(w[f"{net}.2.weight"], w[f"{net}.2.bias"]),
-            last=mapping.chunks_crossed(last, "odd") if affine else last,
+        mapping.network(
+            mapping.hidden(w[f"{net}.0.weight"], w[f"{net}.0.bias"]),
+            mapping.hidden(w[f"{net}.2.weight"], w[f"{net}.2.bias"]),
+            mapping.chunks_crossed(last, "odd") if affine else last,
         ),
     )
 

@@ -51,12 +51,15 @@ def read_torch(path: Path) -> dict[str, Tensor]:
         if isinstance(value, Tensor):
             _check_kind(name, value, path)
             together += value.numel() * value.element_size()
+        else:  # a number of the file is a byte at least
+            together += len(value) if isinstance(value, list) else 1
+        if together > size:
+            raise CheckpointError(
+                f"The values in {path} lie on one another: there are more than {size:,} bytes of "
+                "them, which the file has; save the weights alone, torch.save(model.state_dict(), "
+                "…)."
+            )
         found[name] = value.detach() if isinstance(value, Tensor) else torch.tensor(value)
-    if together > size:
-        raise CheckpointError(
-            f"The tensors in {path} lie on one another: there are {together:,} bytes of them in "
-            f"{size:,}; save the weights alone, torch.save(model.state_dict(), …)."
-        )
     return found
 
 

@@ -1,7 +1,7 @@
 """Inverse problems with a trained flow as the prior."""
 
 from .operators import Blur, Downsample, Mask, Operator, identity, own_operator
-from .solve import Problem, Solution, solve
+from .solve import Problem, Solution, prior_of, solve
 
 __all__ = [
     "Blur",
@@ -12,5 +12,6 @@ __all__ = [
     "Solution",
     "identity",
     "own_operator",
+    "prior_of",
     "solve",
 ]

@@ -33,6 +33,11 @@ class Mask:
 
     seen: Tensor
 
+    def __post_init__(self) -> None:
+        """Refuse a mask that shows nothing."""
+        if not bool(self.seen.any()):
+            raise InputError("The mask shows nothing: mark what was seen.")
+
     def __call__(self, x: Tensor) -> Tensor:
         """Return what was seen, zeros elsewhere.
 

@@ -23,6 +23,13 @@ LEAST_ESS = 100.0
 MAP_STEPS = 300
 
 
+def prior_of(model: ImageFlow) -> ImageFlow:
+    """A copy in eval mode whose weights have no gradients, or the model, if it is as much."""
+    if not model.training and not any(weight.requires_grad for weight in model.parameters()):
+        return model
+    return copy.deepcopy(model).eval().requires_grad_(False)
+
+
 @dataclass(frozen=True, eq=False)
 class Problem:
     """y = A(x) + σn, n ~ N(0, 1), with x from a flow.
@@ -31,7 +38,7 @@ class Problem:
     latents ε of all levels.
 
     Args:
-        model: the prior; it is copied, without gradients of its weights.
+        model: the prior, as `prior_of` gives it.
         operator: A.
         observed: (*data) y, in the model's units: −½ … ½ for images.
         noise: σ in the same units; a number, or of the shape of the data.
@@ -49,7 +56,7 @@ class Problem:
     sizes: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
-        model = copy.deepcopy(self.model).eval().requires_grad_(False)
+        model = prior_of(self.model)
         object.__setattr__(self, "model", model)
         observed = self.observed.to(model.device, model.dtype)
         object.__setattr__(self, "observed", observed)
@@ -87,7 +94,7 @@ class Problem:
         """Up to a constant, in nats; −∞ where the field is not finite."""
         misfit = (self.observed - self._apply(self.field(flat))) / self.noise
         value = -0.5 * (flat**2).sum(dim=1) - 0.5 * (misfit**2).flatten(1).sum(dim=1)
-        return value.nan_to_num(nan=-math.inf)
+        return value.nan_to_num(nan=-math.inf, neginf=-math.inf)
 
     def _apply(self, x: Tensor) -> Tensor:
         made = self.operator(x)

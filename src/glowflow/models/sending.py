@@ -138,7 +138,17 @@ def _recipe(path: Path) -> str:
     try:
         fields = yaml.safe_load(path.read_text(encoding="utf-8"))
         fields["data"]["data"] = _without_path(fields["data"]["data"])
-    except (OSError, yaml.YAMLError, ValueError, TypeError, KeyError, RecursionError) as error:
+        if fields.get("started_from"):
+            fields["started_from"] = _without_path(fields["started_from"])
+    except (
+        OSError,
+        yaml.YAMLError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        KeyError,
+        RecursionError,
+    ) as error:
         raise InputError(
             f"{path} is not the configuration of a run ({type(error).__name__}): put it back."
         ) from error
@@ -155,8 +165,11 @@ def _data_of(model: Any) -> TrainingData | None:
 def _without_path(source: str) -> str:
     """The last part of a path of this machine; names of data sets stay."""
     prefix = "hub:" if source.startswith("hub:") else ""
-    path = path_of(source.removeprefix(prefix))
-    if path.is_absolute() or path.exists() or (not prefix and len(path.parts) > 1):
+    named = source.removeprefix(prefix)
+    path = path_of(named)
+    if prefix and not (path.is_absolute() or named.startswith((".", "~"))):
+        return source
+    if path.is_absolute() or path.exists() or len(path.parts) > 1:
         return prefix + (path.resolve().name or "data")
     return source
 
