@@ -21,6 +21,7 @@ ROWS = [
     ["planning", "reports", "calibration", "inverse"],
     ["interop"],
     ["studies"],
+    ["studio"],
     ["cli"],
     ["__init__", "__main__"],
 ]

@@ -38,6 +38,7 @@ COMMANDS = {
     "push": "Send a model to the Hugging Face hub, with a model card.",
     "plan": "Memory and time of a training run, before it starts, on this or another device.",
     "convert": "Open a model of other code: official TensorFlow files, and ports.",
+    "studio": "A page in the browser where one plays with a model: edit, sample, mix, score.",
     "demo": "Train on drawn faces in ten minutes, evaluate, sample, and write a report.",
 }
 """Modules of this folder, in the order of `glow --help`, and what they do."""

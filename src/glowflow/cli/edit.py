@@ -1,4 +1,5 @@
-"""`glow edit`: move a photograph along attributes, draw a level anew, or change its class."""
+"""`glow edit`: move a photograph along attributes, draw a level anew, change its class, or do again
+what a recipe of the studio says."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,6 +54,9 @@ class Options(PhotoOptions, ModelOptions):
     """Draws of each level."""
     to_class: str | None = None
     """Decode the same latents as this class, by its name or its number."""
+    recipe: Path | None = None
+    """Do again, to the same bytes, what a recipe of glow studio says; it knows everything but the
+    image, the model and where the directions are."""
     seed: int = 0
     """Of the levels drawn anew."""
 
@@ -63,6 +67,11 @@ def run(options: Options) -> Outcome:
     from .photos import as_the_model_sees, label_of, read_photos
 
     device = check_device(options.device)
+    if options.recipe is not None:
+        from .recipe import run_recipe
+
+        _check_recipe(options)
+        return run_recipe(options, device)
     amounts = _check(options)
     model = load_model_for(options.model, device)
     directions = _directions(options, model)
@@ -83,6 +92,18 @@ def run(options: Options) -> Outcome:
         return _single(options, model, photo, x, seen, latents, directions, (label, target))
 
 
+def _check_recipe(options: Options) -> None:
+    """Refuse what the recipe says already."""
+    asked = (*options.attribute, *options.amount, *options.resample_level)
+    others = (options.amounts, options.to_class, options.crop, options.label, options.fit)
+    other = any(each is not None for each in others) or options.all or options.align
+    if asked or other or options.temperature != 1:
+        raise InputError(
+            "The recipe says what to do and what is taken of the image: give --recipe without "
+            "--attribute, --crop and their like."
+        )
+
+
 def _check(options: Options) -> list[float]:
     """The amounts of strips; empty for a single edit.
 
@@ -93,7 +114,9 @@ def _check(options: Options) -> list[float]:
     if options.resample_level and (moves or options.to_class is not None):
         raise InputError("Give --resample-level by itself, without --attribute or --to-class.")
     if not (moves or options.resample_level or options.to_class is not None):
-        raise InputError("Say what to do: give --attribute, --all, --resample-level or --to-class.")
+        raise InputError(
+            "Say what to do: give --attribute, --all, --resample-level, --to-class or --recipe."
+        )
     if options.count < 1:
         raise InputError(f"count is {options.count}: draw each level at least once.")
     if not options.temperature >= 0:
@@ -121,7 +144,7 @@ def _directions(options: Options, model: "ImageFlow") -> "dict[str, Latents]":
 
     if not (options.attribute or options.all):
         return {}
-    path = options.directions or _beside(options.model)
+    path = options.directions or directions_beside(options.model)
     known = load_directions(path, model).latents
     for name in options.attribute:
         if name not in known:
@@ -129,7 +152,7 @@ def _directions(options: Options, model: "ImageFlow") -> "dict[str, Latents]":
     return dict(known) if options.all else {name: known[name] for name in options.attribute}
 
 
-def _beside(model: str) -> Path:
+def directions_beside(model: str) -> Path:
     """The directions that are kept with a model."""
     from ..models.pretrained import locate
 

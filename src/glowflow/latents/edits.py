@@ -91,6 +91,32 @@ def interpolate(a: Latents, b: Latents, t: float, curve: Curve = "linear") -> La
     return tuple(_slerp(p, q, t) for p, q in zip(a, b, strict=True))
 
 
+def blend(
+    corners: Sequence[Latents], across: float, down: float, curve: Curve = "linear"
+) -> Latents:
+    """The code at a place of a pad with two to four codes at its corners.
+
+    Two are left and right. Three are at the upper left, the upper right and at the bottom; four at
+    the upper left, upper right, lower left and lower right: `interpolate` along the upper edge and
+    the lower one by `across`, and between what they give by `down`.
+
+    Args:
+        corners: codes, (batch, channels, height, width) a level.
+        across: 0 to 1, from the left to the right.
+        down: 0 to 1, from the top to the bottom; of two codes it is not looked at.
+        curve: as in `interpolate`.
+
+    Raises:
+        InputError: there are fewer than two codes or more than four.
+    """
+    if not 2 <= len(corners) <= 4:
+        raise InputError(f"There are {len(corners)} pictures to mix: give two to four.")
+    upper = interpolate(corners[0], corners[1], across, curve)
+    if len(corners) == 2:
+        return upper
+    return interpolate(upper, interpolate(corners[2], corners[-1], across, curve), down, curve)
+
+
 def _slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
     p, q = a.flatten(1).double(), b.flatten(1).double()
     long_p, long_q = p.norm(dim=1, keepdim=True), q.norm(dim=1, keepdim=True)

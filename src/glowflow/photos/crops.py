@@ -1,6 +1,7 @@
 """Parts of photographs: cut out in the size of a model, and put back after an edit."""
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ from .images import padded_size
 
 BLEND = 0.1
 """Width of the blended edge of a pasted crop, as a share of its shorter side."""
+POINTS_AT_ONCE = 2**19
+"""Places that are looked up at once, so that memory does not grow with the photograph."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +84,13 @@ def cut(photo: NDArray[np.uint8], crop: Crop, shape: tuple[int, int, int]) -> ND
     """
     _, height, width = shape
     times = max(1, math.ceil(max(crop.size[0] / width, crop.size[1] / height)))
-    points = crop.place(_lattice(height * times, width * times))
-    top, bottom, left, right = _bounds(photo, crop)
-    values = _sample(photo[:, top:bottom, left:right], points - (left, top))
-    pooled = values.reshape(len(values), height, times, width, times).mean(axis=(2, 4))
-    return np.round(pooled).clip(0, 255).astype(np.uint8)
+    rows = []
+    for start, stop in _bands(height, width * times * times):
+        lattice = _lattice(height * times, width * times, start * times, stop * times)
+        values = _sample(photo, crop.place(lattice))
+        inside = values.reshape(len(values), stop - start, times, width, times)
+        rows.append(inside.mean(axis=(2, 4)))
+    return np.round(np.concatenate(rows, axis=1)).clip(0, 255).astype(np.uint8)
 
 
 def paste(
@@ -108,32 +113,41 @@ def paste(
     """
     top, bottom, left, right = _bounds(photo, crop)
     rows, columns = bottom - top, right - left
-    places = crop.locate(_lattice(rows, columns) * (columns, rows) + (left, top))
-    difference = _sample(
-        after.astype(np.float64) - before, places * (before.shape[2], before.shape[1])
-    )
+    change = after.astype(np.float64) - before
     width, height = crop.size
-    inside = np.minimum(places, 1 - places) * (width, height)
-    ramp = (inside.min(axis=-1) / (BLEND * min(width, height))).clip(0, 1)
-    blend = ramp * ramp * (3 - 2 * ramp)
     whole = photo.copy()
-    part = whole[:, top:bottom, left:right]
-    part[:] = np.round(part + blend * difference).clip(0, 255).astype(np.uint8)
+    for start, stop in _bands(rows, columns):
+        lattice = _lattice(rows, columns, start, stop) * (columns, rows) + (left, top)
+        places = crop.locate(lattice)
+        difference = _sample(change, places * (before.shape[2], before.shape[1]))
+        inside = np.minimum(places, 1 - places) * (width, height)
+        ramp = (inside.min(axis=-1) / (BLEND * min(width, height))).clip(0, 1)
+        blend = ramp * ramp * (3 - 2 * ramp)
+        part = whole[:, top + start : top + stop, left:right]
+        part[:] = np.round(part + blend * difference).clip(0, 255).astype(np.uint8)
     return whole
 
 
-def _lattice(height: int, width: int) -> NDArray[np.float64]:
-    """(height, width, 2): u, v of the middle of each pixel, as shares of width and height."""
+def _bands(rows: int, across: int) -> Iterator[tuple[int, int]]:
+    """First and last row of the bands in which a picture of so many points a row is worked on."""
+    high = max(1, POINTS_AT_ONCE // max(1, across))
+    for start in range(0, rows, high):
+        yield start, min(rows, start + high)
+
+
+def _lattice(height: int, width: int, start: int, stop: int) -> NDArray[np.float64]:
+    """(stop − start, width, 2): u, v of the middle of the pixels of some rows, as shares."""
     u = (np.arange(width) + 0.5) / width
-    v = (np.arange(height) + 0.5) / height
+    v = (np.arange(start, stop) + 0.5) / height
     return np.stack(np.meshgrid(u, v), axis=-1)
 
 
 def _sample(values: NDArray[Any], points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Bilinear values (C, …) of (C, H, W) at x, y in pixels; outside, the edge goes on."""
-    _, height, width = values.shape
-    grid = torch.from_numpy(2 * points / (width, height) - 1)
-    image = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64))
+    top, bottom, left, right = _around(points.reshape(-1, 2), values.shape[1:])
+    part = np.ascontiguousarray(values[:, top:bottom, left:right], dtype=np.float64)
+    grid = torch.from_numpy(2 * (points - (left, top)) / (right - left, bottom - top) - 1)
+    image = torch.from_numpy(part)
     sampled = grid_sample(image[None], grid[None], padding_mode="border", align_corners=False)
     return sampled[0].numpy()
 
@@ -141,8 +155,13 @@ def _sample(values: NDArray[Any], points: NDArray[np.float64]) -> NDArray[np.flo
 def _bounds(photo: NDArray[np.uint8], crop: Crop) -> tuple[int, int, int, int]:
     """Top, bottom, left and right of the part of the photograph that a crop needs, not empty."""
     corners = crop.place(np.array([(0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0)]))
-    (left, top), (right, bottom) = corners.min(0) - 2, corners.max(0) + 2
-    _, height, width = photo.shape
+    return _around(corners, photo.shape[1:])
+
+
+def _around(points: NDArray[np.float64], size: Sequence[int]) -> tuple[int, int, int, int]:
+    """Top, bottom, left and right of what is about some points (N, 2), inside of height, width."""
+    (left, top), (right, bottom) = points.min(0) - 2, points.max(0) + 2
+    height, width = size
     first_row, first_column = (
         int(min(max(a, 0), n - 1)) for a, n in ((top, height), (left, width))
     )

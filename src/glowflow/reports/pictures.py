@@ -3,7 +3,7 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,18 +79,25 @@ def save_animation(path: Path, images: NDArray[Any], *, milliseconds: int = 120)
     Raises:
         InputError: the folder cannot be written.
     """
+    with replacing(path) as temporary:
+        write_animation(temporary, images, path.suffix[1:].upper(), milliseconds=milliseconds)
+
+
+def write_animation(
+    file: Path | BinaryIO, images: NDArray[Any], kind: str, *, milliseconds: int = 120
+) -> None:
+    """`save_animation` to whatever is open; `kind` is GIF or WEBP."""
     frames = [grid(image[None]) for image in images]
     first, *others = [*frames, *frames[-2:0:-1]]
-    with replacing(path) as temporary:
-        first.save(
-            temporary,
-            format=path.suffix[1:].upper(),
-            save_all=True,
-            append_images=others,
-            duration=milliseconds,
-            loop=0,
-            lossless=True,
-        )
+    first.save(
+        file,
+        format=kind,
+        save_all=True,
+        append_images=others,
+        duration=milliseconds,
+        loop=0,
+        lossless=True,
+    )
 
 
 def save_png(path: Path, image: Image.Image) -> None:

@@ -1,0 +1,168 @@
+// The page: opens a model, keeps the pictures, and lets the tabs know.
+
+import * as api from "./api.js";
+import { byId, make, words } from "./draw.js";
+import { editTab } from "./edit.js";
+import { levelsTab } from "./levels.js";
+import { mixTab } from "./mix.js";
+import { photographs } from "./photo.js";
+import { sampleTab } from "./sample.js";
+import { scoreTab } from "./score.js";
+
+const STAY = 60_000;
+const AGAIN = 4_000; // until it is asked again what the held-out images are like
+const TABS = ["edit", "sample", "mix", "levels", "score"];
+
+theme();
+start();
+
+async function start() {
+  api.readToken();
+  const wanted = new URLSearchParams(location.search).get("model");
+  let first;
+  try {
+    first = await api.open(wanted);
+  } catch (error) {
+    if (error.status === 401 && api.askToken(error.message)) { start(); return; }
+    say(error.message, true);
+    return;
+  }
+  run(first);
+}
+
+function run({ model, models, pictures, limits }) {
+  let all = pictures;
+  let chosen = pictures[0];
+  let shown = "edit";
+  const tabs = {};
+
+  const studio = {
+    model,
+    limits,
+    reference: null,
+    say,
+    show,
+    pictures: () => all,
+    add(some, { choose: into = true } = {}) {
+      all = [...some.filter(({ picture }) => !all.some((each) => each.picture === picture)), ...all];
+      if (into) choose(some[0]);
+      tray();
+    },
+    numbers(names) {
+      for (const option of byId("tray").children) {
+        const at = names.indexOf(option.dataset.picture);
+        option.querySelector(".number")?.remove();
+        option.setAttribute("aria-selected", String(at >= 0));
+        if (at >= 0) option.append(make("span", { className: "number", textContent: at + 1 }));
+      }
+    },
+    classOptions: () => Array.from({ length: model.classes }, (_, i) => make("option", { value: i, textContent: model.class_names[i] ?? i })),
+    async doing(button, work) {
+      button.disabled = true;
+      try { await work(); } catch (error) { say(error.message); } finally { button.disabled = false; }
+    },
+  };
+
+  function choose(picture) {
+    chosen = picture;
+    for (const tab of Object.values(tabs)) tab.chosen?.(picture);
+    marked();
+  }
+
+  function marked() {
+    if (shown === "mix") return;
+    for (const option of byId("tray").children) {
+      option.setAttribute("aria-selected", String(option.dataset.picture === chosen.picture));
+      option.querySelector(".number")?.remove();
+    }
+  }
+
+  function tray() {
+    byId("tray").replaceChildren(...all.map((picture, i) => {
+      const option = make("div", { role: "option", tabIndex: i ? -1 : 0, title: picture.name },
+        make("img", { src: picture.png, alt: picture.name || "picture" }));
+      option.dataset.picture = picture.picture;
+      option.addEventListener("click", () => press(picture));
+      option.addEventListener("keydown", (event) => {
+        if (event.key === "Enter" || event.key === " ") { event.preventDefault(); press(picture); }
+        const next = event.key === "ArrowRight" ? option.nextElementSibling : event.key === "ArrowLeft" ? option.previousElementSibling : null;
+        if (next) { option.tabIndex = -1; next.tabIndex = 0; next.focus(); event.preventDefault(); }
+      });
+      return option;
+    }));
+    if (shown === "mix") tabs.mix.opened(); else marked();
+  }
+
+  function press(picture) {
+    if (shown === "mix") tabs.mix.toggle(picture); else choose(picture);
+  }
+
+  function show(name) {
+    shown = name;
+    for (const each of TABS) {
+      const tab = byId(`tab-${each}`);
+      tab.setAttribute("aria-selected", String(each === name));
+      tab.tabIndex = each === name ? 0 : -1;
+      byId(each).hidden = each !== name;
+    }
+    byId("tray").setAttribute("aria-multiselectable", String(name === "mix"));
+    marked();
+    tabs[name].opened?.();
+  }
+
+  byId("tabs").addEventListener("click", ({ target }) => { if (target.role === "tab") show(target.id.slice(4)); });
+  byId("tabs").addEventListener("keydown", ({ key }) => {
+    const by = { ArrowRight: 1, ArrowLeft: -1 }[key];
+    if (!by) return;
+    show(TABS[(TABS.indexOf(shown) + by + TABS.length) % TABS.length]);
+    byId(`tab-${shown}`).focus();
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.target.matches("input[type=number], select") || document.querySelector("dialog[open]")) return;
+    if (shown === "edit") tabs.edit.key(event);
+  });
+  document.addEventListener("keyup", (event) => tabs.edit.keyUp(event));
+
+  byId("model").replaceChildren(...models.map((name) => make("option", { value: name, textContent: words(name), selected: name === model.name })));
+  byId("model").addEventListener("change", ({ target }) => { location.search = new URLSearchParams({ model: target.value }); });
+
+  Object.assign(tabs, {
+    edit: editTab(studio), sample: sampleTab(studio), mix: mixTab(studio), levels: levelsTab(studio), score: scoreTab(studio),
+  });
+  photographs(studio);
+  tray();
+  choose(chosen);
+
+  async function compare() {
+    try {
+      studio.reference = await api.reference();
+    } catch { return; }
+    for (const tab of Object.values(tabs)) tab.measured?.();
+    if (!studio.reference.images && !studio.reference.told) setTimeout(compare, AGAIN);
+  }
+  compare();
+  setInterval(() => api.stay().catch((error) => { if (error.status === 404) say(error.message, true); }), STAY);
+  addEventListener("pagehide", api.leave);
+  addEventListener("pageshow", ({ persisted }) => { if (persisted) location.reload(); });
+}
+
+let hiding = 0;
+function say(sentence, forever = false) {
+  const message = byId("message");
+  message.textContent = sentence;
+  message.hidden = false;
+  clearTimeout(hiding);
+  if (!forever) hiding = setTimeout(() => { message.hidden = true; }, 6_000);
+}
+
+function theme() {
+  const put = (name) => { document.documentElement.className = name; };
+  put(localStorage.getItem("glow-theme") ?? "");
+  byId("theme").addEventListener("click", () => {
+    const dark = getComputedStyle(document.documentElement).colorScheme === "dark"
+      || (document.documentElement.className === "" && matchMedia("(prefers-color-scheme: dark)").matches);
+    const next = dark ? "light" : "dark";
+    put(next);
+    localStorage.setItem("glow-theme", next);
+  });
+}

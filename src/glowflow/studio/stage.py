@@ -1,0 +1,278 @@
+"""A model that is played with: what the page asks of it, each a few calls of the library."""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..data.types import ImageData
+from ..errors import InputError
+from ..evaluation.calibration import Calibration
+from ..evaluation.comparison import compare
+from ..evaluation.noise import noise_draws
+from ..evaluation.scoring import score
+from ..latents.choices import Curve
+from ..latents.directions import Directions
+from ..latents.edits import blend, edit, resample_level
+from ..latents.leakage import Leakage
+from ..latents.recipes import Recipe, checksum, edited_exactly
+from ..models.companions import identity
+from ..models.flow import ImageFlow, Latents, concern_of
+from ..models.likelihood import bits_per_dim
+from ..reports.pictures import to_pil
+from .pictures import Photograph
+from .visitors import Picture
+
+
+@dataclass(frozen=True)
+class Change:
+    """What the sliders say."""
+
+    amounts: Mapping[str, float] = field(default_factory=dict)
+    temperature: float = 1.0
+    target: int | None = None
+    """Class that the picture is decoded as; None for its own."""
+
+    def part(self, share: float) -> "Change":
+        """The same change, part of the way."""
+        amounts = {name: share * amount for name, amount in self.amounts.items()}
+        return Change(amounts, self.temperature, self.target)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A picture that was decoded."""
+
+    image: NDArray[np.uint8]
+    """(C, H, W)."""
+    concern: str = ""
+    """What is wrong with it, in a sentence."""
+
+
+class Stage:
+    """A model, its directions, and what was measured of it. Of one thread at a time.
+
+    Args:
+        model: in eval mode; it is frozen from here on.
+        name: how it is called on the page.
+        directions: of attributes, if there are some.
+        leakage: figures of the directions, by attribute.
+
+    Raises:
+        InputError: the model is not for pictures.
+    """
+
+    def __init__(
+        self,
+        model: ImageFlow,
+        name: str,
+        directions: Directions | None = None,
+        leakage: Mapping[str, Leakage] | None = None,
+    ) -> None:
+        if model.config.bits is None or model.config.image_shape[0] not in (1, 3, 4):
+            raise InputError(f"{name} is no model of pictures: the studio shows pictures only.")
+        self.model, self.name = model.requires_grad_(False), name
+        self.directions = {} if directions is None else dict(directions.latents)
+        self.leakage = dict(leakage or {})
+        self.calibration: Calibration | None = None
+        """Scores of images that are not strange, once they are known."""
+        self.identity = identity(model)
+        self._open = ExitStack()
+        self._open.enter_context(model.frozen())
+
+    def close(self) -> None:
+        """Let go of what is kept of the frozen model."""
+        self._open.close()
+
+    @property
+    def dims(self) -> int:
+        """Values of a picture."""
+        return math.prod(self.model.config.image_shape)
+
+    def bits(self, log_prob: float) -> float:
+        """Bits/dim of log p in nats."""
+        return float(bits_per_dim(torch.tensor(log_prob), self.dims, self.model.config.bits))
+
+    @torch.inference_mode()
+    def take(
+        self,
+        images: NDArray[np.uint8],
+        label: int | None = None,
+        photograph: Photograph | None = None,
+        names: Sequence[str] = (),
+    ) -> list[Picture]:
+        """Images (N, C, H, W) as pictures to play with.
+
+        Raises:
+            InputError: the model has classes and there is no label, or the other way round.
+        """
+        self._labels(label, len(images))
+        seen = self.model.to_images(self._centred(images)).cpu()
+        # The noise that a picture gets when it is scored alone.
+        alone = np.zeros(len(images), dtype=np.int64)
+        (noisy,) = noise_draws(self.model, seen, alone, draws=1, seed=0)
+        log_prob = self.model.log_prob_by_level(noisy).sum(1).tolist()
+        return [
+            Picture(
+                image=seen[i].numpy(),
+                bits_per_dim=self.bits(log_prob[i]),
+                name=names[i] if names else "",
+                label=label,
+                photograph=photograph,
+            )
+            for i in range(len(images))
+        ]
+
+    @torch.inference_mode()
+    def code(self, picture: Picture) -> Latents:
+        """The latents of a picture, encoded once."""
+        if picture.latents is None:
+            labels = self._labels(picture.label, 1)
+            picture.latents = self.model.encode(self._centred(picture.image[None]), labels)
+        return picture.latents
+
+    @torch.inference_mode()
+    def sample(
+        self, count: int, *, seed: int, temperatures: Sequence[float], label: int | None = None
+    ) -> list[Picture]:
+        """Draw pictures: ε ~ N(0, T_ℓ²·I) at each level ℓ, first level first.
+
+        Raises:
+            InputError: there is not one temperature a level, or as `take`.
+        """
+        shapes = self.model.latent_shapes
+        if len(temperatures) != len(shapes):
+            raise InputError(
+                f"There are {len(temperatures)} temperatures, and the model has {len(shapes)} "
+                "levels: give one a level."
+            )
+        generators = [torch.Generator().manual_seed(seed + i) for i in range(count)]
+        code = tuple(
+            torch.stack([t * torch.randn(shape, generator=g) for g in generators])
+            for t, shape in zip(temperatures, shapes, strict=True)
+        )
+        decoded = self.decode(code, self._labels(label, count))
+        names = [f"seed {seed + i}" for i in range(count)]
+        return self.take(np.stack([frame.image for frame in decoded]), label, None, names)
+
+    @torch.inference_mode()
+    def decode(self, code: Latents, labels: Tensor | None = None) -> list[Frame]:
+        """Pictures of codes."""
+        code = tuple(eps.to(self.model.device, self.model.dtype) for eps in code)
+        x = self.model.decode(code, labels)
+        finite, inside = (each.cpu() for each in self.model.in_range(x))
+        return [
+            Frame(image, concern_of(finite[i : i + 1], inside[i : i + 1], "pictures"))
+            for i, image in enumerate(self.model.to_images(x).cpu().numpy())
+        ]
+
+    def edit(self, picture: Picture, change: Change) -> Frame:
+        """The picture with the sliders where they are.
+
+        Raises:
+            InputError: there is no such attribute or class, or as `latents.edits.edit`.
+        """
+        names = [name for name, amount in change.amounts.items() if amount != 0]
+        for name in names:
+            if name not in self.directions:
+                raise InputError(f"This model has no direction {name!r}.")
+        amounts = [change.amounts[name] for name in names]
+        along = [self.directions[name] for name in names]
+        code = edit(self.code(picture), along, amounts, temperature=change.temperature)
+        return self.decode(code, self._labels(self._target(picture, change), 1))[0]
+
+    def edit_exactly(self, picture: Picture, change: Change) -> tuple[NDArray[np.uint8], Recipe]:
+        """The edited picture in the precision that a recipe is done again with, and the recipe."""
+        target = self._target(picture, change)
+        edited = edited_exactly(
+            self.model,
+            picture.image,
+            self.directions,
+            change.amounts,
+            temperature=change.temperature,
+            label=picture.label,
+            target=target,
+        )
+        known = self.model.trained_on
+        return edited, Recipe(
+            model=self.identity,
+            picture=checksum(picture.image),
+            fit=None if known is None else known.fit,
+            crop=None if picture.photograph is None else picture.photograph.crop,
+            amounts={name: amount for name, amount in change.amounts.items() if amount != 0},
+            temperature=change.temperature,
+            label=picture.label,
+            target=target,
+            result=checksum(edited),
+        )
+
+    def path(self, picture: Picture, change: Change, count: int) -> NDArray[np.uint8]:
+        """(count, C, H, W) from the picture itself to all of the change."""
+        shares = np.linspace(0, 1, count).tolist()
+        return np.stack([self.edit(picture, change.part(share)).image for share in shares])
+
+    def mix(
+        self, corners: Sequence[Picture], across: float, down: float, curve: Curve = "linear"
+    ) -> Frame:
+        """The picture at a place of a pad with two to four pictures at its corners."""
+        codes = [self.code(picture) for picture in corners]
+        label = corners[0].label if corners else None
+        return self.decode(blend(codes, across, down, curve), self._labels(label, 1))[0]
+
+    def redraw(
+        self, picture: Picture, level: int, count: int, *, seed: int, temperature: float
+    ) -> NDArray[np.uint8]:
+        """(count, C, H, W) with one level drawn anew and the others kept."""
+        codes = [
+            resample_level(self.code(picture), level, seed=seed + i, temperature=temperature)
+            for i in range(count)
+        ]
+        code = tuple(torch.cat(level) for level in zip(*codes, strict=True))
+        return np.stack([f.image for f in self.decode(code, self._labels(picture.label, count))])
+
+    def score(self, image: NDArray[np.uint8]) -> dict[str, Any]:
+        """What `glow score` says of one image, beside the calibration if there is one."""
+        scores = score(self.model, ImageData(image[None]), progress=False)
+        figures: dict[str, Any] = {
+            "log_prob": float(scores.log_prob[0]),
+            "bits_per_dim": float(scores.bits_per_dim[0]),
+            "by_level": scores.by_level[0].tolist(),
+        }
+        if self.calibration is not None:
+            compared = compare(scores, self.calibration)
+            figures["p_log_prob"] = float(compared.p_log_prob[0])
+            figures["p_typicality"] = float(compared.p_typicality[0])
+            if scores.complexity is not None and compared.p_complexity is not None:
+                figures["complexity"] = float(scores.complexity[0])
+                figures["p_complexity"] = float(compared.p_complexity[0])
+        return figures
+
+    def _centred(self, images: NDArray[np.uint8]) -> Tensor:
+        """x at the centres of the bytes' bins."""
+        x = self.model.to_float(torch.from_numpy(images), noise="center")
+        return x.to(self.model.device)
+
+    def _target(self, picture: Picture, change: Change) -> int | None:
+        return picture.label if change.target is None else change.target
+
+    def _labels(self, label: int | None, count: int) -> Tensor | None:
+        classes = self.model.config.classes
+        if not classes and label is None:
+            return None
+        if label is None or not 0 <= label < classes:
+            raise InputError(f"The class is {label}: this model has {classes} classes, from 0 on.")
+        return torch.full((count,), label, device=self.model.device)
+
+
+def png(image: NDArray[np.uint8]) -> bytes:
+    """uint8 (C, H, W) as a PNG."""
+    file = io.BytesIO()
+    to_pil(image).save(file, "PNG")
+    return file.getvalue()
