@@ -10,7 +10,7 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from ..errors import CheckpointError, InputError
+from ..errors import InputError
 from ..reports.pictures import rows, save_png, to_pil
 from .options import ModelOptions, Outcome, PhotoOptions, check_device
 from .ranges import numbers
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ..models.flow import ImageFlow, Latents
     from .photos import Photo
 
-DIRECTIONS_FILE = "directions.safetensors"
 STRIP = "-1:1:0.5"
 """Amounts that are shown of each attribute."""
 
@@ -68,10 +67,18 @@ def run(options: Options) -> Outcome:
 
     device = check_device(options.device)
     if options.recipe is not None:
-        from .recipe import run_recipe
+        from .recipe import Replay, run_recipe
 
         _check_recipe(options)
-        return run_recipe(options, device)
+        asked = Replay(
+            image=options.image,
+            recipe=options.recipe,
+            model=options.model,
+            directions=options.directions,
+            paste=options.paste,
+            out=options.out,
+        )
+        return run_recipe(asked, device)
     amounts = _check(options)
     model = load_model_for(options.model, device)
     directions = _directions(options, model)
@@ -141,6 +148,7 @@ def _check(options: Options) -> list[float]:
 def _directions(options: Options, model: "ImageFlow") -> "dict[str, Latents]":
     """Of the attributes that the options ask for."""
     from ..latents.directions import load_directions
+    from .model_data import directions_beside
 
     if not (options.attribute or options.all):
         return {}
@@ -150,19 +158,6 @@ def _directions(options: Options, model: "ImageFlow") -> "dict[str, Latents]":
         if name not in known:
             raise InputError(f"{path} has no direction {name!r}: choose among {', '.join(known)}.")
     return dict(known) if options.all else {name: known[name] for name in options.attribute}
-
-
-def directions_beside(model: str) -> Path:
-    """The directions that are kept with a model."""
-    from ..models.pretrained import locate
-
-    try:
-        return locate(model, DIRECTIONS_FILE)
-    except CheckpointError as error:
-        raise InputError(
-            f"There is no {DIRECTIONS_FILE} with {model}: make the directions with glow "
-            "directions, and give --directions."
-        ) from error
 
 
 def _levels_drawn_anew(

@@ -25,6 +25,8 @@ from ..training.config import CONFIG_FILE, TrainConfig, read_run_config
 from ..training.resume import open_own
 from .options import DataOptions
 
+DIRECTIONS_FILE = "directions.safetensors"
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -319,6 +321,21 @@ def _train_beside(model: ImageFlow, source: str, images: Images) -> ImageData | 
     except InputError:  # a folder of that name is there, and is another one
         return None
     return train if train.image_shape == images.data.image_shape else None
+
+
+def directions_beside(model: str) -> Path:
+    """The file of directions that is kept with a model.
+
+    Raises:
+        InputError: there is none.
+    """
+    try:
+        return locate(model, DIRECTIONS_FILE)
+    except CheckpointError as error:
+        raise InputError(
+            f"There is no {DIRECTIONS_FILE} with {model}: make the directions with glow "
+            "directions, and give --directions."
+        ) from error
 
 
 def is_own(source: str, data: str) -> bool:

@@ -1,5 +1,6 @@
 """`glow edit --recipe`: what was done in the studio, done again."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,21 @@ from .results import new_folder, write_json
 if TYPE_CHECKING:
     from ..latents.recipes import Recipe
     from ..models.flow import ImageFlow
-    from .edit import Options
 
 
-def run_recipe(options: "Options", device: str) -> Outcome:
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """What is asked for."""
+
+    image: Path
+    recipe: Path
+    model: str
+    directions: Path | None
+    paste: bool
+    out: Path | None
+
+
+def run_recipe(options: Replay, device: str) -> Outcome:
     """Write the image as the model sees it and what the recipe makes of it.
 
     Raises:
@@ -27,8 +39,7 @@ def run_recipe(options: "Options", device: str) -> Outcome:
     from ..latents.recipes import checksum, replay
     from ..models.companions import identity
     from ..photos.crops import paste, whole
-    from .edit import directions_beside
-    from .model_data import load_model_for
+    from .model_data import directions_beside, load_model_for
 
     recipe = _read(options.recipe)
     model = load_model_for(options.model, device)
@@ -64,10 +75,10 @@ def run_recipe(options: "Options", device: str) -> Outcome:
     )
 
 
-def _read(path: Path | None) -> "Recipe":
+def _read(path: Path) -> "Recipe":
     from ..latents.recipes import LONGEST, Recipe
 
-    if path is None or not path.is_file():
+    if not path.is_file():
         raise InputError(f"There is no recipe {path}: download one from glow studio.")
     with path.open("rb") as file:
         text = file.read(LONGEST + 1).decode("utf-8", "replace")

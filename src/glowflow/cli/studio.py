@@ -149,8 +149,7 @@ def _stage(source: str, name: str, device: str) -> "Stage":
     from ..latents.directions import load_directions
     from ..latents.leakage import LEAKAGE_FILE, read_leakage
     from ..studio.stage import Stage
-    from .edit import DIRECTIONS_FILE
-    from .model_data import load_model_for
+    from .model_data import DIRECTIONS_FILE, load_model_for
     from .score import CALIBRATION_FILE
 
     model = load_model_for(source, device)

@@ -98,13 +98,16 @@ KINDS: dict[str, tuple[type, ...]] = {
 
 
 def _crop(values: Any) -> Crop:
-    pairs = {}
-    for name in ("origin", "right", "down"):
-        x, y = values[name]
-        if not (_is_number(x) and _is_number(y)):
-            raise ValueError(f"the {name} of its crop is {values[name]!r}")
-        pairs[name] = (float(x), float(y))
-    return Crop(**pairs)
+    try:
+        pairs = {name: tuple(values[name]) for name in ("origin", "right", "down")}
+        if not all(len(pair) == 2 and all(map(_is_number, pair)) for pair in pairs.values()):
+            raise ValueError
+        crop = Crop(**{name: (float(x), float(y)) for name, (x, y) in pairs.items()})
+    except (TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"its crop is {str(values)[:200]}") from error
+    if abs(crop.right[0] * crop.down[1] - crop.right[1] * crop.down[0]) < 1:
+        raise ValueError("its crop has no area")
+    return crop
 
 
 def _is_number(value: Any) -> bool:

@@ -91,9 +91,9 @@ def checked(data: bytes, limits: Limits) -> Photograph:
             raise InputError(_too_large(limits)) from error
         except Exception as error:  # Pillow raises whatever its decoders raise
             raise InputError(f"The picture is damaged: {in_one_line(error)}.") from error
-    if width * height > limits.upload_pixels:
-        raise InputError(f"The picture is {width}x{height}. {_too_large(limits)}")
-    height, width = header_size(io.BytesIO(data))
+        if width * height > limits.upload_pixels:
+            raise InputError(f"The picture is {width}x{height}. {_too_large(limits)}")
+        height, width = header_size(io.BytesIO(data))
     return Photograph(data, width, height, frames)
 
 

@@ -2,6 +2,7 @@
 
 import io
 import math
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -253,6 +254,24 @@ class Stage:
                 figures["complexity"] = float(scores.complexity[0])
                 figures["p_complexity"] = float(compared.p_complexity[0])
         return figures
+
+    def use_fastest_threads(self) -> None:
+        """One thread or all, for this thread's work: small tensors lose more by waiting for a
+        second core than they win, and more so where others use the cores too."""
+        most = torch.get_num_threads()
+        code = tuple(torch.zeros(1, *shape) for shape in self.model.latent_shapes)
+        label = self._labels(0 if self.model.config.classes else None, 1)
+
+        def seconds(threads: int) -> float:
+            torch.set_num_threads(threads)
+            taken = []
+            for _ in range(3):
+                start = time.perf_counter()
+                self.decode(code, label)
+                taken.append(time.perf_counter() - start)
+            return min(taken)
+
+        torch.set_num_threads(min({1, most}, key=seconds))
 
     def _centred(self, images: NDArray[np.uint8]) -> Tensor:
         """x at the centres of the bytes' bins."""
