@@ -50,7 +50,15 @@ export const words = (name) => name.replaceAll("_", " ");
 export function slider(label, changed) {
   const input = label.querySelector("input");
   const output = label.querySelector("output");
-  const tell = () => { output.value = Number(input.value).toFixed(2); };
+  const { min, max } = input;
+  const share = (value) => (100 * (value - min)) / (max - min);
+  const tell = () => {
+    output.value = Number(input.value).toFixed(2);
+    const ends = [share(Math.max(0, min)), share(input.value)]; // filled from zero
+    input.style.setProperty("--from", `${Math.min(...ends)}%`);
+    input.style.setProperty("--to", `${Math.max(...ends)}%`);
+  };
+  tell();
   input.addEventListener("input", (event) => { tell(); changed(Number(input.value), event.timeStamp); });
   return { input, get value() { return Number(input.value); }, put(value) { input.value = value; tell(); } };
 }
