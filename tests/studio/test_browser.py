@@ -1,0 +1,224 @@
+"""A walk through the studio in a browser, as a person takes it. Its twin is in the other files."""
+
+import io
+import shutil
+import socket
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from .conftest import noise, pixels, png
+
+pytestmark = pytest.mark.browser
+uvicorn = pytest.importorskip("uvicorn")
+SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
+
+
+@pytest.fixture(scope="module")
+def address(app):
+    listening = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(app, log_level="error", lifespan="off", ws="none")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+    server.should_exit = True
+    thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("there is no chromium here")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as started:
+        shown = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield shown
+        shown.close()
+
+
+def is_wrong(said):
+    """A browser also tells of every answer that is a refusal."""
+    return said.type == "error" and "status of 400" not in said.text
+
+
+@pytest.fixture
+def show(browser, address):
+    """Opens the studio, and fails if it asked any other host or complained."""
+    asked, wrong = [], []
+
+    def call(size="desktop", **how):
+        width, height = SIZES[size]
+        page = browser.new_page(viewport={"width": width, "height": height}, **how)
+        page.set_default_timeout(120_000)
+        page.on("console", lambda said: wrong.append(said.text) if is_wrong(said) else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(address)
+        page.locator("#tray [role=option]").nth(7).wait_for()
+        return page
+
+    yield call
+    assert wrong == []
+    assert all(url.startswith((address, "data:", "blob:")) for url in asked)
+
+
+def canvas(page, name):
+    """What is on a canvas, uint8 (3, 16, 16)."""
+    values = page.evaluate(
+        "n => [...document.getElementById(n).getContext('2d').getImageData(0, 0, 16, 16).data]",
+        name,
+    )
+    return np.array(values, dtype=np.uint8).reshape(16, 16, 4)[:, :, :3].transpose(2, 0, 1)
+
+
+def until(true, seconds=60):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def upload(page, tmp_path, image):
+    (tmp_path / "me.png").write_bytes(png(image))
+    page.locator("#upload").set_input_files(tmp_path / "me.png")
+    page.locator("#cropper").wait_for()
+    page.locator("#crop-box").click()
+    page.locator("#tray [title='me.png']").wait_for()
+
+
+def downloaded(page, name):
+    page.locator("#download summary").click()
+    with page.expect_download() as given:
+        page.locator(f"#download [data-file='{name}']").click()
+    return given.value.path().read_bytes()
+
+
+def test_upload_drag_undo_compare_and_download(show, tmp_path, folder, capsys):
+    from glowflow.cli import main
+
+    page, image = show(), noise(1, seed=4)[0]
+    upload(page, tmp_path, image)
+    until(lambda: (canvas(page, "after") == image).all())
+    slider = page.locator("[data-attribute=Smiling]")
+    box = slider.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    for share in (0.55, 0.6, 0.7, 0.8):
+        page.mouse.move(box["x"] + share * box["width"], box["y"] + box["height"] / 2)
+    page.mouse.up()
+    until(lambda: (canvas(page, "after") != image).any())
+    page.locator("#meter-words b").wait_for()
+    data = downloaded(page, "edited.png")
+    (tmp_path / "recipe.json").write_bytes(downloaded(page, "recipe.json"))
+    until(lambda: np.abs(canvas(page, "after").astype(int) - pixels(data)).max() <= 1)
+    ask = ["--model", str(folder), "--recipe", str(tmp_path / "recipe.json")]
+    assert main(["edit", str(tmp_path / "me.png"), *ask, "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "edited.png").read_bytes() == data
+    assert Image.open(io.BytesIO(downloaded(page, "animation.gif"))).n_frames > 8
+    page.keyboard.down("b")
+    assert "held" in page.locator("#edit-frame").get_attribute("class")
+    page.keyboard.up("b")
+    assert "held" not in page.locator("#edit-frame").get_attribute("class")
+    page.locator("#undo").click()
+    until(lambda: (canvas(page, "after") == image).all())
+    assert slider.input_value() == "0"
+
+
+def test_keys_move_sliders_and_tabs(show):
+    page = show()
+    before = canvas(page, "after")
+    page.locator("[data-attribute=Smiling]").focus()
+    for _ in range(10):
+        page.keyboard.press("ArrowRight")
+    assert float(page.locator("[data-attribute=Smiling]").input_value()) == 0.5
+    until(lambda: (canvas(page, "after") != before).any())
+    page.locator("#tab-edit").focus()
+    for tab in ("sample", "mix", "levels", "score", "edit"):
+        page.keyboard.press("ArrowRight")
+        assert page.locator(f"#{tab}").is_visible()
+        assert page.locator(f"#tab-{tab}").get_attribute("aria-selected") == "true"
+
+
+def test_the_last_value_is_never_lost(show):
+    page = show()
+    wanted = page.evaluate(
+        """async () => {
+          const input = document.querySelector("[data-attribute=Smiling]");
+          let last = null;
+          document.addEventListener("shown", ({ detail }) => {
+            last = detail.value.asked.amounts.Smiling ?? 0;
+          });
+          const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
+          let lost = 0;
+          for (let drag = 0; drag < 60; drag += 1) {
+            for (let move = 0; move <= drag % 7; move += 1) {
+              input.value = (Math.random() * 4 - 2).toFixed(2);
+              input.dispatchEvent(new Event("input", { bubbles: true }));
+              if (move % 2) await wait(3);
+            }
+            const end = performance.now() + 5000;
+            while (last !== Number(input.value) && performance.now() < end) await wait(2);
+            if (last !== Number(input.value)) lost += 1;
+          }
+          return lost;
+        }"""
+    )
+    assert wanted == 0
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_tab_fits_the_screen(show, size, scheme):
+    page = show(size, color_scheme=scheme)
+    for tab in ("edit", "sample", "mix", "levels", "score"):
+        page.locator(f"#tab-{tab}").click()
+        if tab == "sample":
+            page.locator("#wall img").nth(11).wait_for()
+        if tab == "levels":
+            page.locator("#levels-rows img").nth(11).wait_for()
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= SIZES[size][0], tab
+
+
+def test_sample_mix_levels_and_score(show, tmp_path):
+    page = show()
+    page.locator("#tab-sample").click()
+    page.locator("#wall .tile").nth(3).click()
+    assert page.locator("#edit").is_visible()
+    assert page.locator("#tray [role=option]").count() == 9
+    page.locator("#tab-mix").click()
+    page.locator("#tray [role=option]").nth(3).click()
+    assert page.locator("#corners img").count() == 3
+    before = canvas(page, "mixed")
+    field = page.locator("#field")
+    field.focus()
+    for _ in range(20):
+        page.keyboard.press("ArrowRight")
+    until(lambda: (canvas(page, "mixed") != before).any())
+    with page.expect_download() as given:
+        page.locator("#mix-animation").click()
+    assert Image.open(given.value.path()).n_frames > 8
+    page.locator("#tab-levels").click()
+    page.locator("#levels-rows .tile").nth(8).click()
+    until(lambda: page.locator("#tray [role=option]").count() == 10)
+    page.locator("#tab-score").click()
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "good.png").write_bytes(png(noise(1)[0]))
+    page.locator("#score-files").set_input_files([tmp_path / "bad.png", tmp_path / "good.png"])
+    until(lambda: page.locator("#scores tbody tr").count() == 2)
+    until(lambda: "1 scored" in page.locator("#score-words").inner_text())
+    assert "no picture" in page.locator("#scores tbody").inner_text()
+    with page.expect_download() as given:
+        page.locator("#score-csv").click()
+    assert given.value.path().read_text().count("\n") == 2
+
+
+def test_a_bad_upload_says_what_is_wrong(show, tmp_path):
+    page = show()
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    page.locator("#upload").set_input_files(tmp_path / "bad.png")
+    until(lambda: "no picture of a kind" in page.locator("#message").inner_text())
