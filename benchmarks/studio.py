@@ -7,6 +7,7 @@ time does not depend on. Chromium has to be there; no other program is downloade
 
 import argparse
 import json
+import os
 import random
 import re
 import shutil
@@ -146,14 +147,15 @@ def measure(address: str, seconds: float, drags: int, seed: int) -> dict[str, An
             drag(page, chance.choice(sliders), chance.randint(1, 5), chance)
             lost += not shown(page)
         browser.close()
-    frames = [wait for wait, own in waits if own]
-    every = [wait for wait, _ in waits]
+    own = [wait for wait, is_own in waits if is_own]
     return {
         "seconds_until_the_page_is_there": round(opened, 2),
-        "frames": len(frames),
-        "frames_a_second": round(len(frames) / seconds, 1),
-        "slider_to_pixels_ms": _quantiles(frames),
-        "every_input_to_pixels_ms": _quantiles(every),
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
+        "moves_a_second": round(len(waits) / seconds, 1),
+        "frames_a_second": round(len(own) / seconds, 1),
+        "slider_to_pixels_ms": _quantiles(own),
+        "with_moves_passed_over_ms": _quantiles([wait for wait, _ in waits]),
         "drags": drags,
         "last_values_lost": lost,
     }

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from glowflow import InputError
-from glowflow.photos import faces
+from glowflow.photos import crops, faces
 from glowflow.photos.crops import BLEND, Crop, box, centre, cut, paste
 from glowflow.photos.faces import LEFT_EYE, by_eyes, find_face
 from glowflow.photos.images import read_photo
@@ -81,6 +81,20 @@ def test_paste_adds_the_change_and_nothing_else(crop):
     assert (difference[:, depth < 0] == 0).all()
     edge = difference[:, (depth > 0.03) & (depth < 0.07)]
     assert ((edge > 0) & (edge < 20)).all()
+
+
+def test_memory_of_a_crop_and_a_paste_does_not_grow_with_the_photograph(monkeypatch):
+    random = np.random.default_rng(0)
+    photo = random.integers(0, 256, (3, 90, 120), dtype=np.uint8)
+    after = random.integers(0, 256, (3, 16, 16), dtype=np.uint8)
+    for crop in (box(10, 5, 80, 80), box(-20, -20, 160, 160), by_eyes((40, 40), (70, 52))):
+        whole = cut(photo, crop, (3, 16, 16)), paste(photo, crop, after // 2, after)
+        monkeypatch.setattr(crops, "POINTS_AT_ONCE", 300)
+        bands = cut(photo, crop, (3, 16, 16)), paste(photo, crop, after // 2, after)
+        monkeypatch.undo()
+        for a, b in zip(whole, bands, strict=True):
+            differs = np.abs(a.astype(int) - b)
+            assert differs.max() <= 1 and (differs > 0).mean() < 0.01  # halves, rounded
 
 
 def test_missing_opencv_is_one_sentence(monkeypatch):

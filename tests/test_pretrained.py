@@ -198,6 +198,8 @@ class TestDemoFaces:
         sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
         assert sorted(sizes) == [
             "README.md",
+            "attributes.json",
+            "calibration.safetensors",
             "config.json",
             "directions.safetensors",
             "model.safetensors",

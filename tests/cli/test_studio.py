@@ -1,0 +1,89 @@
+"""What `glow studio` opens, and what it refuses before it opens anything."""
+
+import socket
+
+import pytest
+import torch
+
+from glowflow import Glow, GlowConfig
+from glowflow.cli import main, studio
+from glowflow.cli.studio import Options
+
+pytest.importorskip("fastapi")
+
+
+def saved(folder):
+    model = Glow(GlowConfig(image_shape=(1, 8, 8), levels=1, steps=1, hidden_channels=4))
+    model.initialize(torch.randint(0, 256, (16, 1, 8, 8), dtype=torch.uint8))
+    model.save_pretrained(folder)
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """What would have been served, without serving it."""
+    seen = {}
+
+    def serve(app, listening):
+        seen.update(app=app, address=listening.getsockname())
+
+    monkeypatch.setattr(studio, "_serve", serve)
+    monkeypatch.setattr(studio.webbrowser, "open", lambda address: seen.update(page=address))
+    return seen
+
+
+def test_it_says_where_it_is_and_opens_the_page(tmp_path, opened, capsys):
+    saved(tmp_path / "one")
+    assert main(["studio", str(tmp_path / "one"), "--port", "0"]) == 0
+    host, port = opened["address"]
+    assert host == "127.0.0.1" and opened["page"] == f"http://127.0.0.1:{port}/"
+    assert opened["page"] in capsys.readouterr().out and opened["app"].token is None
+
+
+def test_a_folder_of_runs_is_all_of_them_the_newest_first(tmp_path, opened):
+    for name in ("old", "new"):
+        saved(tmp_path / name)
+    (tmp_path / "no-model").mkdir()
+    found = studio._models(str(tmp_path))
+    assert [name for _, name in found] == ["new", "old"]
+    assert main(["studio", str(tmp_path), "--port", "0", "--no-open"]) == 0
+    assert "page" not in opened
+
+
+def test_for_others_it_makes_a_token(tmp_path, opened, capsys):
+    saved(tmp_path / "one")
+    ask = ["studio", str(tmp_path / "one"), "--port", "0", "--no-open"]
+    assert main([*ask, "--host", "0.0.0.0"]) == 0
+    token = opened["app"].token
+    assert len(token) > 20 and f"#token={token}" in capsys.readouterr().out
+    assert main([*ask, "--token", "long enough"]) == 0
+    assert opened["app"].token == "long enough"
+
+
+def test_what_cannot_be_opened_is_refused(tmp_path, opened, capsys):
+    def refused(*arguments):
+        assert main(["studio", *arguments, "--no-open"]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        return said
+
+    saved(tmp_path / "one")
+    (tmp_path / "empty").mkdir()
+    assert "neither a model nor a folder" in refused(str(tmp_path / "empty"))
+    assert "no model at" in refused(str(tmp_path / "nothing"), "--port", "0")
+    assert "8 or more" in refused(str(tmp_path / "one"), "--token", "short")
+    assert "--port is 70000" in refused(str(tmp_path / "one"), "--port", "70000")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert "Cannot listen" in refused(str(tmp_path / "one"), "--port", port)
+    fields = Glow(
+        GlowConfig(image_shape=(3, 8, 8), levels=1, steps=1, hidden_channels=4, bits=None)
+    )
+    fields.save_pretrained(tmp_path / "fields")
+    assert "no model of pictures" in refused(str(tmp_path / "fields"), "--port", "0")
+    assert opened == {}
+
+
+def test_answers_do_not_wait_for_each_other():
+    with studio._listening("127.0.0.1", 0) as listening:
+        assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert Options().host == "127.0.0.1"
