@@ -129,7 +129,10 @@ def framed(
     if framing == "face":
         if shape[1] != shape[2]:
             raise InputError(f"Faces are cut as squares, and this model's images are {shape}.")
-        crop = find_face(pixels, "the picture")
+        try:
+            crop = find_face(pixels, "the picture")
+        except InputError as error:
+            raise InputError(_for_the_page(str(error), "draw the box by hand")) from error
     elif place is None:
         raise InputError("A box needs its left, its top and its width.")
     else:
@@ -157,4 +160,11 @@ def _decoded(decode: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8]:
         try:
             return decode()
         except (UnreadableImageError, MemoryError) as error:
-            raise InputError(f"The picture is damaged: {in_one_line(error)}.") from error
+            said = _for_the_page(in_one_line(error).rstrip("."), "save it with 8 bits")
+            raise InputError(f"The picture cannot be read: {said.rstrip('.')}.") from error
+
+
+def _for_the_page(said: str, instead: str) -> str:
+    """What the library says, with another advice where its own is an option of a command."""
+    wrong, colon, advice = said.partition(": ")
+    return f"{wrong}: {instead}." if colon and "--" in advice else said

@@ -1,12 +1,14 @@
 """One thread that computes, and a queue before it."""
 
 import asyncio
+import ctypes
 import itertools
 import queue
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from enum import IntEnum
 from typing import Any, TypeVar
 
@@ -92,7 +94,15 @@ class Worker:
 
     def _work(self) -> None:
         while True:
-            _, _, job = self._jobs.get()
+            urgency, _, job = self._jobs.get()
             if job is None:
                 return
             job()
+            if urgency != Urgency.DRAGGED and self._jobs.empty():
+                _give_back()
+
+
+def _give_back() -> None:
+    """Let the C library return to the system what a large picture needed, where it can."""
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
