@@ -70,6 +70,12 @@ def test_figures_are_the_measured_ones():
     for found in evaluations:
         for row in (found, *found["baselines"]):
             assert f"{row['mean']:.3f} ± {row['standard_error']:.3f}" in page
+    page = (DOCS / "studio.md").read_text(encoding="utf-8")
+    for size in (32, 64):
+        found = json.loads((DOCS / "results" / f"studio-{size}.json").read_text())
+        waits = found["slider_to_pixels_ms"]
+        line = f"| {size}x{size} | {found['frames_a_second']} | {waits['p50']} | {waits['p95']} |"
+        assert line in page
     large = json.loads((DOCS / "results" / "large-celebahq256.json").read_text())
     peaks = [large[memory]["peak resident GiB"] for memory in ("reversible", "stored")]
     bench = (DOCS / "results" / "benchmark-amd-epyc.md").read_text(encoding="utf-8")

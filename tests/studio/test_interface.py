@@ -2,7 +2,7 @@
 
 import pytest
 
-from .conftest import Client, noise, png
+from .pages import Client, noise, png
 
 WRONG = (None, True, -1, 1e308, "x", [], {}, [[]], {"amounts": 5}, "\ud800", 2**70)
 

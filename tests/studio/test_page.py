@@ -7,7 +7,7 @@ import pytest
 
 from glowflow.studio.app import PAGE
 
-from .conftest import Client
+from .pages import Client
 
 FILES = sorted(path.name for path in PAGE.iterdir())
 SCRIPTS = [name for name in FILES if name.endswith(".js")]

@@ -10,7 +10,7 @@ from glowflow.studio.limits import Limits
 from glowflow.studio.visitors import UnknownError, Visitors
 from glowflow.studio.worker import BusyError, Urgency, Worker
 
-from .conftest import Client, frame, noise, png
+from .pages import Client, frame, noise, png
 
 
 def test_other_sites_are_refused(app):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .conftest import noise, pixels, png
+from .pages import noise, pixels, png
 
 
 def saved(image, kind, **options):
@@ -103,7 +103,7 @@ def test_bad_uploads_are_refused_in_a_sentence_and_the_studio_goes_on(page):
 
 
 def test_a_file_that_is_too_long_is_refused_before_it_is_read(studio_with):
-    from .conftest import Client
+    from .pages import Client
 
     page = Client(studio_with(upload_bytes=10_000))
     page.open()

@@ -183,13 +183,13 @@ class Routes:
         return await self._taken(visitor, image, label, f"{original.name} edited")
 
     async def score(self, picture: Name, asked: Editing, who: Who) -> dict[str, Any]:
-        """The scores of the edited picture, as `glow score` gives them."""
+        """The likelihood of the edited picture, as `glow score` gives it."""
         visitor = self.visitors.find(who)
         original, change = visitor.picture(picture), asked.change()
 
         def judge() -> dict[str, Any]:
             stage = self._stage(visitor)
-            return stage.score(stage.edit(original, change).image)
+            return stage.likelihood(stage.edit(original, change).image)
 
         return await self._run(Urgency.ASKED, judge)
 

@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..evaluation.calibration import Calibration
 from ..evaluation.comparison import compare
 from ..evaluation.noise import noise_draws
-from ..evaluation.scoring import score
+from ..evaluation.scoring import LEAST, Scores, score
 from ..latents.choices import Curve
 from ..latents.directions import Directions
 from ..latents.edits import blend, edit, resample_level
@@ -99,7 +99,11 @@ class Stage:
 
     def bits(self, log_prob: float) -> float:
         """Bits/dim of log p in nats."""
-        return float(bits_per_dim(torch.tensor(log_prob), self.dims, self.model.config.bits))
+        return float(
+            bits_per_dim(
+                torch.tensor(log_prob, dtype=torch.float64), self.dims, self.model.config.bits
+            )
+        )
 
     @torch.inference_mode()
     def take(
@@ -116,10 +120,7 @@ class Stage:
         """
         self._labels(label, len(images))
         seen = self.model.to_images(self._centred(images)).cpu()
-        # The noise that a picture gets when it is scored alone.
-        alone = np.zeros(len(images), dtype=np.int64)
-        (noisy,) = noise_draws(self.model, seen, alone, draws=1, seed=0)
-        log_prob = self.model.log_prob_by_level(noisy).sum(1).tolist()
+        log_prob = self._by_level(seen).sum(1).tolist()
         return [
             Picture(
                 image=seen[i].numpy(),
@@ -240,7 +241,16 @@ class Stage:
 
     def score(self, image: NDArray[np.uint8]) -> dict[str, Any]:
         """What `glow score` says of one image, beside the calibration if there is one."""
-        scores = score(self.model, ImageData(image[None]), progress=False)
+        return self._figures(score(self.model, ImageData(image[None]), progress=False))
+
+    def likelihood(self, image: NDArray[np.uint8]) -> dict[str, Any]:
+        """`score` without complexity, for which codecs would have to compress the image."""
+        by_level = self._by_level(torch.from_numpy(image)[None]).numpy()
+        log_prob = by_level.sum(1)
+        bits = np.array([self.bits(float(log_prob[0]))])
+        return self._figures(Scores(np.zeros(1, np.int64), log_prob, by_level, bits, None))
+
+    def _figures(self, scores: Scores) -> dict[str, Any]:
         figures: dict[str, Any] = {
             "log_prob": float(scores.log_prob[0]),
             "bits_per_dim": float(scores.bits_per_dim[0]),
@@ -254,6 +264,15 @@ class Stage:
                 figures["complexity"] = float(scores.complexity[0])
                 figures["p_complexity"] = float(compared.p_complexity[0])
         return figures
+
+    @torch.inference_mode()
+    def _by_level(self, images: Tensor) -> Tensor:
+        """Each level's part of log p in nats, (N, levels), with the noise that an image gets when
+        it is scored alone; `LEAST` for what float32 cannot hold."""
+        alone = np.zeros(len(images), dtype=np.int64)
+        (noisy,) = noise_draws(self.model, images, alone, draws=1, seed=0)
+        parts = self.model.log_prob_by_level(noisy).double().cpu()
+        return parts.nan_to_num(nan=LEAST, posinf=LEAST, neginf=LEAST)
 
     def use_fastest_threads(self) -> None:
         """One thread or all, for this thread's work: small tensors lose more by waiting for a

@@ -44,6 +44,8 @@ export function make(tag, properties = {}, ...children) {
 
 export function byId(name) { return document.getElementById(name); }
 
+export const bitsPerDim = (bits) => (bits > 999 ? "over 999 bits/dim" : `${bits.toFixed(2)} bits/dim`);
+
 export const words = (name) => name.replaceAll("_", " ");
 
 // A label with a range and its value: what moves it, and what puts it somewhere.

@@ -1,11 +1,11 @@
 // Edit: sliders that move the picture along attributes.
 
 import * as api from "./api.js";
-import { byId, fit, histogram, make, newSlider, paint, paintUri, rank, save, slider, words } from "./draw.js";
+import { bitsPerDim, byId, fit, histogram, make, newSlider, paint, paintUri, rank, save, slider, words } from "./draw.js";
 import { newestWins } from "./live.js";
 
 const RANGE = { min: -2, max: 2, step: 0.05, value: 0 };
-const REST = 160; // milliseconds without a new value, after which the picture is scored
+const REST = 250; // milliseconds without a new value, after which the picture is scored
 
 export function editTab(studio) {
   const { model } = studio;
@@ -85,7 +85,7 @@ export function editTab(studio) {
   function meter(bits) {
     const { reference } = studio;
     byId("meter").hidden = false;
-    const said = make("b", { textContent: `${bits.toFixed(2)} bits/dim` });
+    const said = make("b", { textContent: bitsPerDim(bits) });
     if (!reference?.images) {
       byId("meter-words").replaceChildren(said, reference?.told ? "" : ", held-out images are being scored…");
       for (const pin of document.querySelectorAll(".pin")) pin.hidden = true;

@@ -1,7 +1,7 @@
 // Sample: pictures that the model draws.
 
 import * as api from "./api.js";
-import { byId, make, newSlider, slider } from "./draw.js";
+import { bitsPerDim, byId, make, newSlider, slider } from "./draw.js";
 import { newestWins } from "./live.js";
 
 const COUNT = 12;
@@ -22,7 +22,7 @@ export function sampleTab(studio) {
   function tile(picture) {
     const button = make("button", { className: "tile" },
       make("img", { src: picture.png, alt: `Drawn, ${picture.name}` }),
-      make("span", { textContent: `${picture.bits_per_dim.toFixed(2)} bits/dim` }));
+      make("span", { textContent: bitsPerDim(picture.bits_per_dim) }));
     button.title = `${picture.name}. Take it to the other tabs.`;
     button.addEventListener("click", () => {
       studio.add([picture]);
