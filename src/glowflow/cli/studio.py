@@ -2,6 +2,7 @@
 
 import secrets
 import socket
+import sys
 import webbrowser
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from ..errors import CheckpointError, InputError
-from .options import Outcome, check_device
+from .options import CommonOptions, Outcome, check_device
 
 if TYPE_CHECKING:
     from ..data.types import ImageData
@@ -27,7 +28,7 @@ SHORTEST = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(CommonOptions):
     model: Annotated[str, tyro.conf.Positional] = DEMO
     """Folder of a run or of a saved model, a folder of such folders, a Hugging Face hub id, or
     demo-faces, which is shipped."""
@@ -40,10 +41,10 @@ class Options:
     address, and a new one on others."""
     open: bool = True
     """Open the page in the browser."""
-    device: str | None = None
-    """cpu, cuda, cuda:1, …; by default an accelerator if there is one."""
-    json: bool = False
-    """Print the results as one line of JSON."""
+    seed: int = 0
+    """Of the pictures that the page opens with."""
+    out: Path | None = None
+    """Taken for the sake of scripts: the studio writes nothing."""
 
 
 def run(options: Options) -> Outcome:
@@ -56,9 +57,10 @@ def run(options: Options) -> Outcome:
         from ..studio.app import make_app
 
         port = listening.getsockname()[1]
-        app = make_app(offers, token=token)
+        app = make_app(offers, token=token, seed=options.seed)
         address = _address(options.host, port, token)
-        print(f"The studio is at {address} (Ctrl-C ends it).", flush=True)
+        where = sys.stderr if options.json else sys.stdout
+        print(f"The studio is at {address} (Ctrl-C ends it).", file=where, flush=True)
         if options.open:
             webbrowser.open(address)
         _serve(app, listening)

@@ -29,7 +29,11 @@ FILE: Any = {
 
 
 def make_app(
-    offers: Sequence[Offer], *, limits: Limits | None = None, token: str | None = None
+    offers: Sequence[Offer],
+    *,
+    limits: Limits | None = None,
+    token: str | None = None,
+    seed: int = 0,
 ) -> Application:
     """The studio with these models, the first of which is opened at once.
 
@@ -37,13 +41,14 @@ def make_app(
         offers: models.
         limits: how much can be asked for.
         token: what everybody has to know; None where only this machine can ask.
+        seed: of the pictures that a page opens with.
 
     Raises:
         GlowflowError: the first model cannot be read.
     """
     limits = limits or Limits()
     worker = Worker(limits.waiting)
-    house, visitors = House(offers, worker), Visitors(limits)
+    house, visitors = House(offers, worker, seed), Visitors(limits)
     worker.submit(Urgency.ASKED, house.open).result()
     routes = Routes(house, visitors, worker, limits)
 

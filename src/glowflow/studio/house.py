@@ -58,11 +58,12 @@ class House:
     Args:
         offers: the models, the first of which a page opens with.
         worker: who computes.
+        seed: of the pictures that a page opens with.
     """
 
-    def __init__(self, offers: Sequence[Offer], worker: Worker) -> None:
+    def __init__(self, offers: Sequence[Offer], worker: Worker, seed: int = 0) -> None:
         self.offers = {offer.name: offer for offer in offers}
-        self.worker = worker
+        self.worker, self.seed = worker, seed
         self._opened: OrderedDict[str, Opened] = OrderedDict()
 
     @property
@@ -94,7 +95,9 @@ class House:
         levels = len(stage.model.latent_shapes)
         label = 0 if stage.model.config.classes else None
         temperatures = [FIRST_TEMPERATURE] * levels
-        opened = Opened(stage, stage.sample(FIRST, seed=0, temperatures=temperatures, label=label))
+        opened = Opened(
+            stage, stage.sample(FIRST, seed=self.seed, temperatures=temperatures, label=label)
+        )
         if stage.calibration is None:
             opened.thread = threading.Thread(
                 target=self._compare, args=(offer, opened), name="glow-held-out", daemon=True
