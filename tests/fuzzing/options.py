@@ -44,6 +44,8 @@ def odd_options(draw: random.Random, world: Path) -> list[str]:
         "data": ["data", draw.choice(["info", "verify"]), str(world / "photos"), *TINY[:3]],
         "export": ["export", str(world / "photos"), "--format", "torch"],
         "plan": ["plan", *TINY],
+        # Refused twice, so that it is not opened with either option changed.
+        "studio": ["studio", str(world / "run"), "--no-open", "--port", "-1", "--token", "short"],
         "demo": ["demo", "--minutes", "-1"],
     }
     command = draw.choice([*COMMANDS])
