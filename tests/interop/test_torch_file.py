@@ -134,8 +134,14 @@ def test_a_subclass_is_refused(tmp_path):
 
 def test_tensors_on_one_another_are_refused(tmp_path):
     one = torch.ones(1000)
-    with pytest.raises(CheckpointError, match="lie on one another: there are 400,000 bytes"):
+    with pytest.raises(CheckpointError, match="lie on one another: there are more than"):
         read_torch(saved(tmp_path, {f"w{i}": one for i in range(100)}))
+
+
+def test_a_list_that_is_named_many_times_takes_no_memory(tmp_path):
+    many = [True] * 4000
+    with pytest.raises(CheckpointError, match="lie on one another"):
+        read_torch(saved(tmp_path, {f"w{i}": many for i in range(400)}))
 
 
 def test_a_file_that_contains_itself(tmp_path):

@@ -40,7 +40,7 @@ def run(options: Options) -> Outcome:
     from ..interop.convert import convert
     from ..interop.published_directions import read_published_directions
     from ..latents.directions import save_directions
-    from .edit import DIRECTIONS_FILE
+    from ..models.companions import DIRECTIONS_FILE
 
     check_device(options.device)
     if options.out is not None:

@@ -117,8 +117,8 @@ def _page(options: Options, model: "ImageFlow", directions: "Directions | None")
 
 def _directions(options: Options, model: "ImageFlow") -> "Directions | None":
     from ..latents.directions import load_directions
+    from ..models.companions import DIRECTIONS_FILE
     from ..models.pretrained import locate
-    from .edit import DIRECTIONS_FILE
 
     path = options.directions
     if path is None:

@@ -15,6 +15,7 @@ from ..data.record import SplitRecord
 from ..data.types import TEST, TRAIN, VALID, ImageData, Images, Splits
 from ..errors import CheckpointError, InputError
 from ..files import path_of
+from ..models.companions import DIRECTIONS_FILE
 from ..models.flow import ImageFlow
 from ..models.pretrained import locate
 from ..models.registry import load_model
@@ -24,8 +25,6 @@ from ..progress import remark
 from ..training.config import CONFIG_FILE, TrainConfig, read_run_config
 from ..training.resume import open_own
 from .options import DataOptions
-
-DIRECTIONS_FILE = "directions.safetensors"
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,8 @@ def _show_edits(model: "ImageFlow", folder: Path, seed: int) -> None:
     """A sample moved along the attributes, if there are directions and a sample is a picture."""
     from ..latents.directions import load_directions
     from ..latents.edits import edit
-    from ..models.card import DIRECTIONS_FILE, EDITS_FILE
+    from ..models.card import EDITS_FILE
+    from ..models.companions import DIRECTIONS_FILE
     from ..reports.pictures import rows, save_png
 
     path = folder / DIRECTIONS_FILE

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ..models.flow import ImageFlow
 
 DATA_FIRST = True
-CALIBRATION_FILE = "calibration.safetensors"
 STRANGE = 0.01
 """p-value up to which an image is counted as strange."""
 SHOWN = 10
@@ -81,6 +80,7 @@ def run(options: Options) -> Outcome:
     from ..evaluation.calibration import save_calibration
     from ..evaluation.comparison import batch_typicality, columns, compare, strangeness
     from ..evaluation.scoring import score
+    from ..models.companions import CALIBRATION_FILE
     from .model_data import chosen_by, load_model_for
 
     device = check_device(options.device)
@@ -154,6 +154,7 @@ def _check(options: Options) -> None:
 
 def _named_or_beside(options: Options) -> Path | None:
     """The calibration that is named, or kept with the model where no other is asked for."""
+    from ..models.companions import CALIBRATION_FILE
     from ..models.pretrained import locate
 
     if options.calibration is not None or options.calibration_data is not None:

@@ -153,9 +153,9 @@ def _stage(source: str, name: str, device: str) -> "Stage":
     from ..evaluation.calibration import load_calibration
     from ..latents.directions import load_directions
     from ..latents.leakage import LEAKAGE_FILE, read_leakage
+    from ..models.companions import CALIBRATION_FILE, DIRECTIONS_FILE
     from ..studio.stage import Stage
-    from .model_data import DIRECTIONS_FILE, load_model_for
-    from .score import CALIBRATION_FILE
+    from .model_data import load_model_for
 
     model = load_model_for(source, device)
     directions = _beside(source, DIRECTIONS_FILE)

@@ -9,6 +9,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from ..errors import InputError
+from .companions import CALIBRATION_FILE, DIRECTIONS_FILE
 from .training_data import TrainingData
 
 CARD_FILE = "README.md"
@@ -16,8 +17,6 @@ EVALUATION_FILE = "evaluation.json"
 RECIPE_FILE = "train.yaml"
 SAMPLES_FILE = "samples.png"
 EDITS_FILE = "edits.png"
-DIRECTIONS_FILE = "directions.safetensors"
-CALIBRATION_FILE = "calibration.safetensors"
 TASK = "unconditional-image-generation"
 LIMITS = """\
 - A likelihood is not an anomaly score by itself: a flow can give images of another kind a higher

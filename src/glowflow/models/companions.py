@@ -26,6 +26,9 @@ FIRST_SETTINGS = {
 
 Content = TypeVar("Content")
 
+DIRECTIONS_FILE = "directions.safetensors"
+CALIBRATION_FILE = "calibration.safetensors"
+
 
 @dataclass(frozen=True)
 class CompanionKind:

@@ -15,9 +15,7 @@ from ..errors import InputError
 from ..files import path_of, replacing, write_text
 from ..photos.images import from_array
 from .card import (
-    CALIBRATION_FILE,
     CARD_FILE,
-    DIRECTIONS_FILE,
     EDITS_FILE,
     EVALUATION_FILE,
     RECIPE_FILE,
@@ -25,7 +23,7 @@ from .card import (
     model_card,
     read_figures,
 )
-from .companions import identity
+from .companions import CALIBRATION_FILE, DIRECTIONS_FILE, identity
 from .hub_upload import upload
 from .pretrained import read_fields, save_pretrained
 from .training_data import TrainingData

@@ -1,6 +1,6 @@
 """The studio as an application: the page, the API, and the guard before both."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any
@@ -69,7 +69,7 @@ def make_app(
     add("/api/samples", routes.sample, **post)
     add("/api/pictures", routes.upload, openapi_extra=FILE, **post)
     add("/api/pictures/{picture}/image.png", routes.image, methods=["GET"])
-    for name, function in {
+    of_picture: dict[str, Callable[..., Any]] = {
         "cut": routes.cut,
         "edit": routes.edit,
         "edit/score": routes.score,
@@ -81,7 +81,8 @@ def make_app(
         "edit/recipe.json": routes.recipe,
         "levels": routes.redraw,
         "levels/keep": routes.keep_redrawn,
-    }.items():
+    }
+    for name, function in of_picture.items():
         add(f"/api/pictures/{{picture}}/{name}", function, **post)
     add("/api/mix", routes.mix, **post)
     add("/api/mix/keep", routes.keep_mix, **post)
