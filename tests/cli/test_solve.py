@@ -1,6 +1,7 @@
 """`glow solve` as a process would call it."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 
 from glowflow import Glow, GlowConfig
 from glowflow.cli import main
+from glowflow.inverse import solve
 
 
 @pytest.fixture
@@ -15,6 +17,7 @@ def work(tmp_path, monkeypatch):
     import torch
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys.modules[solve.__module__], "MAP_STEPS", 30)
     torch.manual_seed(0)
     model = Glow(GlowConfig(image_shape=(3, 8, 8), levels=1, steps=1, hidden_channels=4))
     model.initialize(torch.randint(90, 160, (32, 3, 8, 8), dtype=torch.uint8))

@@ -181,6 +181,7 @@ def test_onnx_graphs_of_a_glow_with_everything(tmp_path):
     assert np.array_equal(moved[: first.numel()], first.flatten().numpy())
 
 
+@pytest.mark.slow
 def test_onnx_graphs_of_a_realnvp_in_float16(tmp_path):
     exported = export_model(realnvp(), tmp_path, format="onnx", precision="float16")
     assert exported.comparison.is_close, exported.comparison

@@ -326,6 +326,12 @@ def chromium():
 
 
 @pytest.fixture
+def runtime_here():
+    if AT_HAND is None:
+        pytest.skip(f"there is no {PACKAGE} here: npm install {PACKAGE}")
+
+
+@pytest.fixture
 def open_page(chromium):
     """Opens pages, and fails if one complained or asked for anything but its own files."""
     contexts, wrong, asked = [], [], []
@@ -358,10 +364,8 @@ def open_page(chromium):
 
 
 @pytest.fixture
-def live(open_page, address):
+def live(runtime_here, open_page, address):
     """The site, with the model in it."""
-    if AT_HAND is None:
-        pytest.skip(f"there is no {PACKAGE} here: npm install {PACKAGE}")
 
     def call(url=f"{address}/a/site/", **how):
         return started(open_page(url, **how))
@@ -563,7 +567,7 @@ def test_after_a_first_visit_the_page_opens_without_a_network(live, site, serve)
 
 
 @pytest.mark.browser
-def test_a_model_that_is_not_there_is_told_of(open_page, site, serve, tmp_path):
+def test_a_model_that_is_not_there_is_told_of(runtime_here, open_page, site, serve, tmp_path):
     shutil.copytree(site, tmp_path / "broken")
     (tmp_path / "broken" / "weights.bin").unlink()
     shown = open_page(serve(tmp_path / "broken") + "/")

@@ -1,5 +1,7 @@
 """Posteriors that are known: a flow whose couplings do nothing is a normal distribution."""
 
+import sys
+
 import pytest
 import torch
 
@@ -51,7 +53,7 @@ OPERATORS = {
 }
 
 
-@pytest.mark.parametrize("name", ["mask", "downsample"])
+@pytest.mark.parametrize("name", ["mask", pytest.param("downsample", marks=pytest.mark.slow)])
 def test_the_exact_posterior(prior, name):
     operator = OPERATORS[name]
     torch.manual_seed(1)
@@ -61,7 +63,7 @@ def test_the_exact_posterior(prior, name):
     y = operator(truth)[0]
     problem = Problem(prior, operator, y.detach() + 0.3 * torch.randn_like(y), 0.3)
     mean, covariance = exact_posterior(problem)
-    found = solve(problem, chains=4, draws=400, warmup=150, progress=False)
+    found = solve(problem, chains=4, draws=300, warmup=150, progress=False)
     assert found.why_not_converged == ""
     std = covariance.diagonal().sqrt().reshape(SHAPE)
     assert ((found.mean - mean).abs() / std).max() < 0.12
@@ -97,18 +99,19 @@ def test_moments_of_a_known_density():
     made = hmc(
         lambda x: -0.5 * ((x @ precision) * x).sum(1),
         torch.randn(4, 5, dtype=torch.float64) * scales,
-        draws=2500,
-        warmup=500,
+        draws=1800,
+        warmup=400,
         generator=torch.Generator().manual_seed(0),
     )
     draws = made.draws.flatten(0, 1)
-    assert (draws.std(0) / scales - 1).abs().max() < 0.08
-    assert abs(torch.corrcoef(draws.T)[3, 4] - 0.9) < 0.03
+    assert (draws.std(0) / scales - 1).abs().max() < 0.1
+    assert abs(torch.corrcoef(draws.T)[3, 4] - 0.9) < 0.04
     assert 0.6 < made.acceptance.mean() < 0.97
     assert made.divergences == 0
 
 
-def test_the_same_seed_gives_the_same_draws(prior):
+def test_the_same_seed_gives_the_same_draws(prior, monkeypatch):
+    monkeypatch.setattr(sys.modules[solve.__module__], "MAP_STEPS", 20)
     problem = Problem(prior, identity, torch.zeros(SHAPE), 0.5)
     once, again, other = (
         solve(problem, chains=2, draws=20, warmup=50, seed=seed, progress=False)

@@ -106,10 +106,16 @@ def save_png(path: Path, image: Image.Image) -> None:
     Raises:
         InputError: the folder cannot be written.
     """
-    written_by = PngInfo()
-    written_by.add_text("Software", SOFTWARE)
     with replacing(path) as temporary:
-        image.save(temporary, format="PNG", pnginfo=written_by)
+        temporary.write_bytes(signed_png(image))
+
+
+def signed_png(image: Image.Image) -> bytes:
+    """The file that `save_png` writes."""
+    written_by, file = PngInfo(), io.BytesIO()
+    written_by.add_text("Software", SOFTWARE)
+    image.save(file, format="PNG", pnginfo=written_by)
+    return file.getvalue()
 
 
 def png_bytes(image: Image.Image) -> bytes:

@@ -11,7 +11,7 @@ from fastapi import Header, Query, Request, Response
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..reports.pictures import grid, write_animation
+from ..reports.pictures import grid, signed_png, write_animation
 from .asked import Cutting, Editing, Mixing, Name, Opening, Passage, Redrawing, Sampling
 from .house import House, Opened
 from .limits import Limits
@@ -167,7 +167,7 @@ class Routes:
         """From the picture to the edited one in nine steps, side by side, as a PNG."""
         images = await self._path(picture, asked, who, 9)
         file = io.BytesIO()
-        grid(images, columns=len(images)).save(file, "PNG")
+        file.write(signed_png(grid(images, columns=len(images))))
         return Response(file.getvalue(), media_type="image/png")
 
     async def animation(self, picture: Name, asked: Editing, who: Who) -> Response:

@@ -1,6 +1,5 @@
 """A model that is played with: what the page asks of it, each a few calls of the library."""
 
-import io
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -27,7 +26,7 @@ from ..latents.recipes import Recipe, checksum, edited_exactly
 from ..models.companions import identity
 from ..models.flow import ImageFlow, Latents, concern_of
 from ..models.likelihood import bits_per_dim
-from ..reports.pictures import to_pil
+from ..reports.pictures import signed_png, to_pil
 from .pictures import Photograph
 from .visitors import Picture
 
@@ -311,6 +310,4 @@ class Stage:
 
 def png(image: NDArray[np.uint8]) -> bytes:
     """uint8 (C, H, W) as a PNG."""
-    file = io.BytesIO()
-    to_pil(image).save(file, "PNG")
-    return file.getvalue()
+    return signed_png(to_pil(image))
