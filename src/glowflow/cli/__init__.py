@@ -32,7 +32,7 @@ COMMANDS = {
     "score": "How strange each image is: likelihood, typicality, complexity, p-values, as a table.",
     "solve": "What an image was, from a part, a blur or a noisy copy, with a model as prior.",
     "check": "Whether a posterior or samples can be trusted: ranks, coverage, spectra, as a page.",
-    "export": "A model as programs for other software: torch.export or ONNX.",
+    "export": "A model for other software: torch.export, ONNX, or a page in the browser.",
     "study": "Measure a claim: attributes, permutations, bits and eight more; tables and pictures.",
     "data": "Prepare a data set, say what is in it, or verify it: prepare, info, verify.",
     "push": "Send a model to the Hugging Face hub, with a model card.",
