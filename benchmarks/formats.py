@@ -7,8 +7,6 @@ python -m benchmarks.formats [--out docs/results/formats.md]
 """
 
 import argparse
-import lzma
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from tests.interop.conftest import GOLDEN
+from tests.interop.conftest import GOLDEN, unpack_official
 from tests.interop.official import Official
 from tests.interop.test_openai import FORMS
 from tests.interop.test_ports import CASES, converted
@@ -71,12 +69,7 @@ def of_official_files() -> Iterator[tuple[str, list[Errors]]]:
     plain = Official({n.removeprefix("var:"): a for n, a in golden.items() if n[:4] == "var:"})
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for path in (GOLDEN / "openai_checkpoint").iterdir():
-            if path.suffix == ".xz":
-                (folder / path.stem).write_bytes(lzma.decompress(path.read_bytes()))
-            else:
-                shutil.copyfile(path, folder / path.name)
-        shutil.copyfile(GOLDEN / "openai_affine_invconv.npz", folder / "golden.npz")
+        unpack_official(folder)
         for form, path_name in FORMS.items():
             both = []
             for dtype in DTYPES:

@@ -1,6 +1,7 @@
 """What the tests share."""
 
 import os
+import shutil
 
 # The tests' tensors are tiny: a second thread waits longer for the first than it helps it, and
 # with a process for each core it waits for another test. The children of a test do the same.
@@ -42,6 +43,19 @@ def _cache(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A browser that is installed here."""
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("there is no chromium here")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as started:
+        shown = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield shown
+        shown.close()
 
 
 @pytest.fixture

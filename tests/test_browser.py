@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import shutil
 from html.parser import HTMLParser
 from itertools import pairwise
 
@@ -77,25 +76,13 @@ def test_the_page_is_whole_and_has_everything_in_it(work, name):
             assert len(json.loads(text)["levels"]) == 2
 
 
-@pytest.fixture(scope="module")
-def browser():
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("there is no chromium here")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as started:
-        shown = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield shown
-        shown.close()
-
-
 @pytest.fixture
-def show(browser, work):
+def show(chromium, work):
     """Opens a page, and fails if it asked for anything or complained."""
     opened, wrong = [], []
 
     def call(name, size):
-        page = browser.new_page(viewport={"width": size[0], "height": size[1]})
+        page = chromium.new_page(viewport={"width": size[0], "height": size[1]})
         page.set_default_timeout(120_000)
         page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: wrong.append(str(error)))

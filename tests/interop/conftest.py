@@ -11,16 +11,21 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 DATA = "model_best_loss.ckpt.data-00000-of-00001"
 
 
-@pytest.fixture(scope="session")
-def official(tmp_path_factory):
+def unpack_official(folder):
     """A folder as the official code leaves it, with the graphs and a dump of the variables."""
-    folder = tmp_path_factory.mktemp("official")
     for path in (GOLDEN / "openai_checkpoint").iterdir():
         if path.suffix == ".xz":
             (folder / path.stem).write_bytes(lzma.decompress(path.read_bytes()))
         else:
             shutil.copyfile(path, folder / path.name)
     shutil.copyfile(GOLDEN / "openai_affine_invconv.npz", folder / "golden.npz")
+
+
+@pytest.fixture(scope="session")
+def official(tmp_path_factory):
+    """What `unpack_official` makes."""
+    folder = tmp_path_factory.mktemp("official")
+    unpack_official(folder)
     return folder
 
 

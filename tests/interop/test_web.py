@@ -313,18 +313,6 @@ def address(serve, site):
     return serve(site.parent.parent)
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("there is no chromium here")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as started:
-        shown = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield shown
-        shown.close()
-
-
 @pytest.fixture
 def runtime_here():
     if AT_HAND is None:

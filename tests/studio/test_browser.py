@@ -1,7 +1,6 @@
 """A walk through the studio in a browser, as a person takes it. Its twin is in the other files."""
 
 import io
-import shutil
 import socket
 import threading
 import time
@@ -29,31 +28,19 @@ def address(app):
     thread.join(10)
 
 
-@pytest.fixture(scope="module")
-def browser():
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("there is no chromium here")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as started:
-        shown = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield shown
-        shown.close()
-
-
 def is_wrong(said):
     """A browser also tells of every answer that is a refusal."""
     return said.type == "error" and "status of 400" not in said.text
 
 
 @pytest.fixture
-def show(browser, address):
+def show(chromium, address):
     """Opens the studio, and fails if it asked any other host or complained."""
     asked, wrong = [], []
 
     def call(size="desktop", **how):
         width, height = SIZES[size]
-        page = browser.new_page(viewport={"width": width, "height": height}, **how)
+        page = chromium.new_page(viewport={"width": width, "height": height}, **how)
         page.set_default_timeout(120_000)
         page.on("console", lambda said: wrong.append(said.text) if is_wrong(said) else None)
         page.on("pageerror", lambda error: wrong.append(str(error)))

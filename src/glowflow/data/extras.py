@@ -1,4 +1,4 @@
-"""Packages that only some sources need."""
+"""Packages that only some users need."""
 
 from importlib import import_module
 from typing import Any
@@ -6,8 +6,13 @@ from typing import Any
 from ..errors import InputError
 
 
-def extra(module: str, name: str) -> Any:
+def extra(module: str, name: str, who: str = "These data need") -> Any:
     """Import a package of the extra `name`.
+
+    Args:
+        module: the package.
+        name: of the extra.
+        who: what needs it, as the message of the error begins.
 
     Raises:
         InputError: it is not installed.
@@ -15,6 +20,4 @@ def extra(module: str, name: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise InputError(
-            f"These data need the package {module}: pip install 'glowflow[{name}]'."
-        ) from error
+        raise InputError(f"{who} the package {module}: pip install 'glowflow[{name}]'.") from error

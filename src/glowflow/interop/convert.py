@@ -1,18 +1,17 @@
 """Other people's checkpoints as models of this package."""
 
 from dataclasses import dataclass, replace
-from math import prod
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, cast
+from typing import cast
 
 import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import Tensor
 
 from ..errors import CheckpointError, InputError
 from ..models.config import CouplingScale
 from ..models.glow import Glow
+from ..models.outline import outline_of
 from ..models.pretrained import check_state
 from ..models.training_data import TrainingData
 from .files import Contents, read_contents
@@ -32,28 +31,6 @@ class Converted:
     """What in the file is not weights of the model, a line each."""
     notes: tuple[str, ...]
     """What else a user should know, a sentence each."""
-
-
-def from_foreign(
-    source: str | Path,
-    *,
-    image_size: tuple[int, int] | None = None,
-    bits: int | None = None,
-    black: float | None = None,
-    coupling_scale: CouplingScale | None = None,
-    format: str | None = None,
-    dtype: torch.dtype = torch.float32,
-) -> Glow:
-    """The model alone; see `convert`."""
-    return convert(
-        source,
-        image_size=image_size,
-        bits=bits,
-        black=black,
-        coupling_scale=coupling_scale,
-        format=format,
-        dtype=dtype,
-    ).model
 
 
 def convert(
@@ -129,20 +106,15 @@ def _together(given: Given, contents: Contents) -> Given:
             f"{contents.path} says that its images have {said.bits} bits and --bits is "
             f"{given.bits}: leave it out."
         )
-    if given.image_size and said.image_size:
-        exact = bool(said.run)  # a graph may say the area alone
+    if given.image_size and said.image_size and tuple(given.image_size) != said.image_size:
         (height, width), (other_height, other_width) = said.image_size, given.image_size
-        same = given.image_size == said.image_size
-        if same or (not exact and prod(given.image_size) == prod(said.image_size)):
-            return _with_said(given, said)
-        raise InputError(
-            f"{contents.path} says that its images are {height}x{width} and --image-size is "
-            f"{other_height}x{other_width}: leave it out."
-        )
-    return _with_said(given, said)
-
-
-def _with_said(given: Given, said: Given) -> Given:
+        if (
+            said.run or height * width != other_height * other_width
+        ):  # a graph may say the area alone
+            raise InputError(
+                f"{contents.path} says that its images are {height}x{width} and --image-size is "
+                f"{other_height}x{other_width}: leave it out."
+            )
     return replace(
         given,
         image_size=given.image_size or said.image_size,
@@ -165,8 +137,7 @@ def _require_used(asked: Given, foreign: Foreign, path: str) -> None:
 
 def _model(foreign: Foreign, dtype: torch.dtype, source: str) -> Glow:
     """The model with these weights, which are its own from here on."""
-    with torch.device("meta"), _WithoutNormal():  # which takes neither memory nor time
-        model = Glow(foreign.config)
+    model = outline_of(lambda: Glow(foreign.config))
     state = {name: _in(weight, dtype) for name, weight in foreign.state.items()}
     check_state(model.state_dict(), state, source)
     model.load_state_dict(state, assign=True)
@@ -175,18 +146,6 @@ def _model(foreign: Foreign, dtype: torch.dtype, source: str) -> Glow:
         size=(height, width), channels=channels, fit="crop", bits=foreign.config.bits
     )
     return model.eval()
-
-
-class _WithoutNormal(TorchFunctionMode):
-    """Inside of it `nn.init.normal_` leaves tensors as they are."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is nn.init.normal_:
-            return kwargs.get("tensor", *args[:1])
-        return func(*args, **kwargs)
 
 
 def _in(weight: Tensor, dtype: torch.dtype) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import torch
 from torch.export import ExportedProgram
 
+from ..data.extras import extra
 from ..errors import InputError, in_one_line
 from ..files import replacing
 from ..models.flow import ImageFlow
@@ -87,14 +88,7 @@ def needed(module: str) -> Any:
     Raises:
         InputError: it is not installed.
     """
-    from importlib import import_module
-
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise InputError(
-            f"ONNX needs the package {module}: pip install 'glowflow[export]'."
-        ) from error
+    return extra(module, "export", "ONNX needs")
 
 
 def _of_whole(name: str, output: str) -> str:

@@ -174,7 +174,7 @@ def solve(
             f"There are {chains} chains of {draws} draws after {warmup}: give 2 chains, 10 draws "
             "and a warm-up of 50 at least."
         )
-    stats = extra("arviz_stats.base", "science").array_stats
+    stats = extra("arviz_stats.base", "science", "Solving needs").array_stats
     generator = torch.Generator(problem.observed.device).manual_seed(seed % 2**63)
     start = torch.randn(
         chains, problem.dims, generator=generator,

@@ -322,7 +322,7 @@ class Glow(ImageFlow):
             InputError: size or bits have to be given, or contradict the file.
         """
         # By name: what reads other people's files stands above the models, and makes this one.
-        read = resolve_name("glowflow.interop.convert:from_foreign")
+        read = resolve_name("glowflow.interop.convert:convert")
         return read(
             source,
             image_size=image_size,
@@ -331,7 +331,7 @@ class Glow(ImageFlow):
             coupling_scale=coupling_scale,
             format=format,
             dtype=dtype,
-        )
+        ).model
 
     def with_present_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weights by the names of this version, from weights by its names or those of format 1."""

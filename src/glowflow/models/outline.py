@@ -1,7 +1,7 @@
 """What a configuration describes, before any of it is allocated."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from ..bijections.linear import Invertible1x1Conv, Permutation, require_permutat
 from ..errors import CheckpointError, GlowflowError, InputError, in_one_line
 from .pretrained import check_state
 
+Model = TypeVar("Model")
 ARITHMETIC = ("add", "__add__", "__radd__", "mul", "__mul__", "__rmul__")
 
 
@@ -41,6 +42,12 @@ class _Outlines(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+def outline_of(make: Callable[[], Model]) -> Model:
+    """What `make` makes, of tensors without values: it takes no memory and hardly time."""
+    with torch.device("meta"), _Outlines():
+        return make()
+
+
 def check_outline(
     make: Callable[[], Any], config: Any, state: dict[str, Tensor], source: str, own: bool
 ) -> None:
@@ -65,8 +72,7 @@ def check_outline(
             f"are {len(state):,} in the file: it is damaged, or of another model."
         )
     try:
-        with torch.device("meta"), _Outlines():
-            outline = make()
+        outline = outline_of(make)
     except GlowflowError as error:
         raise CheckpointError(f"{source} does not describe a model: {error}") from error
     except (RuntimeError, ValueError, TypeError, OverflowError, NotImplementedError) as error:
