@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from glowflow.cli import COMMANDS, SHARED, main
+from glowflow.cli import COMMANDS, SHARED, main, train
+from glowflow.cli.options import parse
 from glowflow.studies.registry import STUDIES
 
 HEAVY = ("torch", "matplotlib", "sklearn", "scipy", "accelerate", "huggingface_hub", "datasets")
@@ -78,3 +79,12 @@ def test_the_package_imports_nothing_heavy():
     code = f"import sys, glowflow; print([name for name in {HEAVY} if name in sys.modules])"
     assert answer(code) == "[]\n"
     assert answer("import glowflow; print(glowflow.Glow.__name__)") == "Glow\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "size"),
+    [(["--size", "16"], (16, 16)), (["--size", "16", "24"], (16, 24)), (["--size=16"], (16, 16))],
+)
+def test_one_number_is_the_size_of_a_square(given, size):
+    for arguments in (given, [*given, "--seed", "3"]):
+        assert parse(train, "train", "", arguments).train.data.size == size

@@ -15,6 +15,8 @@ import tyro
 from ..errors import InputError
 from ..photos.fit import Fit
 
+SIZES = ("--size", "--image-size")
+"""Height and width in pixels."""
 NARROWEST = 40
 """Columns of a console that help is laid out for at least."""
 
@@ -81,7 +83,7 @@ def parse(command: ModuleType, name: str, description: str, arguments: Sequence[
     A first argument that is not a flag is the data, where the command takes data.
     """
     _widen_console()
-    arguments = [_with_dashes(argument) for argument in arguments]
+    arguments = _with_both_sides([_with_dashes(argument) for argument in arguments])
     if getattr(command, "DATA_FIRST", False) and arguments and not arguments[0].startswith("-"):
         arguments.insert(0, "--data")
     default = command.default(arguments) if hasattr(command, "default") else None
@@ -154,6 +156,21 @@ def _with_dashes(argument: str) -> str:
         return argument
     name, equals, value = argument.partition("=")
     return name.replace("_", "-") + equals + value
+
+
+def _with_both_sides(arguments: list[str]) -> list[str]:
+    """`--size 64` and `--size=64` are `--size 64 64`."""
+    found: list[str] = []
+    for index, argument in enumerate(arguments):
+        name, _, value = argument.partition("=")
+        if name in SIZES and value.isdecimal():
+            found += [name, value, value]
+            continue
+        found.append(argument)
+        after = arguments[index + 1 : index + 2]
+        if index and arguments[index - 1] in SIZES and argument.isdecimal():
+            found += [] if after and after[0].isdecimal() else [argument]
+    return found
 
 
 def taken(arguments: list[str], flag: str) -> str | None:
