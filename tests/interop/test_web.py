@@ -47,7 +47,7 @@ def initialized(model):
 def model():
     torch.manual_seed(0)
     config = GlowConfig(
-        image_shape=(3, 16, 16), levels=2, steps=2, hidden_channels=8, classes=2, bits=8
+        image_shape=(3, 16, 16), levels=2, steps=1, hidden_channels=8, classes=2, bits=8
     )
     made = initialized(Glow(config))
     made.trained_on = TrainingData(class_names=("round", "square & flat"))
@@ -294,9 +294,7 @@ def serve():
     servers = []
 
     def call(folder):
-        server = ThreadingHTTPServer(
-            ("127.0.0.1", 0), partial(Quiet, directory=str(folder))
-        )
+        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
         return f"http://127.0.0.1:{server.server_port}"

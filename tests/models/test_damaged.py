@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from glowflow import CheckpointError, Glow, GlowConfig, RealNVP, RealNVPConfig, load_model
 from tests.fuzzing.saved import MOST, World, fault, memory
 
+
 @pytest.mark.parametrize("cases", [800, pytest.param(2000, marks=pytest.mark.slow)])
 def test_damaged_files_end_in_a_sentence_or_work(tmp_path, monkeypatch, cases):
     monkeypatch.chdir(tmp_path)
