@@ -43,7 +43,7 @@ STUDIES = {
     "lu": ([*SHALLOW, *LU], {"lu-training.png", "lu-cost.png", "costs.json"}, {"lu", "plain"}, 2),
     "depth": (["--levels", 1, 2, "--steps", 1], {"depth.png"}, {"L1-K1", "L2-K1"}, 2),
     "ingredients": (
-        ["--minutes", 0.01, "--ingredients", "adam", "4-steps"],
+        ["--minutes", 0.05, "--ingredients", "adam", "4-steps"],
         {"ingredients.png"},
         {"defaults", "adam", "4-steps"},
         3,
