@@ -1,18 +1,22 @@
 """A folder to the Hugging Face hub, in one commit that is there whole or not at all."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+from huggingface_hub.utils import get_session
 
 from ..checks import require
 from ..errors import GlowflowError, InputError
 from .hub import LOG_IN, PATIENCE, Hub, download, of_status, said
 
 Answer = TypeVar("Answer")
+SILENCE = 6
+"""How long the hub may be silent while it is sent to, in HF_HUB_ETAG_TIMEOUT (10 s)."""
 
 
 def upload(
@@ -116,7 +120,8 @@ def _check_free(
 def _asked(repo: str, what: str, call: Callable[[], Answer], otherwise: str = "") -> Answer:
     """What the hub answers; its refusals, its silence and its faults in a sentence."""
     try:
-        return call()
+        with _no_endless_silence():
+            return call()
     except GlowflowError:
         raise
     except HFValidationError as error:
@@ -125,6 +130,28 @@ def _asked(repo: str, what: str, call: Callable[[], Answer], otherwise: str = ""
         sentence = of_status(error, f"{what} {repo}")
         if sentence is None:
             sentence = f"The hub did not let {repo} be pushed ({said(error)}): try again."
+            if _was_committing(error):
+                otherwise = f"whether it was committed to {repo} is not known, look there first"
         if otherwise:
             sentence = f"{sentence.rstrip('.')}; {otherwise}."
         raise InputError(sentence) from error
+
+
+@contextmanager
+def _no_endless_silence() -> Iterator[None]:
+    """End a request at which nothing moves, which the library by itself waits for for ever."""
+    client: Any = get_session()
+    before = getattr(client, "timeout", None)
+    client.timeout = SILENCE * constants.HF_HUB_ETAG_TIMEOUT
+    try:
+        yield
+    finally:
+        client.timeout = before
+
+
+def _was_committing(error: Exception) -> bool:
+    """Whether the request without an answer was the one that commits."""
+    try:
+        return "/commit/" in str(error.request.url)  # type: ignore[attr-defined]
+    except (AttributeError, RuntimeError):  # of other errors, or of a request that was not made
+        return False
