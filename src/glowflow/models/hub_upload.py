@@ -1,5 +1,6 @@
 """A folder to the Hugging Face hub, in one commit that is there whole or not at all."""
 
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from typing import Any, TypeVar
 
 from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
-from huggingface_hub.utils import get_session
+from huggingface_hub.utils import get_session, validate_repo_id
 
 from ..checks import require
 from ..errors import GlowflowError, InputError
@@ -51,13 +52,7 @@ def upload(
         InputError: the name or the token will not do, the repository holds something else or is
             public and should not be, or the hub refuses, is silent or fails.
     """
-    organisation, _, name = repo.partition("/")
-    require(bool(organisation and name), f"{repo!r} is no name on the hub: give organisation/name.")
-    require(bool(commit_message.strip()), "commit_message is empty: say what is new.")
-    require(
-        not (create_pr and branch not in (None, constants.DEFAULT_REVISION)),
-        f"A pull request goes to main, and not to {branch}: leave one of them out.",
-    )
+    check_upload(repo, branch=branch, commit_message=commit_message, create_pr=create_pr)
     require(not constants.HF_HUB_OFFLINE, "HF_HUB_OFFLINE is set: unset it to push.")
     require(bool(token or get_token()), f"There is no token for the hub: {LOG_IN} that may write.")
     api = HfApi(token=token)
@@ -83,6 +78,30 @@ def upload(
         f"nothing was committed to {repo}{made}",
     )
     return str(commit.pr_url if create_pr else commit.commit_url)
+
+
+def check_upload(repo: str, *, branch: str | None, commit_message: str, create_pr: bool) -> None:
+    """Refuse what no hub would take, without asking one; args as of `upload`.
+
+    Raises:
+        InputError: the name, the branch or the message will not do.
+    """
+    organisation, _, name = repo.partition("/")
+    require(bool(organisation and name), f"{repo!r} is no name on the hub: give organisation/name.")
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise InputError(f"{repo!r} is no name on the hub ({said(error)}).") from error
+    require(bool(commit_message.strip()), "commit_message is empty: say what is new.")
+    require(
+        not (create_pr and branch not in (None, constants.DEFAULT_REVISION)),
+        f"A pull request goes to main, and not to {branch}: leave one of them out.",
+    )
+    plain = branch is None or re.fullmatch(r"[\w][\w./-]*(?<![./])", branch)
+    require(
+        plain and ".." not in str(branch),
+        f"{branch!r} is no name of a branch: give letters, digits, dots and dashes.",
+    )
 
 
 def _look(api: HfApi, repo: str) -> Any:
@@ -124,8 +143,6 @@ def _asked(repo: str, what: str, call: Callable[[], Answer], otherwise: str = ""
             return call()
     except GlowflowError:
         raise
-    except HFValidationError as error:
-        raise InputError(f"{repo!r} is no name on the hub ({said(error)}).") from error
     except Exception as error:  # of the hub, its library or the network
         sentence = of_status(error, f"{what} {repo}")
         if sentence is None:
