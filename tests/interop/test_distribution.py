@@ -4,6 +4,7 @@ import copy
 import math
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from torch.distributions import (
@@ -11,7 +12,9 @@ from torch.distributions import (
     Categorical,
     Independent,
     MixtureSameFamily,
+    Normal,
     TransformedDistribution,
+    kl_divergence,
 )
 from torch.func import vmap
 
@@ -128,13 +131,57 @@ def test_a_realnvp_takes_its_running_averages_and_says_where_it_is_defined():
 
 def test_what_there_is_no_closed_form_of_is_not_defined():
     p = distribution(glow())
-    for name in ("mean", "variance", "stddev", "mode"):
-        with pytest.raises(NotImplementedError):
+    for name in ("mean", "variance", "stddev"):
+        with pytest.raises(NotImplementedError, match="of a flow has no closed form: take that of"):
             getattr(p, name)
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(NotImplementedError, match="does not implement mode"):
+        _ = p.mode
+    with pytest.raises(NotImplementedError, match=r"closed form: average -log_prob\(x\) over x"):
         p.entropy()
+    other = Independent(Normal(torch.zeros(SHAPE), 1.0), 3)
+    for pair in ((p, p), (p, other), (other, p)):
+        with pytest.raises(NotImplementedError, match=r"average p\.log_prob\(x\) - q\.log_prob"):
+            kl_divergence(*pair)
     with pytest.raises(NotImplementedError, match=r"cannot be expanded to \(3,\), for its param"):
         p.expand((3,))
+
+
+def test_numbers_of_numpy_and_no_labels_at_all():
+    x = distribution(glow()).sample()
+    warm = distribution(glow(), temperature=0.5).log_prob(x)
+    assert torch.equal(distribution(glow(), temperature=np.float32(0.5)).log_prob(x), warm)
+    nobody = distribution(glow(classes=3), [])
+    assert nobody.batch_shape == (0,) and nobody.sample((2,)).shape == (2, 0, *SHAPE)
+
+
+def test_it_is_a_prior_that_pulls_an_observation_to_what_is_likely():
+    """The posterior of a noisy image by ascent (MAP), and by a normal family (a variational one)."""
+    prior = distribution(glow())
+    torch.manual_seed(1)
+    noisy = prior.sample() + 0.3 * torch.randn(SHAPE).double()
+    mean, log_std = (
+        noisy.clone().requires_grad_(),
+        torch.full(SHAPE, -3.0).double().requires_grad_(),
+    )
+
+    def bound(z):
+        return prior.log_prob(z) + Normal(z, 0.3).log_prob(noisy).sum((-3, -2, -1))
+
+    def elbo():
+        q = Independent(Normal(mean, log_std.exp()), 3)
+        z = q.rsample((16,))
+        return (bound(z) - q.log_prob(z)).mean()
+
+    for objective, parameters in ((lambda: bound(mean), [mean]), (elbo, [mean, log_std])):
+        with torch.no_grad():
+            before = torch.stack([objective() for _ in range(5)]).mean()
+        optimizer = torch.optim.Adam(parameters, lr=1e-2)
+        for _ in range(15):
+            optimizer.zero_grad()
+            (-objective()).backward()
+            optimizer.step()
+        with torch.no_grad():
+            assert torch.stack([objective() for _ in range(5)]).mean() > before + 0.5
 
 
 def test_copies_are_the_same_distribution():
