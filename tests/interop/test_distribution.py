@@ -155,33 +155,31 @@ def test_numbers_of_numpy_and_no_labels_at_all():
 
 
 def test_it_is_a_prior_that_pulls_an_observation_to_what_is_likely():
-    """The posterior of a noisy image by ascent (MAP), and by a normal family (a variational one)."""
+    """The mode of the posterior of a noisy image, and the best normal distribution for it."""
     prior = distribution(glow())
     torch.manual_seed(1)
-    noisy = prior.sample() + 0.3 * torch.randn(SHAPE).double()
-    mean, log_std = (
-        noisy.clone().requires_grad_(),
-        torch.full(SHAPE, -3.0).double().requires_grad_(),
-    )
+    noisy = prior.sample() + 0.5 * torch.randn(SHAPE).double()
+    mean = noisy.clone().requires_grad_()
+    log_std = torch.full_like(mean, -3.0, requires_grad=True)
 
     def bound(z):
-        return prior.log_prob(z) + Normal(z, 0.3).log_prob(noisy).sum((-3, -2, -1))
+        return prior.log_prob(z) + Normal(z, 0.5).log_prob(noisy).sum((-3, -2, -1))
 
     def elbo():
         q = Independent(Normal(mean, log_std.exp()), 3)
-        z = q.rsample((16,))
+        z = q.rsample((4,))
         return (bound(z) - q.log_prob(z)).mean()
 
     for objective, parameters in ((lambda: bound(mean), [mean]), (elbo, [mean, log_std])):
         with torch.no_grad():
-            before = torch.stack([objective() for _ in range(5)]).mean()
-        optimizer = torch.optim.Adam(parameters, lr=1e-2)
-        for _ in range(15):
-            optimizer.zero_grad()
-            (-objective()).backward()
-            optimizer.step()
+            before = objective()
+        for _ in range(4):
+            gradients = torch.autograd.grad(objective(), parameters)
+            with torch.no_grad():
+                for parameter, gradient in zip(parameters, gradients, strict=True):
+                    parameter += 0.02 * gradient.sign()
         with torch.no_grad():
-            assert torch.stack([objective() for _ in range(5)]).mean() > before + 0.5
+            assert objective() > before + 1
 
 
 def test_copies_are_the_same_distribution():

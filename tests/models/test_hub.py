@@ -9,8 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from huggingface_hub import constants
-from huggingface_hub.utils import get_session
+from huggingface_hub import constants, get_session
 
 from glowflow import CheckpointError, Glow, GlowConfig, InputError, RealNVP, RealNVPConfig
 from glowflow import load_model as load

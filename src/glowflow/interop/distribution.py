@@ -167,7 +167,7 @@ for _pair in (
     (FlowDistribution, Distribution),
     (Distribution, FlowDistribution),
 ):
-    register_kl(*_pair)(_no_divergence)
+    register_kl(*_pair)(_no_divergence)  # type: ignore[no-untyped-call]
 
 
 def distribution(

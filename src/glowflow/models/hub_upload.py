@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from huggingface_hub import HfApi, constants, get_token
+from huggingface_hub import HfApi, constants, get_session, get_token
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
-from huggingface_hub.utils import get_session, validate_repo_id
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from ..checks import require
 from ..errors import GlowflowError, InputError
@@ -99,7 +99,7 @@ def check_upload(repo: str, *, branch: str | None, commit_message: str, create_p
     )
     plain = branch is None or re.fullmatch(r"[\w][\w./-]*(?<![./])", branch)
     require(
-        plain and ".." not in str(branch),
+        bool(plain) and ".." not in str(branch),
         f"{branch!r} is no name of a branch: give letters, digits, dots and dashes.",
     )
 

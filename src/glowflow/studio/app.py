@@ -11,10 +11,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from ..errors import GlowflowError
+from .answers import RAW
 from .guard import Application, Guard
 from .house import House, Offer
 from .limits import Limits
-from .routes import RAW, Routes
+from .routes import Routes
 from .visitors import UnknownError, Visitors
 from .worker import BusyError, Urgency, Worker
 
