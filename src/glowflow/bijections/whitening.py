@@ -66,9 +66,9 @@ class Whitening(FittedMap):
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Return y and its log-determinant in nats."""
         centred = (x - self.mean).flatten(1)
-        along = centred @ self.basis.mT
+        along, rest = self._apart(centred)
         white, log_det = self._transformed(self._white(along), context)
-        rest = self._rest(centred, along) * (-self.log_std[-1]).exp()
+        rest = rest * (-self.log_std[-1]).exp()
         return self._image(rest, white), log_det - self._log_scale(x)
 
     @without_autocast
@@ -76,8 +76,8 @@ class Whitening(FittedMap):
         self, y: Float[Tensor, "batch channels height width"], context: Tensor | None = None
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Return x and its log-determinant in nats."""
-        white = y.flatten(1) @ self.basis.mT
-        rest = self._rest(y.flatten(1), white) * self.log_std[-1].exp()
+        white, rest = self._apart(y.flatten(1))
+        rest = rest * self.log_std[-1].exp()
         log_det = per_sample(0.0, y)
         if self.components is not None:
             back, log_det = self.components.inverse(white[:, :, None, None], context)
@@ -92,7 +92,7 @@ class Whitening(FittedMap):
         """Fit the map, initialise what is between the components, and apply both."""
         self.fit(x)
         if self.components is not None:
-            along = (x - self.mean).flatten(1) @ self.basis.mT
+            along, _ = self._apart((x - self.mean).flatten(1))
             self.components.initialize(self._white(along)[:, :, None, None], context)
         return self(x, context)
 
@@ -130,12 +130,18 @@ class Whitening(FittedMap):
         y, log_det = self.components(white[:, :, None, None], context)
         return y[:, :, 0, 0], log_det
 
-    def _rest(self, flat: Tensor, along: Tensor) -> Tensor:
-        """What is not along the directions: nothing, if those are all that there are."""
-        if len(self.basis) == flat.shape[1]:
-            return torch.zeros_like(flat)
+    def _apart(self, flat: Tensor) -> tuple[Tensor, Tensor]:
+        """The components, and what is not along the directions: nothing, if those are all.
+
+        The second product is a step of refinement: a basis that is rounded, be it to half
+        precision, gives components and rest that add up all the same.
+        """
+        along = flat @ self.basis.mT
         rest = flat - along @ self.basis
-        return rest - rest @ self.basis.mT @ self.basis  # what rounding left along the first ones
+        more = rest @ self.basis.mT
+        if len(self.basis) == flat.shape[1]:
+            return along + more, torch.zeros_like(flat)
+        return along + more, rest - more @ self.basis
 
     def _image(self, rest: Tensor, along: Tensor) -> Tensor:
         """Both parts together, as images."""
