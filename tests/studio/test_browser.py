@@ -125,7 +125,7 @@ def test_keys_move_sliders_and_tabs(show):
     assert float(page.locator("[data-attribute=Smiling]").input_value()) == 0.5
     until(lambda: (canvas(page, "after") != before).any())
     page.locator("#tab-edit").focus()
-    for tab in ("sample", "mix", "levels", "score", "edit"):
+    for tab in ("sample", "mix", "levels", "explore", "score", "train", "edit"):
         page.keyboard.press("ArrowRight")
         assert page.locator(f"#{tab}").is_visible()
         assert page.locator(f"#tab-{tab}").get_attribute("aria-selected") == "true"
@@ -162,7 +162,7 @@ def test_the_last_value_is_never_lost(show):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_tab_fits_the_screen(show, size, scheme):
     page = show(size, color_scheme=scheme)
-    for tab in ("edit", "sample", "mix", "levels", "score"):
+    for tab in ("edit", "sample", "mix", "levels", "explore", "score", "train"):
         page.locator(f"#tab-{tab}").click()
         if tab == "sample":
             page.locator("#wall img").nth(11).wait_for()
