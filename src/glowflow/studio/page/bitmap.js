@@ -48,7 +48,7 @@ export function bitMap(studio) {
     const dims = found.bits / found.bits_per_dim;
     const without = Math.abs(found.no_place) < 1 ? "" : ` What has no place in the picture (${of(found.no_place)}) is spread evenly.`;
     byId("map-words").textContent = level
-      ? `Level ${level} changes the sum by ${of(found.by_level[level - 1])}: its codes, its couplings and its prior at each place.`
+      ? `Level ${level} adds ${of(found.by_level[level - 1])} to the sum of ${of(found.bits)}: its codes and its prior at each place, and what its couplings and convolutions change.`
       : `The map sums to ${of(found.bits)}, that is ${found.bits_per_dim.toFixed(3)} bits/dim of ${Math.round(dims)} values, the figure of the table.${without}`;
   }
 

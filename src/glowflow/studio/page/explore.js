@@ -54,7 +54,7 @@ export function exploreTab(studio) {
         const { done, total, state } = answer;
         byId("explore-progress").hidden = false;
         byId("explore-bar").value = total ? done / total : 0;
-        byId("explore-state").textContent = state === "reading" ? "The images of the data are being read." : `The images of the data are being encoded: ${done} of ${total}.`;
+        byId("explore-state").textContent = state === "reading" ? "The images of the data are being read or drawn." : `The images of the data are being encoded: ${done} of ${total}.`;
         setTimeout(() => { waiting = false; if (!byId("explore").hidden) load(); }, AGAIN);
         return;
       }
@@ -81,7 +81,7 @@ export function exploreTab(studio) {
     byId("explore-colour").parentElement.hidden = !attributes.length;
     byId("explore-told").hidden = !told;
     byId("explore-told").textContent = `${told} These are the pictures below; add some, and come back.`;
-    byId("explore-source").textContent = told ? "" : `${parts[0].points.length} images: ${source}.`;
+    byId("explore-source").textContent = told ? "" : `Shown are ${parts[0].points.length} images (${source}); those far off are at the edge.`;
     axes();
   }
 
@@ -105,10 +105,8 @@ export function exploreTab(studio) {
     const { points } = found.parts[part()];
     const own = place?.parts[part()];
     const chosen = fromMiddle() ? [0, 0] : own && [own[across()], own[up()]];
-    const all = [...points.map((each) => [each[across()], each[up()]]), ...(chosen ? [chosen] : [])];
-    const most = Math.max(2.5, ...all.flat().map(Math.abs)) * 1.06;
-    const x = (value) => width / 2 + value / most * (width / 2 - EDGE);
-    const y = (value) => height / 2 - value / most * (height / 2 - EDGE);
+    const x = scale(points.map((each) => each[across()]), EDGE, width - EDGE);
+    const y = scale(points.map((each) => each[up()]), height - EDGE, EDGE);
     spots = points.map((each) => [x(each[across()]), y(each[up()])]);
     const attribute = found.attributes[byId("explore-colour").value];
     const marks = spots.map(([cx, cy], i) => mark(i, cx, cy, attribute));
@@ -122,6 +120,14 @@ export function exploreTab(studio) {
     }
     if (at >= 0 && spots[at]) plot.append(svg("circle", { class: "looked", cx: spots[at][0], cy: spots[at][1], r: 9 }));
     legend(attribute);
+  }
+
+  // Where values lie between two ends; the few that are far off are put at the ends.
+  function scale(values, from, to) {
+    const sorted = values.toSorted((a, b) => a - b);
+    const at = (share) => sorted[Math.round(share * (sorted.length - 1))];
+    const [low, high] = [Math.min(-0.5, at(0.01)), Math.max(0.5, at(0.99))];
+    return (value) => from + (to - from) * Math.min(1, Math.max(0, (value - low) / (high - low)));
   }
 
   function mark(i, cx, cy, attribute) {

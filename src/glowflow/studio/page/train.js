@@ -55,7 +55,7 @@ export function trainTab(studio) {
 
   function about({ state, valid_bits_per_dim: held, bits_per_dim: seen, images }) {
     const figure = held ?? seen;
-    const said = [STATES[state], figure == null ? "" : `${figure.toFixed(3)} bits/dim`, images ? `${short(images)} images` : "no figures yet"];
+    const said = [STATES[state], figure == null ? "" : `${figure.toFixed(3)} bits/dim`, images ? `${short(images)} images` : figure == null ? "no figures yet" : "before the first step"];
     return said.filter(Boolean).join(" · ");
   }
 
