@@ -73,6 +73,13 @@ def test_runs_are_those_of_the_folder_that_is_given(tmp_path, monkeypatch):
     assert folder("all", runs=Path("other")) == Path("other")
 
 
+def test_a_folder_whose_runs_have_no_model_yet_is_watched_all_the_same(tmp_path):
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "train.yaml").touch()
+    assert studio._models(str(tmp_path)) == [("demo-faces", "demo-faces")]
+    assert studio._runs(Options(model=str(tmp_path))) == tmp_path
+
+
 def test_some_drawn_faces_are_looked_at_and_not_all(monkeypatch):
     read = lambda config, progress: SimpleNamespace(data=(config.faces, config.size))  # noqa: E731
     monkeypatch.setattr("glowflow.data.open.open_images", read)

@@ -133,6 +133,7 @@ def _models(source: str) -> list[tuple[str, str]]:
     """The model, or each in a folder of them, the newest first: where it is, and its name."""
     from ..files import path_of
     from ..models.pretrained import CONFIG_FILE, WEIGHTS_FILE
+    from ..training.config import CONFIG_FILE as RUN_FILE
 
     folder = path_of(source)
     if not folder.is_dir() or (folder / CONFIG_FILE).is_file():
@@ -142,6 +143,8 @@ def _models(source: str) -> list[tuple[str, str]]:
         for each in folder.iterdir()
         if (each / CONFIG_FILE).is_file() and (each / WEIGHTS_FILE).is_file()
     ]
+    if not found and any((each / RUN_FILE).is_file() for each in folder.iterdir()):
+        return [(DEMO, DEMO)]  # until one of the runs has a model
     if not found:
         raise InputError(
             f"{folder} is neither a model nor a folder of models: give the folder of a run, or the "

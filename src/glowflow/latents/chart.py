@@ -56,7 +56,7 @@ class Chart:
         if not 0 <= part < len(self.parts) or not 0 <= axis < len(self.parts[part].axes):
             raise InputError(f"There is no axis {axis} of part {part}: choose another one.")
         along = self.parts[part]
-        rows = flatten(code).double().cpu()
+        rows = flatten(code).cpu().double()
         step = amount * along.variances[axis].sqrt() * along.axes[axis]
         rows[:, along.start : along.start + len(step)] += step
         return unflatten(rows, self.shapes)

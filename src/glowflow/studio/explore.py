@@ -142,7 +142,7 @@ def of_pictures(visitor: Visitor, stage: Stage) -> Chart:
     names = tuple(visitor.pictures)
     if visitor.charted is None or visitor.charted[0] != names:
         codes = [flatten(stage.code(picture)) for picture in visitor.pictures.values()]
-        rows = torch.cat(codes).double().cpu() if codes else torch.zeros(0, stage.dims)
+        rows = torch.cat(codes).cpu().double() if codes else torch.zeros(0, stage.dims)
         visitor.charted = (names, chart(rows, stage.model.latent_shapes, COMPONENTS))
     return visitor.charted[1]
 

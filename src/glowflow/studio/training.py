@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..files import path_of, write_text
+from ..progress import remark
 from ..training.as_yaml import to_yaml
 from ..training.config import TrainConfig
 from .house import House, Offer
@@ -152,8 +153,10 @@ class Trainer:
         """Stop the run, if there is one, and wait for its checkpoint."""
         if self.child is None:
             return
-        with suppress(InputError):
-            self.stop()
+        if self.child.alive:
+            with suppress(InputError):
+                self.stop()
+            remark(f"{self.child.run} finishes its step and leaves a checkpoint.")
         try:
             self.child.process.wait(patience)
         except subprocess.TimeoutExpired:  # its newest checkpoint stays
