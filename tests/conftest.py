@@ -1,5 +1,6 @@
 """What the tests share."""
 
+import io
 import os
 import shutil
 
@@ -10,6 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+from PIL import Image
 
 ACCELERATOR = torch.accelerator.current_accelerator(check_available=True)
 ONLY_ASKED = {
@@ -43,6 +45,21 @@ def _cache(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def unseen_plots():
+    """Curves that nobody looks at are not laid out, which takes as long as a small training.
+
+    `tests/reports`, `tests/studies` and `tests/cli/test_commands.py` draw them.
+    """
+    from glowflow.reports import plots
+
+    file = io.BytesIO()
+    Image.new("RGB", (2, 2)).save(file, format="PNG")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "plot_png", lambda figure: file.getvalue())
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -46,6 +46,7 @@ def cache(tmp_path_factory):
 
 
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.relative_to(DOCS).as_posix())
+@pytest.mark.usefixtures("unseen_plots")
 def test_a_page_runs(page, tmp_path, cache, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GLOWFLOW_CACHE", str(cache))

@@ -23,7 +23,15 @@ def test_odd_input_ends_in_a_sentence(kind, world):
     assert {result.code for result in results} >= {2}  # some of it must be refused
 
 
-@pytest.mark.parametrize("name", ["cp1252", "a full disk", "closed output", "an unknown backend"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cp1252",
+        "a full disk",
+        pytest.param("closed output", marks=pytest.mark.slow),
+        pytest.param("an unknown backend", marks=pytest.mark.slow),
+    ],
+)
 def test_an_odd_environment_is_no_fault(name, world, tmp_path, monkeypatch):
     monkeypatch.setenv("GLOWFLOW_CACHE", str(tmp_path / "cache"))
     here = tmp_path / "here"

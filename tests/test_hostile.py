@@ -70,7 +70,26 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+MILD = [
+    "fast",
+    "small batch",
+    "cold",
+    "fast, small, cold, sigmoid",
+    "fast, small, cold, plain",
+    "fast, small, cold, adam",
+    "constant channel",
+    "black",
+    "repeated",
+    "one bit",
+    "one bit as 8, fast, small, cold",
+]
+"""Each of which another case holds too, and more."""
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=pytest.mark.slow) if case in MILD else case for case in CASES],
+)
 def test_it_learns_or_says_why_not(tmp_path, case):
     make, changes, of_model = CASES[case]
     parts = (ImageData(make(seed, count)) for seed, count in ((0, 64), (1, 16), (2, 16)))

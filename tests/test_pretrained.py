@@ -6,11 +6,13 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import constants
 from PIL import Image
 
 from glowflow import CheckpointError, Glow, GlowConfig, load_model
@@ -145,7 +147,8 @@ def test_edit_finds_the_directions_it_comes_with(glow, work):
 
 
 @pytest.mark.parametrize("answer", [b"", b"no protocol\r\n\r\n", b"HTTP/1.1 404 No\r\n\r\n"])
-def test_a_hub_that_answers_oddly_is_said(tmp_path, answer):
+def test_a_hub_that_answers_oddly_is_said(hub, monkeypatch, answer):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve():
@@ -156,19 +159,16 @@ def test_a_hub_that_answers_oddly_is_said(tmp_path, answer):
                         connection.sendall(answer)
 
         threading.Thread(target=serve, daemon=True).start()
-        code = "from glowflow import Glow; Glow.from_pretrained('someone/model')"
-        environment = {
-            **os.environ,
-            "HF_ENDPOINT": f"http://127.0.0.1:{server.getsockname()[1]}",
-            "HF_HOME": str(tmp_path),
-        }
-        found = subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True
-        )
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        pattern = address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", pattern)
+        with pytest.raises(CheckpointError) as refused:
+            Glow.from_pretrained("someone/model")
         server.shutdown(socket.SHUT_RDWR)
-    last = found.stderr.strip().splitlines()[-1]
-    assert last.startswith("glowflow.errors.CheckpointError: There is no folder someone/model")
-    assert "the hub did not give a model of that name: " in last
+    said = str(refused.value)
+    assert said.startswith("There is no folder someone/model") and "\n" not in said
+    assert "the hub did not give a model of that name: " in said
 
 
 class TestDemoFaces:

@@ -200,7 +200,7 @@ def test_density_integrates_to_one():
     model = perturb(tiny((1, 1, 2), scales=1).double())
     model.initialize(random_images(32, (1, 1, 2)))
     model.eval()
-    limit, cells = model.logit.limit, 600
+    limit, cells = model.logit.limit, 300
     axis = limit * ((2 * torch.arange(cells, dtype=torch.float64) + 1) / cells - 1)
     grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), dim=-1).reshape(-1, 1, 1, 2)
     with torch.no_grad():

@@ -219,7 +219,7 @@ def test_predictive_p_values_by_hand():
     assert found.p_values["x"].tolist() == [0.5]
 
 
-@pytest.mark.parametrize("count", [15, 60])
+@pytest.mark.parametrize("count", [15, pytest.param(60, marks=pytest.mark.slow)])
 def test_predictive_checks_seldom_fail_the_right_posterior(count):
     fails = 0
     for seed in range(100):

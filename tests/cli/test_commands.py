@@ -20,6 +20,7 @@ from glowflow import Glow, GlowConfig
 from glowflow.cli import main
 from glowflow.training.as_yaml import from_yaml
 from glowflow.training.config import TrainConfig
+from tests.children import Child
 
 SMALL = ["--levels", "2", "--steps", "2", "--hidden-channels", "8", "--batch-size", "16"]
 
@@ -35,14 +36,8 @@ def process(environment):
     """`python -m glowflow` in a process of its own."""
 
     def call(*arguments, cwd):
-        return subprocess.run(
-            [sys.executable, "-m", "glowflow", *map(str, arguments)],
-            cwd=cwd,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        child = Child(["-m", "glowflow", *arguments], env=environment, cwd=cwd)
+        return subprocess.CompletedProcess(arguments, *child.answer(timeout=300))
 
     return call
 
@@ -92,8 +87,11 @@ def trained(glow, photos, tmp_path_factory):
     return folder / "run", json.loads(done.stdout)
 
 
-def test_help_lists_every_command_with_a_line(glow, process, tmp_path):
-    done = process("--help", cwd=tmp_path)
+def test_help_lists_every_command_with_a_line(glow, environment, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "glowflow", "--help"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
     assert done.returncode == 0
     lines = done.stdout.splitlines()
     for command in ("train", "evaluate", "sample", "reconstruct", "demo"):

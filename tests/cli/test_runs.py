@@ -25,6 +25,7 @@ from glowflow.training.loop import train
 
 from .test_model_data import pictures
 
+pytestmark = pytest.mark.usefixtures("unseen_plots")
 TINY = ["--size", "8", "8", "--levels", "2", "--steps", "1", "--hidden-channels", "4"]
 
 

@@ -139,8 +139,19 @@ def sessions(written):
     return {name: onnxruntime.InferenceSession(path) for name, path in written.items()}
 
 
-def test_onnx_graphs_of_a_glow_with_everything(tmp_path):
-    model = glow(classes=3, first_map="marginals", dequantization="variational")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({"classes": 3}, id="classes"),
+        pytest.param(
+            {"classes": 3, "first_map": "marginals", "dequantization": "variational"},
+            id="everything",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_onnx_graphs_of_a_glow(settings, tmp_path):
+    model = glow(**settings)
     directions = Directions(
         latents={"Smiling": tuple(torch.randn(shape) for shape in model.latent_shapes)},
         estimator="mean",

@@ -1,6 +1,5 @@
 """A model as a page: its files, and what a browser makes of them."""
 
-import functools
 import io
 import json
 import re
@@ -8,6 +7,7 @@ import shutil
 import tarfile
 import threading
 from contextlib import redirect_stdout
+from functools import partial
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -47,7 +47,7 @@ def initialized(model):
 def model():
     torch.manual_seed(0)
     config = GlowConfig(
-        image_shape=(3, 16, 16), levels=2, steps=2, hidden_channels=8, classes=2, bits=8
+        image_shape=(3, 16, 16), levels=2, steps=1, hidden_channels=8, classes=2, bits=8
     )
     made = initialized(Glow(config))
     made.trained_on = TrainingData(class_names=("round", "square & flat"))
@@ -294,9 +294,7 @@ def serve():
     servers = []
 
     def call(folder):
-        server = ThreadingHTTPServer(
-            ("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))
-        )
+        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
         return f"http://127.0.0.1:{server.server_port}"
@@ -405,8 +403,15 @@ def slide(shown, name, value):
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [PHONE, DESKTOP])
+@pytest.mark.parametrize(
+    ("size", "scheme"),
+    [
+        (PHONE, "light"),
+        (DESKTOP, "dark"),
+        pytest.param(PHONE, "dark", marks=pytest.mark.slow),
+        pytest.param(DESKTOP, "light", marks=pytest.mark.slow),
+    ],
+)
 def test_the_page_draws_what_python_draws(live, model, size, scheme):
     shown = live(size=size, scheme=scheme)
     assert shown.evaluate("document.documentElement.scrollWidth") <= size[0]
@@ -599,12 +604,17 @@ def test_bytes_and_floats_are_pythons(open_page, address, model, bits):
     assert np.abs(np.float32(code) - normals(5, 999)).max() < 1e-6
 
 
+GREY = {"image_shape": (1, 8, 8), "hidden_channels": 4, "bits": 5}
+GREYS = {
+    "glow": partial(Glow, GlowConfig(**GREY, levels=1, steps=1)),
+    "realnvp": partial(RealNVP, RealNVPConfig(**GREY, scales=2, residual_blocks=1)),
+}
+
+
 @pytest.mark.browser
-def test_grey_pictures_of_a_realnvp_in_half_the_size(live, serve, tmp_path):
-    config = RealNVPConfig(
-        image_shape=(1, 8, 8), scales=2, residual_blocks=1, hidden_channels=4, bits=5
-    )
-    model = initialized(RealNVP(config))
+@pytest.mark.parametrize("family", ["glow", pytest.param("realnvp", marks=pytest.mark.slow)])
+def test_grey_pictures_in_half_the_size(live, serve, tmp_path, family):
+    model = initialized(GREYS[family]())
     found = export_web(model, tmp_path / "site", AT_HAND, name="grey", precision="float16")
     shown = live(url=serve(tmp_path / "site") + "/")
     assert not shown.locator("#sliders fieldset").count() and not shown.is_visible("#class-row")

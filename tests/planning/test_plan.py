@@ -112,8 +112,28 @@ def test_flops_are_those_of_the_products_that_run(name):
         assert by_image(True) == pytest.approx(expected, rel=0.05)
 
 
-@pytest.mark.parametrize("memory", ["stored", "reversible"])
-@pytest.mark.parametrize("name", CONFIGS)
+def quick_or_slow(names, quick):
+    """All of the names, those that are not quick with the mark slow."""
+    slow = pytest.mark.slow
+    return [name if name in quick else pytest.param(name, marks=slow) for name in names]
+
+
+IN_BOTH = ["affine-lu", "additive", "classes", "one-level"]
+MODES = [
+    *(pytest.param(name, "stored", id=f"{name}-stored") for name in CONFIGS),
+    *(
+        pytest.param(
+            name,
+            "reversible",
+            id=f"{name}-reversible",
+            marks=() if name in IN_BOTH else pytest.mark.slow,
+        )
+        for name in CONFIGS
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "memory"), MODES)
 def test_memory_of_a_step_is_what_is_allocated(name, memory):
     config, model, x, labels = make(name)
     model.use(memory=memory)
@@ -414,7 +434,10 @@ def test_a_device_that_is_here_is_timed():
     assert all(1e5 < rate < math.inf for rate in (*speed.levels, speed.update))
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize(
+    "name",
+    quick_or_slow(PRESETS, ["cifar10", "imagenet32", "celebahq256", "cifar10-conditional"]),
+)
 def test_every_preset_of_the_paper_can_be_planned(name):
     preset = PRESETS[name]
     train = TrainConfig(

@@ -158,8 +158,15 @@ def test_the_last_value_is_never_lost(show):
     assert wanted == 0
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("size", "scheme"),
+    [
+        ("desktop", "light"),
+        ("phone", "dark"),
+        pytest.param("desktop", "dark", marks=pytest.mark.slow),
+        pytest.param("phone", "light", marks=pytest.mark.slow),
+    ],
+)
 def test_every_tab_fits_the_screen(show, size, scheme):
     page = show(size, color_scheme=scheme)
     for tab in ("edit", "sample", "mix", "levels", "explore", "score", "train"):

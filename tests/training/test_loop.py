@@ -44,7 +44,9 @@ def test_same_seed_same_run(splits, tmp_path):
     assert losses(tmp_path / "a") != losses(tmp_path / "c")
 
 
-@pytest.mark.parametrize("optimizer", ["adamax", "adam", "adamw"])
+@pytest.mark.parametrize(
+    "optimizer", ["adamax", "adam", pytest.param("adamw", marks=pytest.mark.slow)]
+)
 def test_resumed_run_repeats_the_uninterrupted_one_to_the_bit(splits, tmp_path, optimizer):
     config = replace(CONFIG, optimizer=optimizer)
     whole = run(config, splits, tmp_path / "whole")
