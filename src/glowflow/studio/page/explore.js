@@ -241,7 +241,11 @@ export function exploreTab(studio) {
   new ResizeObserver(draw).observe(plot);
 
   return {
-    chosen(next) { picture = next; if (found && !byId("explore").hidden) locate(); else place = null; },
+    chosen(next) {
+      [picture, place] = [next, null];
+      if (!found || byId("explore").hidden) return;
+      if (found.pictures && !found.pictures.includes(next.picture)) load(); else locate();
+    },
     opened() { if (!found || found.pictures) load(); else locate(); },
   };
 }

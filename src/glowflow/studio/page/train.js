@@ -18,11 +18,18 @@ export function trainTab(studio) {
   let sheet = "";
   let told = "";
   let timer = 0;
+  let polling = false;
   const visible = () => !byId("train").hidden && !document.hidden;
 
   async function poll() {
     clearTimeout(timer);
-    if (!visible()) return;
+    if (!visible() || polling) return;
+    polling = true;
+    await ask();
+    polling = false;
+  }
+
+  async function ask() {
     try {
       const answer = await api.runs();
       [known, child] = [answer.runs, answer.child];
@@ -33,9 +40,11 @@ export function trainTab(studio) {
       if (!known.some(({ run }) => run === chosen)) chosen = known[0]?.run ?? null;
       list();
       await look();
-    } catch (error) { studio.say(error.message); }
-    clearTimeout(timer);
-    timer = setTimeout(poll, AGAIN);
+      timer = setTimeout(poll, AGAIN);
+    } catch (error) {
+      studio.say(error.message);
+      timer = setTimeout(poll, 4 * AGAIN);
+    }
   }
 
   function list() {
