@@ -37,3 +37,13 @@ def require_at_least(settings: Any, least: int, *names: str) -> None:
             value is None or isinstance(value, (int, float)), f"{name} is {value!r}: give a number."
         )
         require(value is None or value >= least, f"{name} is {value}: give at least {least}.")
+
+
+def has_device(name: Any) -> bool:
+    """Whether PyTorch computes here on a device of this name."""
+    import torch
+
+    try:
+        return torch.empty(0, device=name).device.type != "meta"  # which computes nothing
+    except (RuntimeError, AssertionError, TypeError):
+        return False

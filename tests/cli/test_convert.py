@@ -147,11 +147,13 @@ def test_it_is_trained_on(said, glow, work):
         (["logs", "--directions", "missing.npy"], "give the official z_manipulate.npy"),
         (["logs", "--directions", "wrong.npy"], r"(40, 768)"),
         (["logs", "--directions", "nan.npy"], "no finite numbers"),
+        (["logs", "--directions", "huge.npy"], "no finite numbers in float32"),
     ],
 )
 def test_a_refusal_leaves_nothing(glow, work, arguments, message):
     np.save(work / "wrong.npy", np.ones((39, DIMS), np.float32))
     np.save(work / "nan.npy", np.full((40, DIMS), np.nan, np.float32))
+    np.save(work / "huge.npy", np.full((40, DIMS), 1e300))
     before = {path for path in work.rglob("*") if "cache" not in path.parts}
     answer = glow("convert", *arguments, "--out", "refused", code=2)
     assert message in answer and answer.count("\n") == 1

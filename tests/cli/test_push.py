@@ -194,11 +194,22 @@ def test_a_dry_run_asks_nobody(glow, hub, run, monkeypatch):
         (["RUN", "me/mine", "--out", "x"], "--out is for --dry-run"),
         (["RUN", "me/mine", "--evaluation", "x.json"], "There is no file x.json"),
         (["RUN", "me/mine", "--revision", "v2", "--create-pr"], "goes to main, and not to v2"),
+        (["RUN", "me/my model"], "'me/my model' is no name on the hub"),
+        (["RUN", "me/mine", "--revision", "a b"], "'a b' is no name of a branch"),
+        (["RUN", "me/mine", "--message", " "], "commit_message is empty"),
     ],
 )
 def test_what_cannot_be(glow, hub, run, arguments, said):
     assert said in glow("push", *[run if each == "RUN" else each for each in arguments], code=2)
     assert not hub.repos
+
+
+@pytest.mark.parametrize(
+    "arguments", [["me/x.git"], ["me/x", "--revision", "v2", "--create-pr"], ["me/x", "--message="]]
+)
+def test_a_dry_run_refuses_what_a_push_would(glow, run, tmp_path, arguments):
+    glow("push", run, *arguments, "--dry-run", "--out", "out", code=2)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_token_that_may_only_read(glow, hub, run, monkeypatch):

@@ -220,12 +220,43 @@ def test_a_row_beyond_all_numbers_is_impossible_and_not_nan(fitted):
         ({"noise": -1}, rows(), "noise is -1: give 0 or more"),
         ({"minutes": -1}, rows(), "minutes is -1: give more than 0"),
         ({"device": "toaster"}, rows(), "device is 'toaster'"),
+        ({"device": "meta"}, rows(), "device is 'meta', and there is none here"),
+        ({"device": "cuda:77"}, rows(), "device is 'cuda:77', and there is none here"),
+        ({"lr": True}, rows(), "lr is True: give a number"),
+        ({}, rows().reshape(-1, 1, 4, 4), r"give X\.reshape\(.*image_shape=\(1, 4, 4\)"),
+        ({}, rows().reshape(-1, 4, 4), r"give X\.reshape\(.*image_shape=\(1, 4, 4\)"),
         ({}, 1e-310 * rows(), "Column 0 of X has .* give values in another unit"),
     ],
 )
 def test_what_cannot_be_is_said(changes, X, said):
     with pytest.raises(InputError, match=said):
         GlowDensity(**{**SMALL, **changes}).fit(X)
+
+
+@pytest.mark.parametrize("n_samples", [2.5, "3", None, True])
+def test_a_number_of_samples_is_a_whole_one(fitted, n_samples):
+    with pytest.raises(InputError, match=r"n_samples is .*: give a whole number"):
+        fitted.sample(n_samples)
+    assert fitted.sample(np.int64(2)).shape == (2, 16)
+
+
+def test_images_that_are_no_rows_are_not_scored(fitted):
+    with pytest.raises(InputError, match=r"X has the shape \(40, 4, 4\), and rows are asked for"):
+        fitted.score_samples(rows().reshape(-1, 4, 4))
+
+
+def test_a_column_that_only_rounding_changes_is_constant():
+    X = rows()
+    X[:, 3] = np.where(X[:, 3] > 0, 0.3, 0.1 + 0.2)
+    assert X[:, 3].min() < X[:, 3].max()
+    assert GlowDensity(**SMALL).fit(X).scale_[3] == 1
+
+
+@pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode])
+def test_it_learns_whatever_is_around_it(fitted, around):
+    with around():
+        again = GlowDensity(**SMALL).fit(rows())
+    assert np.array_equal(again.score_samples(rows()), fitted.score_samples(rows()))
 
 
 def test_training_that_fails_leaves_no_density():

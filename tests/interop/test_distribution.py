@@ -4,6 +4,7 @@ import copy
 import math
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from torch.distributions import (
@@ -11,7 +12,9 @@ from torch.distributions import (
     Categorical,
     Independent,
     MixtureSameFamily,
+    Normal,
     TransformedDistribution,
+    kl_divergence,
 )
 from torch.func import vmap
 
@@ -128,13 +131,55 @@ def test_a_realnvp_takes_its_running_averages_and_says_where_it_is_defined():
 
 def test_what_there_is_no_closed_form_of_is_not_defined():
     p = distribution(glow())
-    for name in ("mean", "variance", "stddev", "mode"):
-        with pytest.raises(NotImplementedError):
+    for name in ("mean", "variance", "stddev"):
+        with pytest.raises(NotImplementedError, match="of a flow has no closed form: take that of"):
             getattr(p, name)
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(NotImplementedError, match="does not implement mode"):
+        _ = p.mode
+    with pytest.raises(NotImplementedError, match=r"closed form: average -log_prob\(x\) over x"):
         p.entropy()
+    other = Independent(Normal(torch.zeros(SHAPE), 1.0), 3)
+    for pair in ((p, p), (p, other), (other, p)):
+        with pytest.raises(NotImplementedError, match=r"average p\.log_prob\(x\) - q\.log_prob"):
+            kl_divergence(*pair)
     with pytest.raises(NotImplementedError, match=r"cannot be expanded to \(3,\), for its param"):
         p.expand((3,))
+
+
+def test_numbers_of_numpy_and_no_labels_at_all():
+    x = distribution(glow()).sample()
+    warm = distribution(glow(), temperature=0.5).log_prob(x)
+    assert torch.equal(distribution(glow(), temperature=np.float32(0.5)).log_prob(x), warm)
+    nobody = distribution(glow(classes=3), [])
+    assert nobody.batch_shape == (0,) and nobody.sample((2,)).shape == (2, 0, *SHAPE)
+
+
+def test_it_is_a_prior_that_pulls_an_observation_to_what_is_likely():
+    """The mode of the posterior of a noisy image, and the best normal distribution for it."""
+    prior = distribution(glow())
+    torch.manual_seed(1)
+    noisy = prior.sample() + 0.5 * torch.randn(SHAPE).double()
+    mean = noisy.clone().requires_grad_()
+    log_std = torch.full_like(mean, -3.0, requires_grad=True)
+
+    def bound(z):
+        return prior.log_prob(z) + Normal(z, 0.5).log_prob(noisy).sum((-3, -2, -1))
+
+    def elbo():
+        q = Independent(Normal(mean, log_std.exp()), 3)
+        z = q.rsample((4,))
+        return (bound(z) - q.log_prob(z)).mean()
+
+    for objective, parameters in ((lambda: bound(mean), [mean]), (elbo, [mean, log_std])):
+        with torch.no_grad():
+            before = objective()
+        for _ in range(4):
+            gradients = torch.autograd.grad(objective(), parameters)
+            with torch.no_grad():
+                for parameter, gradient in zip(parameters, gradients, strict=True):
+                    parameter += 0.02 * gradient.sign()
+        with torch.no_grad():
+            assert objective() > before + 1
 
 
 def test_copies_are_the_same_distribution():

@@ -1,6 +1,7 @@
 """The official TensorFlow files: the numbers of the original, from every form of them."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -207,6 +208,16 @@ def test_missing_and_extra_variables_are_named(tmp_path):
         Glow.from_foreign(tmp_path / "dump.npz", **SAID)
 
 
+@pytest.mark.parametrize("permutation", ["plain", "lu", "shuffle"])
+def test_whatever_is_missing_is_named(tmp_path, permutation):
+    """Also what says, where it is there, of what kind the model is."""
+    made = variables(permutation=permutation, classes=3, steps=2, levels=1)
+    for name in made:
+        np.savez(tmp_path / "dump.npz", **{n: v for n, v in made.items() if n != name})
+        with pytest.raises(CheckpointError, match=rf"(lacks|has no) {re.escape(name)}[.:]"):
+            Glow.from_foreign(tmp_path / "dump.npz", **SAID)
+
+
 def test_many_names_stand_together_and_none_is_left_out(tmp_path):
     made = {n: v for n, v in variables(levels=3, steps=4).items() if "/f1/l_2/" not in n}
     np.savez(tmp_path / "dump.npz", **made)
@@ -221,6 +232,10 @@ def test_many_names_stand_together_and_none_is_left_out(tmp_path):
     [
         (lambda v: v["model/0/0/f1/l_1/W"].fill(np.nan), "not finite"),
         (lambda v: v["model/1/1/invconv/W"].fill(1.0), "model/1/1/invconv has a matrix without"),
+        (
+            lambda v: v.update({"model/0/0/f1/l_2/W": np.full((1, 1, 8, 8), 1e300)}),
+            r"network\.second\.weight would be infinite in torch\.float32",
+        ),
         (lambda v: v.update({"model/prior/p/b": np.ones((1, 1, 1, 7), np.float32)}), r"\(48,\)"),
         (lambda v: v.update({"Variable_7/ExponentialMovingAverage": np.ones(3)}), "averages of"),
         (lambda v: v.update({"model/9/0/f1/l_1/W": np.ones(3)}), "cannot be halved 10 times"),
@@ -231,6 +246,15 @@ def test_variables_that_do_not_fit(tmp_path, change, message):
     change(made)
     np.savez(tmp_path / "dump.npz", **made)
     with pytest.raises(GlowflowError, match=message):
+        Glow.from_foreign(tmp_path / "dump.npz", **SAID)
+
+
+@pytest.mark.parametrize(("part", "said"), [("P", "no permutation"), ("sign_S", "1 and -1")])
+def test_fixed_factors_are_what_they_were_made_as(tmp_path, part, said):
+    made = variables(permutation="lu")
+    made[f"model/0/1/invconv/{part}"].flat[0] = 7.0
+    np.savez(tmp_path / "dump.npz", **made)
+    with pytest.raises(CheckpointError, match=f"model/0/1/invconv has a {part} .*{said}"):
         Glow.from_foreign(tmp_path / "dump.npz", **SAID)
 
 

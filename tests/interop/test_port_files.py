@@ -252,6 +252,31 @@ class TestDamage:
                 with pytest.raises(CheckpointError, match=r"no whole|lacks"):
                     read(name, part)
 
+    @pytest.mark.parametrize("name", STATES)
+    def test_whatever_is_missing_is_named(self, name):
+        whole = STATES[name]()
+        for weight in whole:
+            with pytest.raises(CheckpointError, match=rf"lacks {re.escape(weight)}[: .,]"):
+                read(name, {n: w for n, w in whole.items() if n != weight})
+
+    def test_many_names_stand_together_and_none_is_left_out(self):
+        whole = originals.rosinality_state(1, 2, 13, 3, dtype=torch.float32)
+        part = {n: w for n, w in whole.items() if not n.endswith("coupling.net.2.bias")}
+        all_of_them = r"lacks blocks\.\{0-1\}\.flows\.\{0-12\}\.coupling\.net\.2\.bias \(26 of"
+        with pytest.raises(CheckpointError, match=all_of_them):
+            read("rosinality", part)
+
+    def test_numbers_beyond_float32(self, tmp_path):
+        whole = STATES["rosinality"]()
+        whole["blocks.0.flows.0.coupling.net.0.weight"] = torch.full(
+            (3, 2, 3, 3), 1e300, dtype=torch.float64
+        )
+        torch.save(whole, tmp_path / "huge.pt")
+        given = {"image_size": (4, 4), "bits": 8}
+        with pytest.raises(CheckpointError, match=r"infinite in torch\.float32: use a checkpoint"):
+            Glow.from_foreign(tmp_path / "huge.pt", **given)
+        Glow.from_foreign(tmp_path / "huge.pt", **given, dtype=torch.float64)
+
     def test_names_with_numbers_beyond_reason(self):
         tensors = STATES["rosinality"]() | {
             f"blocks.{number}.prior.scale": torch.ones(1) for number in range(10, 3000)

@@ -179,7 +179,7 @@ def test_a_size_that_lies_takes_no_memory(tmp_path, zipped):
     else:
         path.write_bytes(lie(path.read_bytes()))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(CheckpointError, match="Cannot read"):
+    with pytest.raises(CheckpointError, match="is damaged"):
         read_torch(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
 
@@ -200,7 +200,7 @@ def test_an_archive_that_unpacks_to_more(tmp_path):
 def test_other_files(tmp_path, content):
     path = tmp_path / "file.pt"
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"Cannot read .*file\.pt"):
+    with pytest.raises(CheckpointError, match=r"file\.pt is damaged, or no file of torch\.save"):
         read_torch(path)
 
 

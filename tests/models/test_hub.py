@@ -9,11 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from huggingface_hub import constants
+from huggingface_hub import constants, get_session
 
 from glowflow import CheckpointError, Glow, GlowConfig, InputError, RealNVP, RealNVPConfig
 from glowflow import load_model as load
 from glowflow.models import hub as hub_of_models
+from glowflow.models import hub_upload
 from glowflow.models.training_data import TrainingData
 from tests.conftest import perturb
 from tests.hub_server import READ, WRITE, Repo
@@ -191,6 +192,26 @@ def test_a_silent_hub_is_a_sentence_soon(hub, quick):
     with pytest.raises(InputError, match=r"The hub did not let me/mine be pushed \(.*imed"):
         a_model().push_to_hub("me/mine", token=WRITE)
     assert time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "said"),
+    [
+        ("POST", "/api/repos/create", "try again"),
+        ("POST", "/branch/", "try again"),
+        ("POST", "/preupload/", "nothing was committed to me/mine"),
+        ("PUT", "/lfs/", "nothing was committed to me/mine"),
+        ("POST", "/commit/", "whether it was committed to me/mine is not known"),
+    ],
+)
+def test_a_hub_that_falls_silent_is_not_waited_for_for_ever(hub, monkeypatch, method, path, said):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 1.0)
+    monkeypatch.setattr(hub_upload, "SILENCE", 0.05)
+    hub.faults[method, path] = "silent"
+    with pytest.raises(InputError, match=f"The hub did not let .*imed.*{said}"):
+        a_model().push_to_hub("me/mine", token=WRITE, branch="v2")
+    assert get_session().timeout != 0.05
 
 
 def test_a_slow_hub_is_waited_for(hub, monkeypatch, at_once):

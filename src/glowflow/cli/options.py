@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from ..checks import has_device, require
 from ..errors import InputError
 from ..photos.fit import Fit
 
@@ -207,10 +208,5 @@ def check_device(device: str | None) -> str:
     if device is None:
         accelerator = torch.accelerator.current_accelerator(check_available=True)
         return "cpu" if accelerator is None else accelerator.type
-    try:
-        there = torch.empty(0, device=device).device.type != "meta"  # which computes nothing
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"There is no device {device!r} here: leave --device out.") from error
-    if not there:
-        raise InputError(f"There is no device {device!r} here: leave --device out.")
+    require(has_device(device), f"There is no device {device!r} here: leave --device out.")
     return device

@@ -51,11 +51,18 @@ class Options(CommonOptions):
 def run(options: Options) -> Outcome:
     """Lay out what is sent, write the card, and send it."""
     from ..models.hub import is_hub_id
+    from ..models.hub_upload import check_upload
     from ..models.sending import lay_out, send, write_card
     from .model_data import load_model_for
 
     if not is_hub_id(options.repo):
         raise InputError(f"{options.repo} is no name on the hub: give organisation/name.")
+    check_upload(
+        options.repo,
+        branch=options.revision,
+        commit_message=options.message,
+        create_pr=options.create_pr,
+    )
     source = Path(options.run).expanduser()
     if not source.is_dir():
         raise InputError(f"There is no folder {options.run}: give that of a run.")

@@ -3,16 +3,15 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..errors import CheckpointError, InputError
+from .stored import listed
 
-LISTED = 12
-"""Names in a message; of more their number is given."""
 KNOWN = {
     "optim": "the optimiser's state",
     "criterion": "the loss's state",
@@ -77,9 +76,9 @@ class Checkpoint:
         """
         problems = []
         if missing := [name for name in shapes if name not in self.weights]:
-            problems.append(f"lacks {_listed(missing)}")
+            problems.append(f"lacks {listed(missing)}")
         if extra := [name for name in self.weights if name not in shapes]:
-            problems.append(f"has {_listed(extra)} too many")
+            problems.append(f"has {listed(extra)} too many")
         if problems:
             raise CheckpointError(
                 f"{self.source} is no whole {self.title} model: it {' and '.join(problems)}."
@@ -99,7 +98,7 @@ class Checkpoint:
         broken = [n for n, w in self.weights.items() if not torch.isfinite(w).all()]
         if broken:
             raise CheckpointError(
-                f"In {self.source} {_listed(broken)} {_are(broken)} not finite: "
+                f"In {self.source} {listed(broken)} {_are(broken)} not finite: "
                 "use a checkpoint from before the training went wrong."
             )
         return {name: weight.double() for name, weight in self.weights.items()}
@@ -140,7 +139,7 @@ def find(
     if not plain:
         raise CheckpointError(f"{source} has no weights of a {title} model.")
     if len(plain) != 1:
-        where = _listed(prefix or "one at the top" for prefix in plain)
+        where = listed([prefix or "one at the top" for prefix in plain])
         raise CheckpointError(
             f"{source} holds several {title} models, {where}: save the one that is meant in a file "
             "of its own."
@@ -228,12 +227,6 @@ def _lines(names: list[str], tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
         else:
             lines.append(f"{first}, {len(members)} values: {what}")
     return tuple(lines)
-
-
-def _listed(names: Iterable[str]) -> str:
-    names = list(names)
-    more = len(names) - LISTED
-    return ", ".join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _are(names: list[str]) -> str:

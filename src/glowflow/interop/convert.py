@@ -6,7 +6,6 @@ from pkgutil import resolve_name
 from typing import cast
 
 import torch
-from torch import Tensor
 
 from ..errors import CheckpointError, InputError
 from ..models.config import CouplingScale
@@ -16,6 +15,7 @@ from ..models.pretrained import check_state
 from ..models.training_data import TrainingData
 from .files import Contents, read_contents
 from .foreign import FORMATS, Foreign, Format, Given
+from .mapping import finished
 from .stored import listed
 
 
@@ -138,7 +138,7 @@ def _require_used(asked: Given, foreign: Foreign, path: str) -> None:
 def _model(foreign: Foreign, dtype: torch.dtype, source: str) -> Glow:
     """The model with these weights, which are its own from here on."""
     model = outline_of(lambda: Glow(foreign.config))
-    state = {name: _in(weight, dtype) for name, weight in foreign.state.items()}
+    state = finished(foreign.state, dtype, source)
     check_state(model.state_dict(), state, source)
     model.load_state_dict(state, assign=True)
     channels, height, width = foreign.config.image_shape
@@ -146,7 +146,3 @@ def _model(foreign: Foreign, dtype: torch.dtype, source: str) -> Glow:
         size=(height, width), channels=channels, fit="crop", bits=foreign.config.bits
     )
     return model.eval()
-
-
-def _in(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    return weight.to(dtype).contiguous() if weight.is_floating_point() else weight

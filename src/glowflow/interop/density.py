@@ -2,7 +2,8 @@
 
 import io
 import math
-from contextlib import nullcontext, redirect_stderr
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
@@ -15,7 +16,7 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..checks import require
+from ..checks import has_device, require
 from ..data.config import DataConfig
 from ..data.types import ImageData, Splits
 from ..errors import InputError, TrainingError
@@ -23,6 +24,7 @@ from ..models.config import Architecture
 from ..models.flow import ImageFlow
 from ..training.config import TrainConfig
 from ..training.loop import train
+from .density_rows import levels_of, moments, require_rows, shape_of
 
 SCORED_AT_ONCE = 256
 """Rows of a pass."""
@@ -122,16 +124,17 @@ class GlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
             TrainingError: a value became NaN or infinite.
         """
         self.__dict__.pop("model_", None)  # it is of other rows, whatever comes of these
+        require_rows(X)
         rows: NDArray[Any] = validate_data(
             self, X, dtype=_DTYPES, order="C", ensure_min_samples=2, ensure_min_features=4
         )
-        shape, of_bytes = _shape_of(rows.shape[1], self.image_shape), rows.dtype == np.uint8
+        shape, of_bytes = shape_of(rows.shape[1], self.image_shape), rows.dtype == np.uint8
         random = check_random_state(self.random_state)
         config = self._config(shape, of_bytes, int(random.randint(LARGEST_SEED)))
         mean, scale = np.zeros(rows.shape[1]), np.ones(rows.shape[1])
         images = rows
         if not of_bytes:
-            mean, scale = _moments(rows)
+            mean, scale = moments(rows)
             noise = self.noise * random.standard_normal(rows.shape)
             images = ((rows.astype(np.float64) - mean) / scale + noise).astype(np.float32)
         model = self._train(config, images.reshape(-1, *shape))
@@ -148,6 +151,7 @@ class GlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
             InputError: X has floats, and `fit` had bytes.
         """
         check_is_fitted(self, "model_")
+        require_rows(X)
         rows: NDArray[Any] = validate_data(self, X, dtype=_DTYPES, reset=False)
         of_bytes = self.dtype_ == np.uint8
         if of_bytes and rows.dtype != np.uint8:
@@ -182,11 +186,13 @@ class GlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises:
             NotFittedError: there was no `fit`.
-            InputError: n_samples is negative.
+            InputError: n_samples is no whole number, or negative.
         """
         check_is_fitted(self, "model_")
+        whole = isinstance(n_samples, (int, np.integer)) and not isinstance(n_samples, bool)
+        require(whole, f"n_samples is {n_samples!r}: give a whole number.")
         seed = int(check_random_state(random_state).randint(LARGEST_SEED))
-        rows: NDArray[Any] = self.model_.sample(n_samples, seed=seed).flatten(1).numpy()
+        rows: NDArray[Any] = self.model_.sample(int(n_samples), seed=seed).flatten(1).numpy()
         if self.dtype_ == np.uint8:
             return rows
         return (rows * self.scale_ + self.mean_).astype(self.dtype_)
@@ -202,12 +208,13 @@ class GlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
             require(type(given[name]) is int, f"{name} is {given[name]!r}: give a whole number.")
         for name in ("lr", "noise", "minutes"):
             value = 0 if name == "minutes" and given[name] is None else given[name]
-            finite = isinstance(value, (int, float)) and math.isfinite(value)
+            finite = type(value) in (int, float) and math.isfinite(value)
             require(finite, f"{name} is {given[name]!r}: give a number.")
         require(noise >= 0, f"noise is {noise}: give 0 or more.")
-        _require_device(self.device)
+        known = self.device is None or has_device(self.device)
+        require(known, f"device is {self.device!r}, and there is none here: leave it out.")
         architecture = Architecture(
-            levels=_levels_of(shape) if levels is None else levels,
+            levels=levels_of(shape) if levels is None else levels,
             steps=given["steps"],
             hidden_channels=given["hidden_channels"],
             coupling_scale="bounded",
@@ -232,12 +239,11 @@ class GlowDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         rows = ImageData(images)
         splits = Splits(rows, rows, rows, "the rows of X", checksum="")
         quiet = nullcontext() if self.verbose else redirect_stderr(io.StringIO())
-        with _ONE, TemporaryDirectory() as folder, torch.random.fork_rng(), quiet:
+        device = None if self.device is None else str(torch.device(self.device))
+        with _ONE, TemporaryDirectory() as folder, torch.random.fork_rng(), quiet, _learning():
             run = Path(folder) / "run"
             try:
-                trained = train(
-                    config, splits, run, device=self.device, progress=bool(self.verbose)
-                )
+                trained = train(config, splits, run, device=device, progress=bool(self.verbose))
             except TrainingError as error:  # which names options and files of a run
                 where = str(error).split("; ")[0]
                 raise TrainingError(
@@ -252,58 +258,8 @@ _DTYPES = (np.float64, np.float32, np.uint8)
 """Kept as they are; others become float64."""
 
 
-def _shape_of(values: int, given: Any) -> tuple[int, int, int]:
-    """Of a row with so many values.
-
-    Raises:
-        InputError: it is no image of the given shape, or of none.
-    """
-    if given is None:
-        side = math.isqrt(values)
-        if side * side != values:
-            raise InputError(
-                f"The rows of X have {values} values, which are no square grey image: give "
-                "image_shape, the channels, height and width of a row."
-            )
-        return 1, side, side
-    sizes = tuple(given) if isinstance(given, (tuple, list, np.ndarray)) else ()
-    whole = all(isinstance(size, (int, np.integer)) for size in sizes)
-    if len(sizes) != 3 or not whole or min(sizes) < 1 or math.prod(sizes) != values:
-        raise InputError(
-            f"image_shape is {given}, and the rows of X have {values} values: give channels, "
-            "height and width, whose product that is."
-        )
-    return int(sizes[0]), int(sizes[1]), int(sizes[2])
-
-
-def _require_device(name: str | None) -> None:
-    try:
-        torch.device(name or "cpu")
-    except RuntimeError as error:
-        raise InputError(f"device is {name!r}: give cpu, cuda or another of PyTorch's.") from error
-
-
-def _levels_of(shape: tuple[int, int, int]) -> int:
-    """As many as leave two pixels a side, 1 to 3."""
-    _, height, width = shape
-    halvings = [n for n in (1, 2, 3) if math.gcd(height, width) % 2**n == 0]
-    return max([n for n in halvings if min(height, width) >= 2 * 2**n], default=1)
-
-
-def _moments(X: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation of each column; 1 for one that never changes.
-
-    Raises:
-        InputError: the values are too large or too close for floats.
-    """
-    with np.errstate(all="ignore"):
-        mean, scale = X.mean(0, dtype=np.float64), X.std(0, dtype=np.float64)
-    scale = np.where(X.min(0) == X.max(0), 1.0, scale)
-    wrong = ~np.isfinite(mean) | ~np.isfinite(scale) | (scale < np.finfo(np.float64).tiny)
-    if wrong.any():
-        column = int(wrong.argmax())
-        raise InputError(
-            f"Column {column} of X has the mean {mean[column]:g} and the standard deviation "
-            f"{scale[column]:g}: give values in another unit."
-        )
-    return mean, scale
+@contextmanager
+def _learning() -> Iterator[None]:
+    """Gradients, whatever is around `fit`."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield

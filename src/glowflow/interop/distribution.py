@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution, constraints, register_kl
 
 from ..bijections.batchnorm import by_batches
 from ..bijections.logit import Logit
@@ -16,6 +17,8 @@ from ..errors import InputError
 from ..models.flow import ImageFlow
 from ..models.priors import standard_normal_log_prob
 from ..models.realnvp import RealNVP
+
+NO_MOMENTS = "The {} of a flow has no closed form: take that of sample((n,))."
 
 
 class FlowDistribution(Distribution):
@@ -38,7 +41,7 @@ class FlowDistribution(Distribution):
             raise InputError(f"The model is a {type(model).__name__}: give a Glow or a RealNVP.")
         self.model = model
         self.labels = _labels(model, labels)
-        if not isinstance(temperature, (int, float, Tensor)) or torch.as_tensor(temperature).dim():
+        if not isinstance(temperature, (Real, Tensor)) or torch.as_tensor(temperature).dim():
             raise InputError(f"temperature is {temperature!r}: give one number above 0.")
         # a number () does not widen float32 tensors, whatever its own dtype is
         if not isinstance(temperature, Tensor):
@@ -126,10 +129,45 @@ class FlowDistribution(Distribution):
             "that shape to a class-conditional model."
         )
 
+    def entropy(self) -> Tensor:
+        """Has no closed form.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            "The entropy of a flow has no closed form: average -log_prob(x) over x = sample((n,))."
+        )
+
+    @property
+    def mean(self) -> Tensor:
+        """Has no closed form, and raises NotImplementedError."""
+        raise NotImplementedError(NO_MOMENTS.format("mean"))
+
+    @property
+    def variance(self) -> Tensor:
+        """Has no closed form, and raises NotImplementedError."""
+        raise NotImplementedError(NO_MOMENTS.format("variance"))
+
     def _labels_of(self, batch: torch.Size) -> Int[Tensor, " batch"] | None:
         if self.labels is None:
             return None
         return self.labels.to(self.model.device).expand(batch).reshape(-1)
+
+
+def _no_divergence(p: Distribution, q: Distribution) -> Tensor:
+    raise NotImplementedError(
+        "The Kullback-Leibler divergence of a flow has no closed form: average p.log_prob(x) - "
+        "q.log_prob(x) over x = p.rsample((n,))."
+    )
+
+
+for _pair in (
+    (FlowDistribution, FlowDistribution),
+    (FlowDistribution, Distribution),
+    (Distribution, FlowDistribution),
+):
+    register_kl(*_pair)(_no_divergence)  # type: ignore[no-untyped-call]
 
 
 def distribution(
@@ -152,7 +190,7 @@ def distribution(
     averages, whatever the model's mode is.
 
     Samples come from PyTorch's global generator, so that `torch.manual_seed` repeats them. There
-    are no closed forms of mean, variance, entropy and mode: PyTorch raises NotImplementedError.
+    are no closed forms of mean, variance, entropy, mode and divergences: NotImplementedError.
 
     Example:
         >>> import torch
@@ -191,6 +229,8 @@ def _labels(model: ImageFlow, given: Any) -> Int[Tensor, "*batch"] | None:
         return None
     if not classes:
         raise InputError("This model has no classes: leave the labels out.")
+    if not isinstance(given, Tensor) and np.size(given) == 0:
+        given = np.asarray(given, dtype=np.int64)  # which is of floats by itself
     try:
         labels = torch.as_tensor(np.asarray(given) if not isinstance(given, Tensor) else given)
     except (TypeError, ValueError) as error:

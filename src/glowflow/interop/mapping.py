@@ -65,6 +65,12 @@ def zero_linear(weight: Tensor, b: Tensor, logs: Tensor) -> State:
     return {"weight": weight, "b": b.flatten(), "logs": logs.flatten()}
 
 
+def no_classifier(classes: int, channels: int) -> State:
+    """Of a model that has none: its logits are 0 until it is trained on."""
+    zeros = torch.zeros(classes, dtype=torch.float64)
+    return under(classifier=zero_linear(zeros.new_zeros(classes, channels), zeros, zeros.clone()))
+
+
 def network(first: State, second: State, last: State) -> State:
     """conv 3x3 → actnorm → ReLU → conv 1x1 → actnorm → ReLU → zero conv 3x3."""
     return under(first=first, second=second, last=last)
@@ -139,10 +145,15 @@ def check_factors(checkpoint: Checkpoint, P: str, sign_s: str) -> None:
         CheckpointError: they are not.
     """
     matrix, signs = checkpoint.weights[P], checkpoint.weights[sign_s]
-    ones = matrix == 1
-    once = (ones.sum(0) == 1).all() and (ones.sum(1) == 1).all() and (ones | (matrix == 0)).all()
-    checkpoint.require(once, P, "is no permutation")
+    checkpoint.require(is_permutation(matrix), P, "is no permutation")
     checkpoint.require((signs.abs() == 1).all(), sign_s, "has other values than 1 and -1")
+
+
+def is_permutation(P: Tensor) -> bool:
+    """Whether a matrix has a 1 in each row and column, and zeros elsewhere."""
+    ones = P == 1
+    once = (ones.sum(0) == 1).all() and (ones.sum(1) == 1).all()
+    return bool(once and (ones | (P == 0)).all())
 
 
 def check_invertible(checkpoint: Checkpoint, W: str) -> None:
@@ -166,7 +177,7 @@ def brightened(state: State, black: float) -> State:
 
 
 def finished(state: State, dtype: torch.dtype, source: str) -> State:
-    """The weights in the dtype of the file.
+    """The weights in a dtype, that of the file or the one asked for.
 
     Raises:
         CheckpointError: one is out of the dtype's range.

@@ -56,7 +56,7 @@ def read(tensors: Mapping[str, Tensor], given: Given, source: str) -> Foreign:
     first = BLOCK.format(levels - 1, 0)
     squeezed = checkpoint.size(f"{first}.2.s", axis=1)
     checkpoint.require(squeezed % 4 == 0, f"{first}.2.s", "is for no squeezed images")
-    normed = f"{COUPLING.format(levels - 1, 0)}.1.actNorm.s" in checkpoint.weights
+    normed = any(".param_map.net.1.actNorm." in name for name in checkpoint.weights)
     layers = (0, 3, 6) if normed else (0, 2, 4)
     net = COUPLING.format(levels - 1, 0)
     hidden = checkpoint.size(f"{net}.0.weight")
@@ -97,7 +97,7 @@ def read(tensors: Mapping[str, Tensor], given: Given, source: str) -> Foreign:
         else:
             split = _constant(mean[0, :, 0, 0], log_std[0, :, 0, 0], top=i == 0)
         if i == 0 and classes:
-            split |= _no_classifier(classes, squeezed * 2 ** (levels - 1))
+            split |= mapping.no_classifier(classes, squeezed * 2 ** (levels - 1))
         states.append(mapping.level(blocks, split))
     config = GlowConfig(
         image_shape=(squeezed // 4, *size),
@@ -284,10 +284,3 @@ def _constant(mean: Tensor, log_std: Tensor, top: bool) -> State:
     seen = 2 * channels if top else channels
     conv = mapping.zero_conv(b.new_zeros(2 * channels, seen, 3, 3), b, torch.zeros_like(b))
     return mapping.under(prior=mapping.under(conv=conv))
-
-
-def _no_classifier(classes: int, channels: int) -> State:
-    zeros = torch.zeros(classes, dtype=torch.float64)
-    return mapping.under(
-        classifier=mapping.zero_linear(zeros.new_zeros(classes, channels), zeros, zeros)
-    )

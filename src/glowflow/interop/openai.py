@@ -56,29 +56,31 @@ def read(tensors: Mapping[str, Tensor], given: Given, source: str) -> Foreign:
     names = {name for name in tensors if not name.endswith(AVERAGE) and not SLOT.fullmatch(name)}
     levels, steps = _counts(names, source)
     shape_of = _Shapes(tensors, source)
-    channels = shape_of.last(f"{FIRST}actnorm_center/b")
-    hidden = shape_of.last(f"{FIRST}f1/l_1/W")
-    out = shape_of.last(f"{FIRST}f1/l_last/W")
+    channels = shape_of.length(f"{FIRST}actnorm_center/b")
+    hidden = shape_of.length(f"{FIRST}f1/l_1/W")
+    out = shape_of.length(f"{FIRST}f1/l_last/W")
     if channels % 4 or out not in (channels, channels // 2):
         raise CheckpointError(
             f"{source} has {channels} channels in its first step and {out} behind its network: "
             "neither an affine nor an additive coupling has."
         )
-    permutation = next((k for k, parts in KINDS.items() if FIRST + parts[0] in names), "reverse")
-    classes = tensors["model/prior/y_emb/W"].shape[0] if "model/prior/y_emb/W" in names else 0
+    kinds = (kind for kind, parts in KINDS.items() if any(n.endswith(parts) for n in names))
+    with_classifier = _has(names, "model/classifier/")
+    with_classes = with_classifier or _has(names, "model/prior/y_emb/")
+    classes = shape_of.length("model/prior/y_emb/W", 0) if with_classes else 0
     config = GlowConfig(
         image_shape=(channels // 4, *_image_size(given, levels, source)),
         levels=levels,
         steps=steps,
         hidden_channels=hidden,
         coupling="affine" if out == channels else "additive",
-        permutation=permutation,
-        learn_top="model/prior/p/W" in names,
+        permutation=next(kinds, "reverse"),
+        learn_top=_has(names, "model/prior/p/"),
         classes=classes,
         bits=_bits(given, source),
         weight_classes=_weight_of_classes(given.run),
     )
-    layers = list(layers_of(config, with_classifier="model/classifier/W" in names))
+    layers = list(layers_of(config, with_classifier=with_classifier))
     expected = [name for layer in layers for name in layer.shapes]
     _compare(expected, names, source)
     _compare_run(config, given.run, source)
@@ -91,7 +93,7 @@ def read(tensors: Mapping[str, Tensor], given: Given, source: str) -> Foreign:
             what = f"{next(iter(layer.shapes)).rpartition('/')[0]} {error}"
             raise CheckpointError(f"In {source} {what}: the file is damaged.") from error
     notes = []
-    if classes and "model/classifier/W" not in names:
+    if classes and not with_classifier:
         notes.append("It has no classifier, as graphs have none: its logits are 0 here.")
     return Foreign(
         config=config,
@@ -106,14 +108,19 @@ class _Shapes:
     tensors: Mapping[str, Tensor]
     source: str
 
-    def last(self, name: str) -> int:
-        """Length of the last axis, from which something is deduced."""
+    def length(self, name: str, axis: int = -1) -> int:
+        """Length of an axis, the last one by default, from which something is deduced."""
         if name not in self.tensors:
             raise CheckpointError(f"{self.source} has no {name}: it is not all of the model.")
         shape = self.tensors[name].shape
-        if not shape or shape[-1] < 1:
+        if not shape or shape[axis] < 1:
             raise CheckpointError(f"In {self.source} {name} is {tuple(shape)}: it is damaged.")
-        return shape[-1]
+        return shape[axis]
+
+
+def _has(names: set[str], part: str) -> bool:
+    """Whether anything of a part of the model is there: what else belongs to it is missing then."""
+    return any(name.startswith(part) for name in names)
 
 
 def _counts(names: set[str], source: str) -> tuple[int, int]:

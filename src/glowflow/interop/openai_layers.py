@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..bijections.linear import Invertible1x1Conv, Permutation
 from ..models.config import GlowConfig
+from .mapping import is_permutation, no_classifier
 
 KINDS = {
     "plain": ("invconv/W",),
@@ -53,10 +54,9 @@ def layers_of(config: GlowConfig, with_classifier: bool) -> Iterator[Layer]:
         ours, theirs = f"{top}.prior.classes_map", "model/prior/y_emb"
         yield _zero_linear(ours, theirs, config.classes, 2 * channels)
         if with_classifier:
-            ours = f"{top}.classifier"
-            yield _zero_linear(ours, "model/classifier", channels, config.classes)
+            yield _zero_linear(f"{top}.classifier", "model/classifier", channels, config.classes)
         else:
-            yield Layer({}, lambda: _zeros(f"{top}.classifier", channels, config.classes))
+            yield Layer({}, lambda: _of(top, no_classifier(config.classes, channels)))
 
 
 def _step(ours: str, theirs: str, channels: int, config: GlowConfig) -> Iterator[Layer]:
@@ -113,12 +113,6 @@ def _zero_linear(ours: str, theirs: str, features_in: int, features_out: int) ->
     )
 
 
-def _zeros(ours: str, features_in: int, features_out: int) -> dict[str, Tensor]:
-    zeros = torch.zeros(features_out)
-    weight = torch.zeros(features_out, features_in)
-    return {f"{ours}.weight": weight, f"{ours}.b": zeros, f"{ours}.logs": zeros.clone()}
-
-
 def _kernel_of(ours: str) -> Callable[[Tensor], dict[str, Tensor]]:
     """A kernel HWIO as OIHW, the mask's channel of a 3x3 one by itself."""
 
@@ -164,6 +158,10 @@ def _of(ours: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _factored(P: Tensor, L: Tensor, sign_s: Tensor, log_s: Tensor, U: Tensor) -> dict[str, Tensor]:
     """Factors of Wᵀ, in float64, from those of W = P (tril(L, −1) + I)(triu(U, 1) + diag(s))."""
     P, L, U = P.double(), L.double(), U.double()
+    if not is_permutation(P):
+        raise BadLayerError("has a P that is no permutation")
+    if not (sign_s.abs() == 1).all():
+        raise BadLayerError("has a sign_S with other values than 1 and -1")
     eye = torch.eye(len(P), dtype=torch.float64)
     s = sign_s.double() * log_s.double().exp()
     W = _invertible(P @ (L.tril(-1) + eye) @ (U.triu(1) + torch.diag(s)))

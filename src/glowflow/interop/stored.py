@@ -1,5 +1,6 @@
 """Tensors that stay in their file until somebody asks for one."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,11 +53,12 @@ def checked_name(name: str) -> str:
     return name
 
 
-def damaged(path: Path, error: Exception) -> CheckpointError:
-    """What to raise of a file that cannot be read."""
-    said = in_one_line(error)
+def damaged(path: Path, error: Exception, or_else: str = "") -> CheckpointError:
+    """What to raise of a file that cannot be read, or is something else; PyTorch's advice is left
+    out."""
+    said = re.split(r"(?<=\w)\. |: Please|Exception raised", in_one_line(error))[0]
     short = said if len(said) <= SAID else f"{said[:SAID]}..."
-    return CheckpointError(f"{path} is damaged ({short}): get it again.")
+    return CheckpointError(f"{path} is damaged{or_else} ({short}): get it again.")
 
 
 def read_numbers(path: Path, dtype: Any, count: int, start: int) -> NDArray[Any]:
@@ -79,7 +81,7 @@ def as_tensor(values: NDArray[Any], shape: Sequence[int]) -> Tensor:
 
 def listed(names: Sequence[str]) -> str:
     """Every name of a list, in few words: where there are many, those that differ in numbers alone
-    stand together, as model/{0-5}/{0-31}/f1/W."""
+    stand together, as model/{0-5}/{0-31}/f1/W or blocks.{0-3}.prior.scale."""
     if len(names) <= SHOWN:
         return ", ".join(names)
     patterns: dict[tuple[str, ...], list[list[int]]] = {}
@@ -92,14 +94,12 @@ def listed(names: Sequence[str]) -> str:
 def _apart(name: str) -> tuple[tuple[str, ...], list[int]]:
     """The texts between the numbers of a name, and these; numbers within words are text."""
     texts, numbers = [""], []
-    for part in name.split("/"):
-        separator = "/" if texts != [""] else ""
+    for part in re.split(r"([/.])", name):
         if part.isascii() and part.isdigit() and len(part) < 6:
-            texts[-1] += separator
             numbers.append(int(part))
             texts.append("")
         else:
-            texts[-1] += separator + part
+            texts[-1] += part
     return tuple(texts), numbers
 
 

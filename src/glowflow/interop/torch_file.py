@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError, in_one_line
+from ..errors import CheckpointError
+from .stored import damaged
 
 DEEPEST = 32
 """Dictionaries within one another; more is a file that contains itself."""
+OR_ELSE = ", or no file of torch.save"
 KINDS = (
     torch.float64,
     torch.float32,
@@ -71,7 +73,7 @@ def _check_archive(path: Path, size: int) -> None:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except Exception as error:  # what damaged bytes make of zipfile
-        raise _damaged(path, error) from error
+        raise damaged(path, error, OR_ELSE) from error
     packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
     if packed or sum(entry.file_size for entry in entries) > size:
         raise CheckpointError(
@@ -89,15 +91,7 @@ def _load(path: Path) -> Any:
                 f"{path} wants {asked[1]} to be run, and was not read: save the weights alone, "
                 "torch.save(model.state_dict(), …), where the file was made."
             ) from error
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: Path, error: Exception) -> CheckpointError:
-    reason = re.split(r"(?<=\w)\. |: Please|Exception raised", in_one_line(error))[0][:160]
-    return CheckpointError(
-        f"Cannot read {path}: it is truncated, damaged, or no file of torch.save ({reason}); "
-        "get it again."
-    )
+        raise damaged(path, error, OR_ELSE) from error
 
 
 def _entries(value: Any, path: Path, size: int) -> Iterator[tuple[str, Any]]:

@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
 
 LARGEST_SCALE = "largest_scale_by_level"
 HEALTH = {
@@ -136,8 +134,7 @@ def _draw_health(axes: Axes, names: Sequence[str], metrics: Sequence[Mapping[str
 
 
 def plot_png(figure: Figure) -> bytes:
-    """The plot as a PNG in memory: drawn once, where `savefig` draws what has a layout twice."""
-    canvas, file = FigureCanvasAgg(figure), io.BytesIO()
-    canvas.draw()
-    Image.fromarray(np.asarray(canvas.buffer_rgba())).save(file, format="PNG")
+    """The plot as a PNG in memory."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
     return file.getvalue()

@@ -11,10 +11,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from ..errors import GlowflowError
+from .answers import RAW
 from .guard import Application, Guard
 from .house import House, Offer
 from .limits import Limits
-from .routes import RAW, Routes
+from .routes import Routes
 from .routes_explore import add_explore
 from .routes_map import add_map
 from .routes_train import add_train
@@ -98,7 +99,7 @@ def make_app(
     add("/api/score", routes.score_file, openapi_extra=FILE, **post)
     add("/api/reference", routes.reference, methods=["GET"])
     add_explore(app, routes)
-    add_map(app, routes)
+    add_map(app, routes, FILE)
     add_train(app, routes, trainer)
     for page in PAGE.iterdir():
         if page.name.rpartition(".")[2] in KINDS:

@@ -1,7 +1,5 @@
 """The REST API: each route takes what is asked, has the worker do it, and answers."""
 
-import base64
-import io
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any
@@ -11,9 +9,9 @@ from fastapi import Header, Query, Request, Response
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..reports.pictures import grid, signed_png, write_animation
+from .answers import facts_of, gif_of, png_of, raw_of, reference_of, strip_of, told_of, uri
 from .asked import Cutting, Editing, Mixing, Name, Opening, Passage, Redrawing, Sampling
-from .house import House, Opened
+from .house import House
 from .limits import Limits
 from .pictures import Framing, checked, framed
 from .stage import Frame, Stage, png
@@ -22,9 +20,6 @@ from .worker import Urgency, Worker
 
 Who = Annotated[str, Header(alias="Glow-Visitor", max_length=64)]
 Side = Annotated[float, Query(ge=-1e5, le=1e5, allow_inf_nan=False)]
-BINS = 40
-"""Of the histogram of the held-out images."""
-RAW = "application/octet-stream"
 PASTED = "Only an uploaded photograph can have the edit put back into it: upload one."
 
 
@@ -50,8 +45,8 @@ class Routes:
         return {
             "visitor": who,
             "models": self.house.names,
-            "model": self._model(opened),
-            "pictures": [self._shown(visitor, opened.stage, p) for p in opened.first],
+            "model": facts_of(opened),
+            "pictures": [self._shown(visitor, p) for p in opened.first],
             "limits": {
                 "upload_bytes": self.limits.upload_bytes,
                 "upload_pixels": self.limits.upload_pixels,
@@ -82,7 +77,7 @@ class Routes:
             drawn = stage.sample(
                 asked.count, seed=asked.seed, temperatures=temperatures, label=asked.label
             )
-            return [self._shown(visitor, stage, picture) for picture in drawn]
+            return [self._shown(visitor, picture) for picture in drawn]
 
         return {"pictures": await self._run(Urgency.ASKED, draw)}
 
@@ -105,7 +100,7 @@ class Routes:
             photograph = checked(data, self.limits)
             photograph, image = framed(photograph, stage.model, framing, (left, top, width))
             (picture,) = stage.take(image[None], label, photograph, [name])
-            return self._shown(visitor, stage, picture)
+            return self._shown(visitor, picture)
 
         return await self._run(Urgency.ASKED, take)
 
@@ -122,26 +117,26 @@ class Routes:
             place = (asked.left, asked.top, asked.width)
             part, image = framed(photograph, stage.model, asked.framing, place)
             (new,) = stage.take(image[None], whole.label, part, [whole.name])
-            return self._shown(visitor, stage, new)
+            return self._shown(visitor, new)
 
         return await self._run(Urgency.ASKED, take)
 
     async def image(self, picture: Name, who: Who) -> Response:
         """The picture as the model sees it, as a PNG."""
-        return _png(self.visitors.find(who).picture(picture).image)
+        return png_of(self.visitors.find(who).picture(picture).image)
 
     async def edit(self, picture: Name, asked: Editing, who: Who) -> Response:
         """The edited picture: its bytes row by row; `Glow-Concern` says what is wrong with it."""
         visitor = self.visitors.find(who)
         original, change = visitor.picture(picture), asked.change()
-        return _raw(
+        return raw_of(
             await self._run(Urgency.DRAGGED, lambda: self._stage(visitor).edit(original, change))
         )
 
     async def edited(self, picture: Name, asked: Editing, who: Who) -> Response:
         """The edited picture as a PNG, as `glow edit --recipe` writes it."""
         image, _ = await self._exactly(picture, asked, who)
-        return _png(image)
+        return png_of(image)
 
     async def recipe(self, picture: Name, asked: Editing, who: Who) -> Response:
         """The edit as a file that `glow edit --recipe` does again."""
@@ -159,20 +154,18 @@ class Routes:
         def put_back() -> Response:
             stage = self._stage(visitor)
             image, _ = stage.edit_exactly(original, change)
-            return _png(photograph.with_change(stage.model, original.image, image))
+            return png_of(photograph.with_change(stage.model, original.image, image))
 
         return await self._run(Urgency.ASKED, put_back)
 
     async def strip(self, picture: Name, asked: Editing, who: Who) -> Response:
         """From the picture to the edited one in nine steps, side by side, as a PNG."""
         images = await self._path(picture, asked, who, 9)
-        file = io.BytesIO()
-        file.write(signed_png(grid(images, columns=len(images))))
-        return Response(file.getvalue(), media_type="image/png")
+        return strip_of(images)
 
     async def animation(self, picture: Name, asked: Editing, who: Who) -> Response:
         """From the picture to the edited one and back, as a GIF."""
-        return _gif(await self._path(picture, asked, who, self.limits.frames))
+        return gif_of(await self._path(picture, asked, who, self.limits.frames))
 
     async def keep(self, picture: Name, asked: Editing, who: Who) -> dict[str, Any]:
         """The edited picture as a picture of its own."""
@@ -195,7 +188,7 @@ class Routes:
 
     async def mix(self, asked: Mixing, who: Who) -> Response:
         """A picture between two to four others: bytes, as of an edit."""
-        return _raw(await self._mixed(asked, self.visitors.find(who)))
+        return raw_of(await self._mixed(asked, self.visitors.find(who)))
 
     async def keep_mix(self, asked: Mixing, who: Who) -> dict[str, Any]:
         """A picture between others as one of its own."""
@@ -217,7 +210,7 @@ class Routes:
             frames = [stage.mix(corners, u, v, asked.curve) for u, v in zip(*along, strict=True)]
             return np.stack([frame.image for frame in frames])
 
-        return _gif(await self._run(Urgency.ASKED, walk))
+        return gif_of(await self._run(Urgency.ASKED, walk))
 
     async def redraw(self, picture: Name, asked: Redrawing, who: Who) -> dict[str, Any]:
         """The picture with one level drawn anew, several times."""
@@ -227,7 +220,7 @@ class Routes:
         original = visitor.picture(picture)
 
         images = await self._redrawn(original, asked, visitor)
-        return {"pngs": [_uri(png(image)) for image in images]}
+        return {"pngs": [uri(png(image)) for image in images]}
 
     async def keep_redrawn(self, picture: Name, asked: Redrawing, who: Who) -> dict[str, Any]:
         """The picture with one level drawn anew, once, as a picture of its own."""
@@ -249,7 +242,7 @@ class Routes:
         def judge() -> dict[str, Any]:
             stage = self._stage(visitor)
             _, image = framed(checked(data, self.limits), stage.model, "whole")
-            return {"name": name, "png": _uri(png(image)), **stage.score(image)}
+            return {"name": name, "png": uri(png(image)), **stage.score(image)}
 
         return await self._run(Urgency.ASKED, judge)
 
@@ -257,65 +250,13 @@ class Routes:
         """How likely held-out images are: a histogram of their bits/dim."""
         visitor = self.visitors.find(who)
         opened = await self._run(Urgency.ASKED, self.house.open, visitor.model)
-        calibration = opened.stage.calibration
-        if calibration is None:
-            return {"images": 0, "told": opened.told}
-        bits = np.array([opened.stage.bits(nats) for nats in calibration.log_prob])
-        low, high = np.quantile(bits, [0.002, 0.998])
-        counts, edges = np.histogram(bits.clip(low, high), BINS)
-        return {
-            "images": len(bits),
-            "source": calibration.source,
-            "low": float(edges[0]),
-            "high": float(edges[-1]),
-            "counts": counts.tolist(),
-            "sorted": np.sort(bits).round(5).tolist(),
-        }
-
-    def _model(self, opened: Opened) -> dict[str, Any]:
-        stage = opened.stage
-        config, known = stage.model.config, stage.model.trained_on
-        channels, height, width = config.image_shape
-        measured = stage.leakage
-        return {
-            "name": stage.name,
-            "channels": channels,
-            "height": height,
-            "width": width,
-            "bits": config.bits,
-            "levels": [list(shape) for shape in stage.model.latent_shapes],
-            "classes": config.classes,
-            "class_names": [] if known is None else list(known.class_names),
-            "trained_on": "" if known is None else known.source,
-            "attributes": [
-                {
-                    "name": name,
-                    "leakage": measured[name].leakage if name in measured else None,
-                    "flip": measured[name].flip if name in measured else None,
-                    "amount": measured[name].amount if name in measured else None,
-                }
-                for name in stage.directions
-            ],
-        }
+        return reference_of(opened)
 
     def _stage(self, visitor: Visitor) -> Stage:
         return self.house.open(visitor.model).stage
 
-    def _shown(self, visitor: Visitor, stage: Stage, picture: Picture) -> dict[str, Any]:
-        photograph = picture.photograph
-        return {
-            "picture": self.visitors.keep(visitor, picture),
-            "name": picture.name,
-            "label": picture.label,
-            "png": _uri(png(picture.image)),
-            "bits_per_dim": picture.bits_per_dim,
-            "photograph": photograph
-            and {
-                "width": photograph.width,
-                "height": photograph.height,
-                "frames": photograph.frames,
-            },
-        }
+    def _shown(self, visitor: Visitor, picture: Picture) -> dict[str, Any]:
+        return {"picture": self.visitors.keep(visitor, picture), **told_of(picture)}
 
     async def _taken(
         self, visitor: Visitor, image: NDArray[np.uint8], label: int | None, name: str
@@ -323,7 +264,7 @@ class Routes:
         def take() -> dict[str, Any]:
             stage = self._stage(visitor)
             (picture,) = stage.take(image[None], label, None, [name])
-            return self._shown(visitor, stage, picture)
+            return self._shown(visitor, picture)
 
         return await self._run(Urgency.ASKED, take)
 
@@ -362,23 +303,3 @@ class Routes:
 
     async def _run(self, urgency: Urgency, function: Callable[..., Any], *arguments: Any) -> Any:
         return await self.worker.run(urgency, function, *arguments)
-
-
-def _uri(data: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
-
-
-def _png(image: NDArray[np.uint8]) -> Response:
-    return Response(png(image), media_type="image/png")
-
-
-def _gif(images: NDArray[np.uint8]) -> Response:
-    file = io.BytesIO()
-    write_animation(file, images, "GIF")
-    return Response(file.getvalue(), media_type="image/gif")
-
-
-def _raw(frame: Frame) -> Response:
-    rows = np.ascontiguousarray(frame.image.transpose(1, 2, 0)).tobytes()
-    headers = {"Glow-Concern": frame.concern} if frame.concern else {}
-    return Response(rows, media_type=RAW, headers=headers)

@@ -11,9 +11,10 @@ from ..errors import InputError
 from ..latents.chart import Chart
 from ..latents.codes import flatten
 from ..reports.levels import SPRITE_COLUMNS, sprite
+from .answers import raw_of
 from .asked import Name
 from .explore import Explored, Explorer, attributes_of, of_pictures
-from .routes import Routes, Who, _raw
+from .routes import Routes, Who
 from .stage import Frame, Stage
 from .visitors import Picture, UnknownError, Visitor
 from .worker import Urgency
@@ -93,7 +94,7 @@ class Explore:
             known = data.labels if stage.model.config.classes else None
             label = None if known is None else int(known[asked.index])
             (picture,) = stage.take(data.images[asked.index][None], label, None, [name])
-            return self.routes._shown(visitor, stage, picture)
+            return self.routes._shown(visitor, picture)
 
         shown: dict[str, Any] = await self._worked(keep)
         return shown
@@ -114,7 +115,7 @@ class Explore:
 
     async def walk(self, asked: Walking, who: Who) -> Response:
         """The picture moved along an axis: bytes, as of an edit."""
-        return _raw(await self._walked(asked, self.routes.visitors.find(who)))
+        return raw_of(await self._walked(asked, self.routes.visitors.find(who)))
 
     async def keep(self, asked: Walking, who: Who) -> dict[str, Any]:
         """The picture moved along an axis, as a picture of its own."""

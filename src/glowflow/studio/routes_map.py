@@ -10,19 +10,18 @@ from ..errors import InputError
 from ..evaluation.bits_map import bits_map
 from ..evaluation.noise import noise_draws
 from .pictures import checked, framed
-from .routes import RAW, Routes, Who
+from .routes import Routes, Who
 from .worker import Urgency
 
-FILE: Any = {
-    "requestBody": {
-        "required": True,
-        "content": {RAW: {"schema": {"type": "string", "format": "binary"}}},
-    }
-}
 
+def add_map(app: FastAPI, routes: Routes, body: Any) -> None:
+    """The route of the map.
 
-def add_map(app: FastAPI, routes: Routes) -> None:
-    """The route of the map."""
+    Args:
+        app: gets it.
+        routes: the studio's abilities.
+        body: what the interface says of a request that is a file.
+    """
 
     async def bits(
         request: Request, who: Who, level: Annotated[int, Query(ge=0, le=64)] = 0
@@ -59,4 +58,4 @@ def add_map(app: FastAPI, routes: Routes) -> None:
         answer: dict[str, Any] = await routes.worker.run(Urgency.ASKED, spread)
         return answer
 
-    app.add_api_route("/api/score/map", bits, openapi_extra=FILE, methods=["POST"])
+    app.add_api_route("/api/score/map", bits, openapi_extra=body, methods=["POST"])
