@@ -77,9 +77,10 @@ def untrained(size: int, folder: Path) -> None:
 
 
 @contextmanager
-def served(model: str) -> Iterator[str]:
+def served(model: str, *options: str) -> Iterator[str]:
     """The address of a studio that is open."""
     command = [sys.executable, "-m", "glowflow", "studio", model, "--port", "0", "--no-open"]
+    command += options
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:

@@ -1,6 +1,8 @@
 """What `glow studio` opens, and what it refuses before it opens anything."""
 
 import socket
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -57,6 +59,31 @@ def test_for_others_it_makes_a_token(tmp_path, opened, capsys):
     assert len(token) > 20 and f"#token={token}" in capsys.readouterr().out
     assert main([*ask, "--token", "long enough"]) == 0
     assert opened["app"].token == "long enough"
+
+
+def test_runs_are_those_of_the_folder_that_is_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saved(tmp_path / "all" / "one")
+
+    def folder(*given, **named):
+        return studio._runs(Options(model=str(tmp_path.joinpath(*given)), **named))
+
+    assert folder("all") == tmp_path / "all"
+    assert folder("all", "one") == studio._runs(Options()) == Path("runs")
+    assert folder("all", runs=Path("other")) == Path("other")
+
+
+def test_a_folder_whose_runs_have_no_model_yet_is_watched_all_the_same(tmp_path):
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "train.yaml").touch()
+    assert studio._models(str(tmp_path)) == [("demo-faces", "demo-faces")]
+    assert studio._runs(Options(model=str(tmp_path))) == tmp_path
+
+
+def test_some_drawn_faces_are_looked_at_and_not_all(monkeypatch):
+    read = lambda config, progress: SimpleNamespace(data=(config.faces, config.size))  # noqa: E731
+    monkeypatch.setattr("glowflow.data.open.open_images", read)
+    assert studio._data("demo-faces", None) == ((studio.FACES, (32, 32)), "drawn faces")
 
 
 def test_what_cannot_be_opened_is_refused(tmp_path, opened, capsys):

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import sys
 
 import httpx
 import numpy as np
@@ -19,6 +20,7 @@ from glowflow.studio.app import make_app
 from glowflow.studio.house import Offer
 from glowflow.studio.limits import Limits
 from glowflow.studio.stage import Stage
+from glowflow.studio.training import Trainer
 
 from ..conftest import perturb
 
@@ -124,9 +126,22 @@ class Client:
         return answer.json()["picture"]
 
 
+def shown(model):
+    """Images of the model's data, with an attribute."""
+    smiling = np.arange(30)[:, None] % 2 == 0
+    data = ImageData(noise(30, seed=7), attributes=smiling, attribute_names=("Smiling",))
+    return data, "noise"
+
+
+QUICK = "import sys; sys.exit('glow train: The data are noise: give others.')"
+"""Stands for a run that is refused at once."""
+
+
 @pytest.fixture(scope="session")
-def app():
-    return make_app([Offer("small", stage)])
+def app(tmp_path_factory):
+    runs = tmp_path_factory.mktemp("studio") / "runs"
+    trainer = Trainer(runs, anywhere=True, command=[sys.executable, "-S", "-c", QUICK])
+    return make_app([Offer("small", stage, data=shown)], trainer=trainer)
 
 
 @pytest.fixture

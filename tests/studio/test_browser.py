@@ -125,7 +125,7 @@ def test_keys_move_sliders_and_tabs(show):
     assert float(page.locator("[data-attribute=Smiling]").input_value()) == 0.5
     until(lambda: (canvas(page, "after") != before).any())
     page.locator("#tab-edit").focus()
-    for tab in ("sample", "mix", "levels", "score", "edit"):
+    for tab in ("sample", "mix", "levels", "explore", "score", "train", "edit"):
         page.keyboard.press("ArrowRight")
         assert page.locator(f"#{tab}").is_visible()
         assert page.locator(f"#tab-{tab}").get_attribute("aria-selected") == "true"
@@ -169,7 +169,7 @@ def test_the_last_value_is_never_lost(show):
 )
 def test_every_tab_fits_the_screen(show, size, scheme):
     page = show(size, color_scheme=scheme)
-    for tab in ("edit", "sample", "mix", "levels", "score"):
+    for tab in ("edit", "sample", "mix", "levels", "explore", "score", "train"):
         page.locator(f"#tab-{tab}").click()
         if tab == "sample":
             page.locator("#wall img").nth(11).wait_for()
@@ -216,3 +216,59 @@ def test_a_bad_upload_says_what_is_wrong(show, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no picture")
     page.locator("#upload").set_input_files(tmp_path / "bad.png")
     until(lambda: "no picture of a kind" in page.locator("#message").inner_text())
+
+
+def test_explore_with_keys_and_mouse_and_walk(show):
+    page = show()
+    page.locator("#tab-explore").click()
+    page.locator("#plot circle.dot").nth(29).wait_for()
+    assert page.locator("#plot circle.with").count() == 15
+    page.locator("#tab-train").focus()
+    page.locator("#plot").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
+    assert page.locator("#tip").is_visible()
+    assert "Enter" in page.locator("#explore-said").inner_text()
+    page.keyboard.press("Enter")
+    until(lambda: page.locator("#tray [role=option]").count() == 9)
+    until(lambda: (canvas(page, "walked") == canvas(page, "after")).all())
+    before = canvas(page, "walked")
+    page.locator("#walk").focus()
+    for _ in range(20):
+        page.keyboard.press("ArrowRight")
+    until(lambda: (canvas(page, "walked") != before).any())
+    assert page.locator("#plot .way").count() == 1
+    page.locator("#walk-keep").click()
+    until(lambda: page.locator("#tray [role=option]").count() == 10)
+    box = page.locator("#plot circle.dot").nth(5).bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    until(lambda: page.locator("#tray [role=option]").count() == 11)
+    page.locator("#walk-edit").click()
+    assert page.locator("#edit").is_visible()
+
+
+def test_a_run_is_asked_for_in_the_form_and_its_refusal_is_told(show):
+    page = show("phone")
+    page.locator("#tab-train").click()
+    page.locator("#train-new:enabled").click()
+    page.locator("[id='option-images']").fill("many")
+    page.locator("#starter-go").click()
+    until(lambda: "images is 'many'" in page.locator("#starter-wrong").inner_text())
+    assert page.evaluate("() => document.getElementById('starter').scrollWidth") <= 390
+    page.locator("#starter-start").select_option("cifar10")
+    until(lambda: page.locator("[id='option-model.steps']").input_value() == "32")
+    page.locator("[id='option-data.data']").fill("nowhere")
+    page.locator("#starter-go").click()
+    page.locator("#starter").wait_for(state="hidden")
+    until(lambda: "The data are noise" in page.locator("#message").inner_text())
+
+
+def test_the_map_of_the_chosen_picture(show):
+    page = show()
+    page.locator("#tab-score").click()
+    until(lambda: "The map sums to" in page.locator("#map-words").inner_text())
+    before = canvas(page, "map-heat")
+    page.locator("#tray [role=option]").nth(3).click()
+    until(lambda: (canvas(page, "map-heat") != before).any())
+    page.locator("#map-level").select_option("2")
+    until(lambda: "Level 2 adds" in page.locator("#map-words").inner_text())

@@ -50,11 +50,19 @@ class VariationalDequantization(Bijection):
         self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Return x' and its log-determinant in nats."""
+        shaped, by_value = self.by_value(x, context)
+        return shaped, sum_per_sample(by_value)
+
+    @without_autocast
+    def by_value(
+        self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
+    ) -> tuple[Tensor, Float[Tensor, "batch channels height width"]]:
+        """Return x' and each value's part of the log-determinant."""
         whole, logit = self._apart(x)
         shift, log_scale = self._shape(whole, context)
         shaped = logit * log_scale.exp() + shift
         log_det = log_scale + _log_slope(shaped) - _log_slope(logit)
-        return self._together(whole, shaped), sum_per_sample(log_det)
+        return self._together(whole, shaped), log_det
 
     @without_autocast
     def inverse(

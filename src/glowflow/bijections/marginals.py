@@ -55,6 +55,14 @@ class Marginals(FittedMap):
         self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Return Φ⁻¹(F(x)) and its log-determinant in nats."""
+        y, by_value = self.by_value(x)
+        return y, sum_per_sample(by_value)
+
+    @without_autocast
+    def by_value(
+        self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
+    ) -> tuple[Tensor, Float[Tensor, "batch channels height width"]]:
+        """Return Φ⁻¹(F(x)) and each value's part of the log-determinant."""
         self._require_precision(x)
         bins = self.cdf.shape[3] - 1
         value = (x + 0.5) * bins
@@ -64,7 +72,7 @@ class Marginals(FittedMap):
         y = torch.special.ndtri(low + inside * mass)
         slope = bins * mass * _reciprocal_density(y)
         y = y + (value - index - inside) / bins * slope.detach()
-        return y, sum_per_sample(slope.log())
+        return y, slope.log()
 
     @without_autocast
     def inverse(

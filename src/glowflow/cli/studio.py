@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 DEMO = "demo-faces"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+FACES = 400
+"""Drawn to be looked at."""
 SHORTEST = 8
 """Characters of a token."""
 
@@ -43,6 +45,9 @@ class Options(CommonOptions):
     """Open the page in the browser."""
     seed: int = 0
     """Of the pictures that the page opens with."""
+    runs: Path | None = None
+    """Folder whose runs the page shows, and where those go that it starts; by default the folder of
+    runs that is given, else runs/."""
     out: Path | None = None
     """Taken for the sake of scripts: the studio writes nothing."""
 
@@ -55,9 +60,13 @@ def run(options: Options) -> Outcome:
     offers = [_offer(source, name, device) for source, name in _models(options.model)]
     with _listening(options.host, options.port) as listening:
         from ..studio.app import make_app
+        from ..studio.training import Trainer
 
         port = listening.getsockname()[1]
-        app = make_app(offers, token=token, seed=options.seed)
+        trainer = Trainer(
+            _runs(options), anywhere=options.host in LOOPBACK, offer=partial(_offer, device=device)
+        )
+        app = make_app(offers, token=token, seed=options.seed, trainer=trainer)
         address = _address(options.host, port, token)
         where = sys.stderr if options.json else sys.stdout
         print(f"The studio is at {address} (Ctrl-C ends it).", file=where, flush=True)
@@ -124,6 +133,7 @@ def _models(source: str) -> list[tuple[str, str]]:
     """The model, or each in a folder of them, the newest first: where it is, and its name."""
     from ..files import path_of
     from ..models.pretrained import CONFIG_FILE, WEIGHTS_FILE
+    from ..training.config import CONFIG_FILE as RUN_FILE
 
     folder = path_of(source)
     if not folder.is_dir() or (folder / CONFIG_FILE).is_file():
@@ -133,6 +143,8 @@ def _models(source: str) -> list[tuple[str, str]]:
         for each in folder.iterdir()
         if (each / CONFIG_FILE).is_file() and (each / WEIGHTS_FILE).is_file()
     ]
+    if not found and any((each / RUN_FILE).is_file() for each in folder.iterdir()):
+        return [(DEMO, DEMO)]  # until one of the runs has a model
     if not found:
         raise InputError(
             f"{folder} is neither a model nor a folder of models: give the folder of a run, or the "
@@ -145,7 +157,23 @@ def _models(source: str) -> list[tuple[str, str]]:
 def _offer(source: str, name: str, device: str) -> "Offer":
     from ..studio.house import Offer
 
-    return Offer(name, partial(_stage, source, name, device), partial(_held_out, source))
+    return Offer(
+        name,
+        partial(_stage, source, name, device),
+        partial(_held_out, source),
+        partial(_data, source),
+    )
+
+
+def _runs(options: Options) -> Path:
+    """The folder of runs."""
+    from ..files import path_of
+    from ..models.pretrained import CONFIG_FILE
+
+    if options.runs is not None:
+        return path_of(options.runs)
+    folder = path_of(options.model)
+    return folder if folder.is_dir() and not (folder / CONFIG_FILE).is_file() else Path("runs")
 
 
 def _stage(source: str, name: str, device: str) -> "Stage":
@@ -187,3 +215,17 @@ def _held_out(source: str, model: "ImageFlow") -> "tuple[ImageData, str] | None"
         return None
     chosen = choose(model, source, None, part="valid", progress=False)
     return chosen.data, f"{chosen.source}, {chosen.part}"
+
+
+def _data(source: str, model: "ImageFlow") -> "tuple[ImageData, str] | None":
+    """Images of the model's own data to look at; of drawn faces some are drawn, not all."""
+    from dataclasses import replace
+
+    from ..data.open import open_images
+    from .model_data import run_config
+
+    config = run_config(source)
+    if config is None or config.data.data != "faces":
+        return _held_out(source, model)
+    images = open_images(replace(config.data, faces=FACES), progress=False)
+    return images.data, "drawn faces"

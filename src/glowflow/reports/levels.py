@@ -47,7 +47,7 @@ def write_pca_report(
         InputError: the folder cannot be written.
     """
     shown = pca.indices[: min(points, len(pca.indices))]
-    sprite, cell = _sprite(pca.data.images[shown])
+    sheet, cell = sprite(pca.data.images[shown])
     plotted = {"cell": cell, "columns": SPRITE_COLUMNS, **_points(pca, shown)}
     body = [
         f"<h1>{escape(title)}</h1>",
@@ -60,7 +60,7 @@ def write_pca_report(
         "<svg id=plot role=img aria-label='scatter plot'></svg>",
         f"<p class=quiet><span id=key></span> {len(shown):,} images; point at one to see it.</p>",
         "<div id=tip></div>",
-        f'<img id=sprite alt="" hidden src="{data_uri(sprite, "image/webp")}">',
+        f'<img id=sprite alt="" hidden src="{data_uri(sheet, "image/webp")}">',
         "<h2>What can be read linearly off each level</h2>",
         _readouts(pca),
         "<h2>Explained variance, and pictures along the axes</h2>",
@@ -170,7 +170,7 @@ def _small(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.stack([p[None] if p.ndim == 2 else p.transpose(2, 0, 1) for p in pictures])
 
 
-def _sprite(images: NDArray[np.uint8]) -> tuple[bytes, tuple[int, int]]:
+def sprite(images: NDArray[np.uint8]) -> tuple[bytes, tuple[int, int]]:
     """All images in one WebP, and the width and height of each."""
     pictures = [to_pil(image).convert("RGB") for image in _small(images)]
     width, height = pictures[0].size

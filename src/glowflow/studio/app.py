@@ -16,6 +16,10 @@ from .guard import Application, Guard
 from .house import House, Offer
 from .limits import Limits
 from .routes import Routes
+from .routes_explore import add_explore
+from .routes_map import add_map
+from .routes_train import add_train
+from .training import Trainer
 from .visitors import UnknownError, Visitors
 from .worker import BusyError, Urgency, Worker
 
@@ -35,6 +39,7 @@ def make_app(
     limits: Limits | None = None,
     token: str | None = None,
     seed: int = 0,
+    trainer: Trainer | None = None,
 ) -> Application:
     """The studio with these models, the first of which is opened at once.
 
@@ -43,6 +48,7 @@ def make_app(
         limits: how much can be asked for.
         token: what everybody has to know; None where only this machine can ask.
         seed: of the pictures that a page opens with.
+        trainer: of the folder of runs, if there is one.
 
     Raises:
         GlowflowError: the first model cannot be read.
@@ -56,6 +62,8 @@ def make_app(
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
         yield
+        if trainer is not None:
+            trainer.close()
         worker.close()
 
     app = FastAPI(
@@ -90,6 +98,9 @@ def make_app(
     add("/api/mix/animation.gif", routes.passage, **post)
     add("/api/score", routes.score_file, openapi_extra=FILE, **post)
     add("/api/reference", routes.reference, methods=["GET"])
+    add_explore(app, routes)
+    add_map(app, routes, FILE)
+    add_train(app, routes, trainer)
     for page in PAGE.iterdir():
         if page.name.rpartition(".")[2] in KINDS:
             add(f"/{page.name}", _file(page), methods=["GET"], include_in_schema=False)

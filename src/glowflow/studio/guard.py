@@ -15,7 +15,7 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LOOPBACK = frozenset(("127.0.0.1", "localhost", "::1"))
-UPLOADS = frozenset(("/api/pictures", "/api/score"))
+UPLOADS = frozenset(("/api/pictures", "/api/score", "/api/score/map"))
 """What takes a file."""
 HEADERS = (
     (

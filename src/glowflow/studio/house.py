@@ -38,6 +38,8 @@ class Offer:
     open: Callable[[], Stage]
     held_out: Callable[[ImageFlow], tuple[ImageData, str] | None] = lambda model: None
     """Images that it was not trained on, and what they are in words; None where there are none."""
+    data: Callable[[ImageFlow], tuple[ImageData, str] | None] | None = None
+    """Images of its data, to look at; by default those that it was not trained on."""
 
 
 @dataclass

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from ..latents.chart import Chart
 from ..models.flow import Latents
 from .limits import Limits
 from .pictures import Photograph
@@ -52,6 +53,8 @@ class Visitor:
     seen: float
     """When it was last heard of."""
     pictures: "OrderedDict[str, Picture]" = field(default_factory=OrderedDict)
+    charted: tuple[tuple[str, ...], Chart] | None = None
+    """A chart of its pictures, and of which."""
 
     def picture(self, name: str) -> Picture:
         """A picture of this visitor's.

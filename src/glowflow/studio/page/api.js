@@ -77,3 +77,18 @@ export const redraw = (picture, asked) => asJson(request("POST", at(picture, "le
 export const keepRedrawn = (picture, asked) => asJson(request("POST", at(picture, "levels/keep"), { json: asked }));
 export const score = (file) => asJson(request("POST", `/api/score?${new URLSearchParams({ name: file.name })}`, { body: file }));
 export const reference = () => asJson(request("GET", "/api/reference"));
+export const scoreMap = (file, level) => asJson(request("POST", `/api/score/map?${new URLSearchParams({ level })}`, { body: file }));
+export const explore = () => asJson(request("GET", "/api/explore"));
+export const exploreSheet = () => asBlob(request("GET", "/api/explore/sheet.webp"));
+export const takeExplored = (index) => asJson(request("POST", "/api/explore/take", { json: { index } }));
+export const place = (picture) => asJson(request("GET", at(picture, "place")));
+export const walk = (asked) => frame("/api/explore/walk", asked);
+export const keepWalked = (asked) => asJson(request("POST", "/api/explore/walk/keep", { json: asked }));
+const ofRun = (run, rest = "") => `/api/runs/${encodeURIComponent(run)}${rest}`;
+export const runs = () => asJson(request("GET", "/api/runs"));
+export const run = (name) => asJson(request("GET", ofRun(name)));
+export const runSamples = (name) => asBlob(request("GET", ofRun(name, "/samples.png")));
+export const trainingForm = (start) => asJson(request("GET", `/api/training/form?${new URLSearchParams({ start })}`));
+export const startRun = (asked) => asJson(request("POST", "/api/runs", { json: asked }));
+export const resumeRun = (name) => request("POST", ofRun(name, "/resume"));
+export const stopRun = () => request("POST", "/api/training/stop");

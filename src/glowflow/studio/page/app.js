@@ -3,15 +3,17 @@
 import * as api from "./api.js";
 import { byId, make, words } from "./draw.js";
 import { editTab } from "./edit.js";
+import { exploreTab } from "./explore.js";
 import { levelsTab } from "./levels.js";
 import { mixTab } from "./mix.js";
 import { photographs } from "./photo.js";
 import { sampleTab } from "./sample.js";
 import { scoreTab } from "./score.js";
+import { trainTab } from "./train.js";
 
 const STAY = 60_000;
 const AGAIN = 4_000; // until it is asked again what the held-out images are like
-const TABS = ["edit", "sample", "mix", "levels", "score"];
+const TABS = ["edit", "sample", "mix", "levels", "explore", "score", "train"];
 
 theme();
 start();
@@ -105,6 +107,7 @@ function run({ model, models, pictures, limits }) {
       tab.tabIndex = each === name ? 0 : -1;
       byId(each).hidden = each !== name;
     }
+    byId(`tab-${name}`).scrollIntoView({ block: "nearest", inline: "nearest" });
     byId("tray").setAttribute("aria-multiselectable", String(name === "mix"));
     marked();
     tabs[name].opened?.();
@@ -127,7 +130,8 @@ function run({ model, models, pictures, limits }) {
   byId("model").addEventListener("change", ({ target }) => { location.search = new URLSearchParams({ model: target.value }); });
 
   Object.assign(tabs, {
-    edit: editTab(studio), sample: sampleTab(studio), mix: mixTab(studio), levels: levelsTab(studio), score: scoreTab(studio),
+    edit: editTab(studio), sample: sampleTab(studio), mix: mixTab(studio), levels: levelsTab(studio),
+    explore: exploreTab(studio), score: scoreTab(studio), train: trainTab(studio),
   });
   photographs(studio);
   tray();

@@ -1,6 +1,7 @@
 // Score: how strange pictures are to the model.
 
 import * as api from "./api.js";
+import { bitMap } from "./bitmap.js";
 import { byId, histogram, make, save } from "./draw.js";
 
 const COLUMNS = [
@@ -15,6 +16,7 @@ export function scoreTab(studio) {
   let rows = [];
   let order = ["p_complexity", 1];
   let waiting = 0;
+  const map = bitMap(studio);
 
   async function scoreAll(files) {
     const some = files.filter((file) => file.type.startsWith("image/") || PICTURES.test(file.name));
@@ -24,7 +26,7 @@ export function scoreTab(studio) {
     waiting += asked.length;
     for (const file of asked) {
       try {
-        rows.push(await api.score(file));
+        rows.push({ ...await api.score(file), file });
       } catch (error) {
         rows.push({ name: file.name, wrong: error.message });
         if (error.status === 0) { waiting = 0; show(); return; }
@@ -53,12 +55,19 @@ export function scoreTab(studio) {
       if (row.wrong) line.append(make("td", { className: "wrong", colSpan: known.length - 1, textContent: row.wrong }));
       else for (const [name] of known.slice(1)) line.append(make("td", { textContent: shown(name, row[name]) }));
       line.classList.toggle("strange", strange(row));
+      if (row.file) line.firstChild.replaceChildren(mapButton(row));
       return line;
     }));
     const scored = rows.filter((row) => !row.wrong);
     const count = scored.filter(strange).length;
     byId("score-words").textContent = `${scored.length} scored${waiting > 0 ? `, ${waiting} to come` : ""}; ${count} with p ≤ ${STRANGE}.`;
     plot();
+  }
+
+  function mapButton({ file, png, name }) {
+    const button = make("button", { className: "plain", title: "Where its bits are spent" }, make("img", { src: png, alt: `Map of ${name}` }));
+    button.addEventListener("click", () => { map.show(file, png, name); byId("map").scrollIntoView({ block: "nearest" }); });
+    return button;
   }
 
   const strange = (row) => Math.min(row.p_complexity ?? 1, row.p_typicality ?? 1) <= STRANGE;
@@ -118,5 +127,5 @@ export function scoreTab(studio) {
     save(new Blob([`${lines.map((line) => line.map(quote).join(",")).join("\n")}\n`], { type: "text/csv" }), "scores.csv");
   });
 
-  return { opened: plot, measured: plot };
+  return { opened() { plot(); map.opened(); }, measured: plot, chosen: map.chosen };
 }
