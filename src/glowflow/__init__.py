@@ -11,7 +11,15 @@ if TYPE_CHECKING:
     from .data.config import DataConfig
     from .interop.density import GlowDensity
     from .interop.distribution import distribution
-    from .models.config import Architecture, GlowConfig, RealNVPArchitecture, RealNVPConfig
+    from .models.conditional import ConditionalGlow
+    from .models.config import (
+        Architecture,
+        Condition,
+        ConditionalGlowConfig,
+        GlowConfig,
+        RealNVPArchitecture,
+        RealNVPConfig,
+    )
     from .models.glow import Glow
     from .models.realnvp import RealNVP
     from .models.registry import load_model
@@ -22,6 +30,9 @@ former.install()
 
 _WHERE = {
     "Architecture": "models.config",
+    "Condition": "models.config",
+    "ConditionalGlow": "models.conditional",
+    "ConditionalGlowConfig": "models.config",
     "DataConfig": "data.config",
     "Glow": "models.glow",
     "GlowConfig": "models.config",
@@ -37,6 +48,9 @@ _WHERE = {
 __all__ = [
     "Architecture",
     "CheckpointError",
+    "Condition",
+    "ConditionalGlow",
+    "ConditionalGlowConfig",
     "DataConfig",
     "Glow",
     "GlowConfig",

@@ -15,6 +15,7 @@ from ..data.inputs import evenly, labels_of, require_kind
 from ..data.patches import mosaics, photographs
 from ..data.types import ImageData
 from ..errors import InputError
+from ..models.conditional import ConditionalGlow
 from ..models.flow import ImageFlow
 from ..models.likelihood import bits_per_dim, quantize
 from ..processes import gather_in_order, on_main_process, process_index, shard
@@ -23,7 +24,7 @@ from ..training.health import round_trip
 from .baselines import Baseline, independent_pixels
 from .codecs import of_large_images, png, webp
 from .estimate import Estimate, mean_and_error
-from .gaussian import gaussian
+from .gaussian import gaussian, gaussian_given
 from .noise import noise_draws
 from .published import published
 
@@ -69,6 +70,15 @@ class Evaluation:
     """Values of an image that are its own, on average."""
     what: str = "held-out images"
     """What the images are to the model, in words."""
+    dimensions: int = 0
+    """Values of an image."""
+
+    @property
+    def nats(self) -> Estimate:
+        """−log p(x) of a sample, in nats; for bytes the bound on that of the image."""
+        scale = self.dimensions * math.log(2)
+        error = None if self.standard_error is None else scale * self.standard_error
+        return Estimate(scale * self.mean, error)
 
     @property
     def bits_per_dim(self) -> Estimate:
@@ -84,7 +94,12 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON can hold them."""
-        return asdict(self)
+        nats = self.nats
+        return {
+            **asdict(self),
+            "nats_per_sample": nats.mean,
+            "nats_per_sample_standard_error": nats.standard_error,
+        }
 
 
 @torch.no_grad()
@@ -159,6 +174,7 @@ def evaluate(
         baselines=on_main_process(
             lambda: (
                 *_models(train, images, bits, margins, seed),
+                *_given(model, train, images, data, indices),
                 *_codecs(data, images, bits, margins, visible),
             )
         ),
@@ -173,6 +189,7 @@ def evaluate(
         standard_error_inside=inside[1],
         values_inside=None if margins is None else float(data.values_inside[indices].mean()),  # type: ignore[index]
         what=what,
+        dimensions=math.prod(data.image_shape),
     )
 
 
@@ -223,11 +240,11 @@ def _gather(batches: Sequence[_PerImage], count: int) -> _PerImage:
 def _class_prior(model: ImageFlow, train: ImageData | None) -> Float[Tensor, " classes"]:
     """log p(y): the shares of the training images, equal ones without them; empty without
     classes."""
-    if train is None:
-        return torch.zeros(model.config.classes)
-    labels = labels_of(model, train, np.arange(len(train)))
+    labels = None
+    if train is not None and model.config.classes:
+        labels = labels_of(model, train, np.arange(len(train)))
     if labels is None:
-        return torch.zeros(0)
+        return torch.zeros(model.config.classes)
     return (torch.bincount(labels.cpu(), minlength=model.config.classes) / len(labels)).log()
 
 
@@ -236,8 +253,8 @@ def _likelihoods(
 ) -> tuple[Float[Tensor, " batch"], Bool[Tensor, "batch 2"]]:
     """Bits/dim, given the label for a model with classes, and whether the label is right."""
     dims, bits = math.prod(model.config.image_shape), model.config.bits
-    if labels is None:
-        log_prob = torch.stack([model.log_prob(x).cpu().double() for x in draws]).mean(0)
+    if labels is None or not model.config.classes:
+        log_prob = torch.stack([model.log_prob(x, labels).cpu().double() for x in draws]).mean(0)
         return bits_per_dim(log_prob, dims, bits), torch.zeros(len(log_prob), 2, dtype=torch.bool)
     labels = labels.cpu()[:, None]
     scores = [torch.stack(model.class_scores(x)).cpu().double() for x in draws]
@@ -274,6 +291,23 @@ def _models(
         independent_pixels(known, images, bits, margins),
         gaussian(known, images, bits, margins, seed=seed),
     )
+
+
+def _given(
+    model: ImageFlow,
+    train: ImageData | None,
+    images: NDArray[Any],
+    data: ImageData,
+    indices: NDArray[np.int64],
+) -> tuple[Baseline, ...]:
+    """Of float data that are given something."""
+    if train is None or train.conditions is None or data.conditions is None:
+        return ()
+    if not isinstance(model, ConditionalGlow) or model.config.bits is not None:
+        return ()
+    some = evenly(len(train), FITTED)
+    known = train.images[some], train.conditions[some]
+    return (gaussian_given(known, (images, data.conditions[indices])),)
 
 
 def _codecs(

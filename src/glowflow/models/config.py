@@ -15,7 +15,10 @@ CouplingScale = Literal["sigmoid", "bounded", "exp", "inverse_sigmoid"]
 Family = Literal["glow", "realnvp"]
 Dequantization = Literal["uniform", "variational"]
 Prior = Literal["convolutional", "diagonal"]
-FirstMap = Literal["none", "marginals", "whitening", "auto"]
+FirstMap = Literal["none", "marginals", "whitening", "standardize", "standardize_positions", "auto"]
+Padding = Literal["zero", "periodic", "reflect"]
+Kind = Literal["field", "vector", "class"]
+Missing = Literal["refuse", "mask"]
 LARGEST = {
     "levels": 30,
     "scales": 30,
@@ -27,6 +30,7 @@ LARGEST = {
     "dense_channels": 65_536,
     "dequantization_channels": 65_536,
     "classes": 1_000_000,
+    "condition_channels": 65_536,
 }
 """Of what a model is counted in; more is a slip or a damaged file."""
 LARGEST_SIDE = 65_536
@@ -64,8 +68,10 @@ class Architecture:
     """Network of the couplings; in Python also a class of one's own: `Glow(config, network=…)`."""
     first_map: FirstMap = "none"
     """What comes before the first level, fitted to the training images: `marginals` gives every
-    position a normal distribution, `whitening` gives principal components unit variance; `auto`
-    lets training choose what makes held-out images more probable; `none` is the official model."""
+    position a normal distribution, `whitening` gives principal components unit variance,
+    `standardize` gives every channel mean 0 and variance 1, `standardize_positions` every position;
+    `auto` lets training choose what makes held-out images more probable; `none` is the official
+    model."""
     rank: int = 1024
     """Principal components that `whitening` scales one by one; the others share one scale."""
     dense_steps: int = 0
@@ -86,11 +92,16 @@ class Architecture:
     """Learn mean and scale of the last level's prior."""
     weight_classes: float = 0.01
     """Weight of the classifier's bits in the loss of a class-conditional model."""
+    padding: Padding = "zero"
+    """What 3x3 convolutions see beyond the edge: `zero`, official, with a channel that marks the
+    edge; `periodic` the other side; `reflect` the mirror image."""
+    condition_channels: int = 32
+    """Channels of the feature maps of what a conditional model is given, at each level."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
         _require_counts(self, 1, "levels", "steps", "hidden_channels", "dense_channels")
-        _require_counts(self, 1, "dequantization_channels")
+        _require_counts(self, 1, "dequantization_channels", "condition_channels")
         _require_counts(self, 2, "rank")
         _require_counts(self, 0, "dense_steps")
         _require_bits(self.bits)
@@ -119,10 +130,21 @@ class Architecture:
             ("first_map", FirstMap),
             ("dequantization", Dequantization),
             ("prior", Prior),
+            ("padding", Padding),
         ):
             require_choice(name, getattr(self, name), choices)
         if "." not in self.network:  # else it is the name of a class, module.Class
             require_choice("network", self.network, NetworkName)
+        require(
+            self.padding == "zero" or self.network == "convolutional",
+            f"padding {self.padding} is of the network convolutional: leave it out with "
+            f"{self.network}.",
+        )
+
+    @property
+    def context_channels(self) -> int:
+        """Channels of what couplings and priors are given at each level; 0 for nothing."""
+        return 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +162,11 @@ class GlowConfig(Architecture):
         object.__setattr__(self, "image_shape", _checked_shape(self.image_shape))
         _require_counts(self, 0, "classes")
         _require_halvings(self.image_shape, self.levels, "2^levels", "levels")
+        require(
+            self.padding != "reflect" or min(self.image_shape[1:]) > 2**self.levels,
+            f"The last of {self.levels} levels is one pixel wide, which reflects nothing: take "
+            "fewer levels, or padding periodic or zero.",
+        )
 
     @property
     def fewest_weights(self) -> int:
@@ -153,6 +180,103 @@ class GlowConfig(Architecture):
     ) -> "GlowConfig":
         """The architecture, for images of this shape and this many classes."""
         return cls(**dataclasses.asdict(architecture), image_shape=image_shape, classes=classes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """One thing that a conditional model is given."""
+
+    name: str
+    kind: Kind
+    """`field` (channels, height, width), also a mask; `vector` (entries); `class`, a number."""
+    shape: tuple[int, ...]
+    """Of a field or a vector; of a class how many classes there are, (K,)."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        require(
+            isinstance(self.name, str) and self.name != "",
+            f"A condition is called {self.name!r}: give a name.",
+        )
+        require_choice(f"kind of condition {self.name}", self.kind, Kind)
+        given: Any = self.shape
+        shape = tuple(given) if isinstance(given, (tuple, list)) else ()
+        axes = 3 if self.kind == "field" else 1
+        require(
+            len(shape) == axes and all(map(_is_whole, shape)) and 0 < min(shape) <= 2**30,
+            f"Condition {self.name} is a {self.kind} of shape {given}: give {axes} whole numbers "
+            "above 0.",
+        )
+        object.__setattr__(self, "shape", shape)
+
+    @property
+    def value_shape(self) -> tuple[int, ...]:
+        """Of one value."""
+        return () if self.kind == "class" else self.shape
+
+    @property
+    def size(self) -> int:
+        """Numbers of one value."""
+        return math.prod(self.value_shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConditionalGlowConfig(GlowConfig):
+    """A Glow of images, or fields, of one shape, given others."""
+
+    conditions: tuple[Condition, ...]
+    """What it is given, in the order in which rows of conditions have them."""
+    missing: Missing = "refuse"
+    """`mask`: values of fields and vectors may be NaN; they count as the mean, and the conditioning
+    network sees where they are."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        super().__post_init__()
+        given: Any = self.conditions
+        require(isinstance(given, (tuple, list)) and len(given) > 0, "Give at least one condition.")
+        conditions = tuple(Condition(**c) if isinstance(c, dict) else c for c in given)
+        object.__setattr__(self, "conditions", conditions)
+        require(
+            all(isinstance(c, Condition) for c in conditions)
+            and len({c.name for c in conditions}) == len(conditions),
+            f"conditions are {given}: give each a name of its own.",
+        )
+        require_choice("missing", self.missing, Missing)
+        _, height, width = self.image_shape
+        for each in conditions:
+            if each.kind == "field":
+                _, rows, columns = each.shape
+                require(
+                    height % rows == 0 and width % columns == 0,
+                    f"Condition {each.name} is on a grid of {rows}x{columns} and the data on one "
+                    f"of {height}x{width}: give the same grid, or a coarser one that divides it.",
+                )
+        require(
+            self.classes == 0,
+            "A class is one of the conditions here: leave classes at 0.",
+        )
+        require(
+            self.prior == "convolutional",
+            "The priors of a conditional model see what it is given: leave prior convolutional.",
+        )
+
+    @property
+    def context_channels(self) -> int:
+        """`condition_channels`."""
+        return self.condition_channels
+
+    @classmethod
+    def given(
+        cls,
+        architecture: Architecture,
+        image_shape: tuple[int, int, int],
+        conditions: tuple[Condition, ...],
+        missing: Missing = "refuse",
+    ) -> "ConditionalGlowConfig":
+        """The architecture, for images of this shape given these conditions."""
+        settings = dataclasses.asdict(architecture)
+        return cls(**settings, image_shape=image_shape, conditions=conditions, missing=missing)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Convolutions of the official model: with an edge channel, and scaled by exp(3·logs)."""
 
 from abc import abstractmethod
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,10 @@ from ..bijections.actnorm import LOG_SCALE_FACTOR, set_from_batch
 from ..bijections.base import without_autocast
 from .rows import gather, row_ends, scatter, to_images, to_rows, with_ends
 
+Padding = Literal["zero", "periodic", "reflect"]
+"""What a 3x3 kernel sees beyond the image."""
+MODES: dict[Padding, str] = {"zero": "constant", "periodic": "circular", "reflect": "reflect"}
+"""Their names in `torch.nn.functional.pad`."""
 INITIAL_STD = 0.05
 """Standard deviation of the hidden convolutions' weights at the start."""
 
@@ -21,7 +26,8 @@ class ScaledConv2d(nn.Module):
     The scale is multiplied into the weights and the bias (`folded`), not into the output.
 
     3x3 kernels see where the image ends: the zero-padded input has one more, last channel, which
-    is 1 on the padding and 0 inside, and whose weights are `edge`.
+    is 1 on the padding and 0 inside, and whose weights are `edge`. A periodic or a reflected image
+    has no end, and no such channel.
 
     Args:
         channels_in: channels of the input.
@@ -29,18 +35,26 @@ class ScaledConv2d(nn.Module):
         kernel_size: 1 or 3.
         actnorm: start with random weights and let `initialize` give the output zero mean and unit
             variance; otherwise all weights start at zero.
+        padding: what a 3x3 kernel sees beyond the image.
     """
 
     initialized: Tensor
 
     def __init__(
-        self, channels_in: int, channels_out: int, kernel_size: int, actnorm: bool
+        self,
+        channels_in: int,
+        channels_out: int,
+        kernel_size: int,
+        actnorm: bool,
+        padding: Padding = "zero",
     ) -> None:
         super().__init__()
+        self.padding: Padding = padding
         kernel = (kernel_size, kernel_size)
         # Drawn as rows, pixel by pixel, which is what a seed has meant since the first version.
         rows = torch.zeros(channels_out, *kernel, channels_in).permute(0, 3, 1, 2)
-        edge = torch.zeros(channels_out, *kernel) if kernel_size == 3 else None
+        has_edge = kernel_size == 3 and padding == "zero"
+        edge = torch.zeros(channels_out, *kernel) if has_edge else None
         if actnorm:
             self.register_buffer("initialized", torch.tensor(False))
             for weight in (rows, edge):
@@ -72,7 +86,15 @@ class ScaledConv2d(nn.Module):
     def extra_repr(self) -> str:
         """Channels and kernel, for `print`."""
         channels_out, channels_in, kernel_size, _ = self.weight.shape
-        return f"{channels_in}, {channels_out}, kernel_size={kernel_size}"
+        padding = "" if self.padding == "zero" else f", padding={self.padding!r}"
+        return f"{channels_in}, {channels_out}, kernel_size={kernel_size}{padding}"
+
+    def convolved(self, x: Tensor) -> Float[Tensor, "batch out height width"]:
+        """The 3x3 convolution of a periodic or reflected image."""
+        padded = F.pad(x, (1, 1, 1, 1), MODES[self.padding])
+        scale = self.scale()
+        weight, bias = self.weight * scale[:, None, None, None], self.b * scale
+        return F.conv2d(padded, weight.to(x.dtype), bias.to(x.dtype))
 
     def row_end_weights(self) -> Float[Tensor, "out 10"]:
         """The weights of `row_ends`: of the edge channel, then the bias."""
@@ -110,14 +132,23 @@ class GatherConv(ScaledConv2d):
     Args: as of `ScaledConv2d`.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, *, actnorm: bool = False) -> None:
-        super().__init__(channels_in, channels_out, 3, actnorm)
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        *,
+        actnorm: bool = False,
+        padding: Padding = "zero",
+    ) -> None:
+        super().__init__(channels_in, channels_out, 3, actnorm, padding)
 
     @without_autocast
     def forward(
         self, x: Float[Tensor, "batch in height width"]
     ) -> Float[Tensor, "batch out height width"]:
         """Return the shifted and scaled convolution."""
+        if self.padding != "zero":
+            return self.convolved(x)
         ends = row_ends(x.shape[2], x.shape[3], x.dtype, x.device)
         return to_images(with_ends(gather(to_rows(x)), ends) @ self.folded(x.dtype).T)
 
@@ -136,14 +167,16 @@ class ScatterConv(ScaledConv2d):
     Args: as of `ScaledConv2d`.
     """
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
-        super().__init__(channels_in, channels_out, 3, actnorm=False)
+    def __init__(self, channels_in: int, channels_out: int, *, padding: Padding = "zero") -> None:
+        super().__init__(channels_in, channels_out, 3, False, padding)
 
     @without_autocast
     def forward(
         self, x: Float[Tensor, "batch in height width"]
     ) -> Float[Tensor, "batch out height width"]:
         """Return the shifted and scaled convolution."""
+        if self.padding != "zero":
+            return self.convolved(x)
         y = scatter(to_rows(x) @ self.folded(x.dtype).T)
         return to_images(y + self.bias_map(x.shape[2], x.shape[3]))
 

@@ -8,7 +8,8 @@ from torch import Tensor
 from ..bijections.base import without_autocast
 from ..bijections.exact import is_exactly
 from ..bijections.kept import Kept
-from .convolutions import GatherConv, PointConv, ScatterConv
+from ..errors import InputError
+from .convolutions import GatherConv, Padding, PointConv, ScatterConv
 from .rows import row_ends, run_network, to_images, to_rows
 
 
@@ -19,17 +20,24 @@ class CouplingNetwork(Kept):
         channels_in: channels of the half that conditions.
         channels_out: channels of the shift, or of shift and scale together.
         hidden_channels: channels of the two hidden layers.
+        padding: what the 3x3 kernels see beyond the image.
 
     `compute_dtype`, if set, is what the products run in; input, output and weights keep theirs.
     """
 
     compute_dtype: torch.dtype | None = None
 
-    def __init__(self, channels_in: int, channels_out: int, hidden_channels: int) -> None:
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        hidden_channels: int,
+        padding: Padding = "zero",
+    ) -> None:
         super().__init__()
-        self.first = GatherConv(channels_in, hidden_channels, actnorm=True)
+        self.first = GatherConv(channels_in, hidden_channels, actnorm=True, padding=padding)
         self.second = PointConv(hidden_channels, hidden_channels, actnorm=True)
-        self.last = ScatterConv(hidden_channels, channels_out)
+        self.last = ScatterConv(hidden_channels, channels_out, padding=padding)
 
     @without_autocast
     def forward(
@@ -37,7 +45,7 @@ class CouplingNetwork(Kept):
     ) -> Float[Tensor, "batch out height width"]:
         """Return what the coupling does to the other half; zero at the start."""
         dtype = self.compute_dtype or x.dtype
-        if not self.has_exact_layers():
+        if self.first.padding != "zero" or not self.has_exact_layers():
             h = F.relu(self.second(F.relu(self.first(x.to(dtype)))))
             return self.last(h).to(x.dtype)
         height, width = x.shape[2:]
@@ -66,3 +74,58 @@ class CouplingNetwork(Kept):
     def initialize(self, x: Float[Tensor, "batch in height width"]) -> None:
         """Initialise the hidden actnorms, one after the other, from the batch `x`."""
         self.second.initialize(F.relu(self.first.initialize(x)))
+
+
+class ConditionalCouplingNetwork(CouplingNetwork):
+    """`CouplingNetwork` of [x, context]: it sees the feature maps of what the model is given.
+
+    Args:
+        channels_in: channels of the half that conditions.
+        channels_out: channels of the shift, or of shift and scale together.
+        hidden_channels: channels of the two hidden layers.
+        context_channels: channels of the feature maps.
+        padding: what the 3x3 kernels see beyond the image.
+
+    Source: Lu & Huang 2020, "Structured output learning with conditional generative flows";
+    Winkler et al. 2019, "Learning likelihoods with conditional normalizing flows".
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        hidden_channels: int,
+        context_channels: int,
+        padding: Padding = "zero",
+    ) -> None:
+        super().__init__(channels_in + context_channels, channels_out, hidden_channels, padding)
+
+    @without_autocast
+    def forward(
+        self,
+        x: Float[Tensor, "batch in height width"],
+        context: Float[Tensor, "batch features height width"] | None = None,
+    ) -> Float[Tensor, "batch out height width"]:
+        """Return what the coupling does to the other half; zero at the start.
+
+        Raises:
+            InputError: there is no context.
+        """
+        return super().forward(_beside(x, context))
+
+    @torch.no_grad()
+    def initialize(
+        self, x: Float[Tensor, "batch in height width"], context: Tensor | None = None
+    ) -> None:
+        """Initialise the hidden actnorms, one after the other, from the batch `x` and its context.
+
+        Raises:
+            InputError: there is no context.
+        """
+        super().initialize(_beside(x, context))
+
+
+def _beside(x: Tensor, context: Tensor | None) -> Tensor:
+    if context is None:
+        raise InputError("This model is conditional: say what it is given.")
+    return torch.cat((x, context), dim=1)
