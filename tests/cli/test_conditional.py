@@ -118,6 +118,14 @@ def test_samples_beside_the_data(trained, capsys, tmp_path):
     assert "checks" in capsys.readouterr().out
 
 
+def test_its_card_says_what_it_is_given(trained, capsys, tmp_path):
+    folder = tmp_path / "card"
+    answer(capsys, "push", trained, "me/posterior", "--dry-run", "--out", folder)
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "given y (field, (1, 4, 4)), theta (vector, (2,))" in card
+    assert 'model.given({"y": y, "theta": theta}).sample(16)' in card
+
+
 def test_what_is_refused(trained, data, capsys, tmp_path):
     np.save(tmp_path / "y.npy", np.zeros((4, 4)))
     np.savez(tmp_path / "y.npz", y=np.zeros((4, 4)))

@@ -1,6 +1,7 @@
 """Glow of x given c: exact densities, exact inverses, one run of the conditioning network."""
 
 import copy
+import json
 import math
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch.func import functional_call
 
 from glowflow import (
+    CheckpointError,
     Condition,
     ConditionalGlow,
     ConditionalGlowConfig,
@@ -18,9 +20,11 @@ from glowflow import (
     load_model,
 )
 from glowflow.fused.steps import Steps
+from glowflow.nn import ConditionalCouplingNetwork
 from glowflow.training.objective import Objective
 from tests.children import Child
 from tests.conftest import perturb
+from tests.test_reversible import kept_by_the_graph
 
 CONDITIONS = (
     Condition(name="y", kind="field", shape=(2, 4, 2)),
@@ -88,6 +92,23 @@ def test_the_density_is_that_of_the_map(changes):
     )
 
 
+@pytest.mark.parametrize("padding", ["zero", "periodic"])
+def test_a_coupling_network_and_its_gradients(padding):
+    network = perturb(ConditionalCouplingNetwork(1, 2, 3, 2, padding).double())
+    x = torch.randn(1, 1, 2, 2, dtype=torch.float64, requires_grad=True)
+    context = torch.randn(1, 2, 2, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(network, (x, context))
+    assert torch.autograd.gradgradcheck(network, (x, context))
+    fast, weights = network(x, context), dict(network.named_parameters())
+    expected = torch.autograd.grad(fast.square().sum(), (x, context, *weights.values()))
+    network.second.register_forward_hook(lambda *_: None)  # its layers are now called one by one
+    assert not network.has_exact_layers()
+    plain = network(x, context)
+    torch.testing.assert_close(plain, fast)
+    found = torch.autograd.grad(plain.square().sum(), (x, context, *weights.values()))
+    torch.testing.assert_close(found, expected)
+
+
 def test_every_condition_matters_and_every_weight_learns():
     model, x, c = make(), batch(), given()
     before = model.log_prob(x, c)
@@ -122,6 +143,16 @@ def test_gradients_of_reversible_memory_are_those_of_stored():
         assert largest > 0 or name == "c", name
         assert (reversible[name] - gradient).abs().max() < 1e-9 * largest, name
     assert all(0 < s.guard.drift < 1e-9 for s in model.modules() if isinstance(s, Steps))
+
+
+def test_what_is_kept_of_an_image_does_not_grow_with_depth():
+    def an_image(steps):
+        model = make(steps=steps).use(memory="reversible")
+        rows = model.pack(given(16))
+        kept = [kept_by_the_graph(model, batch(n), rows[:n]) for n in (8, 16)]
+        return (kept[1] - kept[0]) / 8
+
+    assert an_image(12) == an_image(2)
 
 
 def test_the_conditioning_network_runs_once():
@@ -168,7 +199,7 @@ def test_a_density_integrates_to_one():
         x = proposed.sample((60_000,))
         weights = (posterior.log_prob(x) - proposed.log_prob(x).sum((1, 2, 3))).exp()
     error = float(weights.std() / math.sqrt(len(weights)))
-    assert error < 0.02 and float(weights.mean()) == pytest.approx(1.0, abs=4 * error)
+    assert error < 0.03 and float(weights.mean()) == pytest.approx(1.0, abs=4 * error)
 
 
 def test_saved_and_loaded(tmp_path):
@@ -180,6 +211,31 @@ def test_saved_and_loaded(tmp_path):
     torch.save(model, tmp_path / "model.pt")
     again = torch.load(tmp_path / "model.pt", weights_only=False)
     assert torch.equal(again.log_prob(x, c), model.log_prob(x, c))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"conditions": [{"name": "y"}]}, "does not describe a model"),
+        ({"conditions": "y"}, "does not describe a model"),
+        ({"conditions": [{"name": "y", "kind": "field", "shape": [1, 4, 4]}]}, "no weight|weight"),
+        ({"conditions": [{"name": "k", "kind": "class", "shape": [2**30]}]}, "weight"),
+        ({"missing": "mask"}, "another architecture"),
+    ],
+)
+def test_a_damaged_configuration(tmp_path, changes, said):
+    make(torch.float32).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(CheckpointError, match=said):
+        load_model(tmp_path)
+
+
+def test_networks_in_bf16():
+    model, x, c = make(torch.float32, levels=1, steps=1), batch(dtype=torch.float32), given()
+    expected = model.log_prob(x, c)
+    low = model.use(precision="bf16").log_prob(x, c)
+    assert low.dtype == torch.float32 and (low - expected).abs().max() < 0.5
 
 
 def test_a_module_like_any_other():
@@ -330,13 +386,13 @@ def test_a_gaussian_whose_posterior_is_known():
     with torch.no_grad():
         nats = -model.log_prob(x, c).mean().item() / 64
         drawn = model.given(c[0]).sample(500)
-    assert entropy - 0.03 < nats < entropy + 0.1
+    assert entropy - 0.02 < nats < entropy + 0.1
     mean = c[0].repeat_interleave(2, 1).repeat_interleave(2, 2)
-    assert (drawn.mean(0) - mean).abs().mean() < 0.12
+    assert (drawn.mean(0) - mean).abs().mean() < 0.08
     assert drawn.var(0).mean().item() == pytest.approx(0.25 * 1.36, rel=0.15)
 
 
-STEPS = 150
+STEPS = 100
 
 
 def test_a_periodic_model_has_no_edge():

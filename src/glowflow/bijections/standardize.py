@@ -1,5 +1,7 @@
 """A first map for float data: every channel, or every position, with mean 0 and variance 1."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -7,6 +9,8 @@ from torch import Tensor
 from .base import per_sample, pixels, without_autocast
 from .fitted import FittedMap
 
+AT_ONCE = 256
+"""Images that are float64 at once."""
 SMALLEST_STD = 1e-6
 """Relative to the largest one: what never changes is not scaled without end."""
 
@@ -50,10 +54,11 @@ class Standardize(FittedMap):
         return y * self.log_std.exp() + self.mean, self._log_scale(y)
 
     def _fit(self, x: Tensor, noise_variance: float) -> None:
-        over = (0,) if self.mean.shape[1:] == x.shape[2:] else (0, 2, 3)
-        values = x.double()
-        mean = values.mean(over, keepdim=True)[0]
-        variance = (values - mean).square().mean(over, keepdim=True)[0] + noise_variance
+        shared = x.numel() // self.mean.numel()
+        over = (0, *(axis for axis in (2, 3) if self.mean.shape[axis - 1] == 1))
+        mean = sum_of(x, lambda part: part.sum(over, keepdim=True)[0]) / shared
+        squares = sum_of(x, lambda part: (part - mean).square().sum(over, keepdim=True)[0])
+        variance = squares / shared + noise_variance
         largest = variance.max()
         if not largest > 0:  # one image, or data that never change
             variance = torch.ones_like(variance)
@@ -66,3 +71,8 @@ class Standardize(FittedMap):
         """Σ log σ over all values, for each of the batch."""
         shared = x[0].numel() // self.mean.numel() if len(x) else pixels(x)
         return per_sample(shared * self.log_std.sum(), x)
+
+
+def sum_of(x: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
+    """The sum of what is made of some images at a time, in float64."""
+    return torch.stack([of(part.double()) for part in torch.split(x, AT_ONCE)]).sum(0)

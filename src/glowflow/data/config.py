@@ -16,7 +16,8 @@ class DataConfig:
 
     data: str = "faces"
     """`faces`, `digits`, a folder of images or of a published data set, an .npy / .npz array, or
-    `hub:org/name`; also a zip or tar file of images, a text file that lists them, one image."""
+    `hub:org/name`; also a zip or tar file of images, a text file that lists them, one image, and
+    arrays of an HDF5 or Zarr file, by --target."""
     size: tuple[int, int] | None = None
     """Height and width in pixels; by default the source's own (a folder: 64 64)."""
     channels: Literal[1, 3, 4] | None = None

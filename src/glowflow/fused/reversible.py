@@ -109,8 +109,8 @@ def why_not_reversible(steps: list[FlowStep]) -> str | None:
 
 def _has_own_weights(layer: torch.nn.Module) -> bool:
     """Whether its weights are its parameters, and not computed from others (replicas have none)."""
-    weights = ("weight", "edge", "b", "logs")
-    return all(w in layer._parameters or getattr(layer, w) is None for w in weights)
+    weights = ("weight", "edge", "context_weight", "b", "logs")
+    return all(w in layer._parameters or getattr(layer, w, None) is None for w in weights)
 
 
 def forward_without_activations(

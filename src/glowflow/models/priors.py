@@ -130,7 +130,7 @@ class TopPrior(GaussianPrior):
 
 class FeaturePrior(GaussianPrior):
     """p(z | given, c) = N(μ, σ²), with μ and log σ the even and odd channels of a zero conv of what
-    stays at the split and of the feature maps of the conditions c.
+    stays at the split and of the feature maps of the conditions c; at the last level, of these.
 
     Args:
         kept: channels of what stays; 0 at the last level, where nothing does.
@@ -147,7 +147,11 @@ class FeaturePrior(GaussianPrior):
     ) -> None:
         super().__init__()
         self.kept = kept
-        self.conv = GatherConv(kept + context_channels, 2 * leaving, padding=padding)
+        self.conv = (
+            GatherConv(kept, 2 * leaving, padding=padding, context_channels=context_channels)
+            if kept
+            else GatherConv(context_channels, 2 * leaving, padding=padding)
+        )
 
     def forward(
         self, given: Float[Tensor, "batch kept height width"], context: Tensor | None = None
@@ -155,7 +159,7 @@ class FeaturePrior(GaussianPrior):
         """μ and log σ."""
         if context is None:
             raise InputError("This model is conditional: say what it is given.")
-        h = self.conv(torch.cat((given, context), dim=1) if self.kept else context)
+        h = self.conv(given, context) if self.kept else self.conv(context)
         return h[:, 0::2], h[:, 1::2]
 
 

@@ -73,11 +73,11 @@ class ScaledConv2d(nn.Module):
 
     @torch.no_grad()
     def initialize(
-        self, x: Float[Tensor, "batch in height width"]
+        self, x: Float[Tensor, "batch in height width"], *context: Tensor
     ) -> Float[Tensor, "batch out height width"]:
         """Normalise the output on this batch, once in the life of the layer."""
-        set_from_batch(self, self(x))
-        return self(x)
+        set_from_batch(self, self(x, *context))
+        return self(x, *context)
 
     def scale(self) -> Float[Tensor, " out"]:
         """exp(3·logs)."""
@@ -127,9 +127,11 @@ class PointConv(ScaledConv2d):
 class GatherConv(ScaledConv2d):
     """The 3x3 convolution with few input channels: y = gather(x) Wᵀ.
 
-    The edge channel and the bias are further columns of the gathered rows and of W.
+    The edge channel and the bias are further columns of the gathered rows and of W, and so is a
+    context, which is seen at the pixel alone.
 
     Args: as of `ScaledConv2d`.
+        context_channels: of the context; 0 for none.
     """
 
     def __init__(
@@ -139,24 +141,48 @@ class GatherConv(ScaledConv2d):
         *,
         actnorm: bool = False,
         padding: Padding = "zero",
+        context_channels: int = 0,
     ) -> None:
         super().__init__(channels_in, channels_out, 3, actnorm, padding)
+        self.context_weight = None
+        if context_channels:
+            weight = torch.zeros(channels_out, context_channels)
+            self.context_weight = nn.Parameter(
+                nn.init.normal_(weight, std=INITIAL_STD) if actnorm else weight
+            )
 
     @without_autocast
     def forward(
-        self, x: Float[Tensor, "batch in height width"]
+        self,
+        x: Float[Tensor, "batch in height width"],
+        context: Float[Tensor, "batch features height width"] | None = None,
     ) -> Float[Tensor, "batch out height width"]:
         """Return the shifted and scaled convolution."""
         if self.padding != "zero":
-            return self.convolved(x)
+            y = self.convolved(x)
+            if context is None or self.context_weight is None:
+                return y
+            weight = (self.context_weight * self.scale()[:, None]).to(x.dtype)
+            return y + to_images(F.linear(to_rows(context).to(x.dtype), weight))
         ends = row_ends(x.shape[2], x.shape[3], x.dtype, x.device)
+        if context is not None:
+            ends = after_context(context, ends)
         return to_images(with_ends(gather(to_rows(x)), ends) @ self.folded(x.dtype).T)
 
     def folded(self, dtype: torch.dtype) -> Float[Tensor, "out columns"]:
-        """W, scaled: 9·in columns for the pixels, 9 for the edge, one for the bias."""
+        """W, scaled: 9·in columns for the pixels, those of the context, 9 for the edge, one for the
+        bias."""
         pixels = self.weight.permute(0, 2, 3, 1).flatten(1)
-        columns = torch.cat((pixels, self.row_end_weights()), dim=1)
+        context = () if self.context_weight is None else (self.context_weight,)
+        columns = torch.cat((pixels, *context, self.row_end_weights()), dim=1)
         return (columns * self.scale()[:, None]).to(dtype)
+
+
+def after_context(
+    context: Float[Tensor, "batch features height width"], ends: Float[Tensor, "1 height width 10"]
+) -> Float[Tensor, "batch height width features+10"]:
+    """How each pixel's gathered row ends where there is a context."""
+    return torch.cat((to_rows(context).to(ends), ends.expand(context.shape[0], -1, -1, -1)), dim=-1)
 
 
 class ScatterConv(ScaledConv2d):

@@ -9,7 +9,7 @@ from ..bijections.base import without_autocast
 from ..bijections.exact import is_exactly
 from ..bijections.kept import Kept
 from ..errors import InputError
-from .convolutions import GatherConv, Padding, PointConv, ScatterConv
+from .convolutions import GatherConv, Padding, PointConv, ScatterConv, after_context
 from .rows import row_ends, run_network, to_images, to_rows
 
 
@@ -44,12 +44,15 @@ class CouplingNetwork(Kept):
         self, x: Float[Tensor, "batch in height width"]
     ) -> Float[Tensor, "batch out height width"]:
         """Return what the coupling does to the other half; zero at the start."""
+        return self._run(x)
+
+    def _run(self, x: Tensor, *context: Tensor) -> Tensor:
         dtype = self.compute_dtype or x.dtype
-        if self.first.padding != "zero" or not self.has_exact_layers():
-            h = F.relu(self.second(F.relu(self.first(x.to(dtype)))))
+        if not self.has_exact_layers() or self.first.padding != "zero":
+            h = F.relu(self.second(F.relu(self.first(x.to(dtype), *context))))
             return self.last(h).to(x.dtype)
         height, width = x.shape[2:]
-        bias, *weights = self.kept(
+        bias, ends, *weights = self.kept(
             (height, width, dtype),
             lambda: (
                 self.last.bias_map(height, width),
@@ -60,7 +63,9 @@ class CouplingNetwork(Kept):
             ),
             lambda: [self.first, self.second, self.last],
         )
-        return to_images(run_network(to_rows(x).to(dtype), *weights).to(x.dtype) + bias)
+        for each in context:
+            ends = after_context(each, ends)
+        return to_images(run_network(to_rows(x).to(dtype), ends, *weights).to(x.dtype) + bias)
 
     def has_exact_layers(self) -> bool:
         """Whether the three layers are what they were made as, so that one kernel can run them."""
@@ -73,11 +78,17 @@ class CouplingNetwork(Kept):
     @torch.no_grad()
     def initialize(self, x: Float[Tensor, "batch in height width"]) -> None:
         """Initialise the hidden actnorms, one after the other, from the batch `x`."""
-        self.second.initialize(F.relu(self.first.initialize(x)))
+        self._initialize(x)
+
+    def _initialize(self, x: Tensor, *context: Tensor) -> None:
+        self.second.initialize(F.relu(self.first.initialize(x, *context)))
 
 
 class ConditionalCouplingNetwork(CouplingNetwork):
     """`CouplingNetwork` of [x, context]: it sees the feature maps of what the model is given.
+
+    The first convolution sees x with 3x3 pixels and the maps, which know their neighbours, at the
+    pixel itself.
 
     Args:
         channels_in: channels of the half that conditions.
@@ -98,7 +109,14 @@ class ConditionalCouplingNetwork(CouplingNetwork):
         context_channels: int,
         padding: Padding = "zero",
     ) -> None:
-        super().__init__(channels_in + context_channels, channels_out, hidden_channels, padding)
+        super().__init__(channels_in, channels_out, hidden_channels, padding)
+        self.first = GatherConv(
+            channels_in,
+            hidden_channels,
+            actnorm=True,
+            padding=padding,
+            context_channels=context_channels,
+        )
 
     @without_autocast
     def forward(
@@ -111,7 +129,7 @@ class ConditionalCouplingNetwork(CouplingNetwork):
         Raises:
             InputError: there is no context.
         """
-        return super().forward(_beside(x, context))
+        return self._run(x, _required(context))
 
     @torch.no_grad()
     def initialize(
@@ -122,10 +140,10 @@ class ConditionalCouplingNetwork(CouplingNetwork):
         Raises:
             InputError: there is no context.
         """
-        super().initialize(_beside(x, context))
+        self._initialize(x, _required(context))
 
 
-def _beside(x: Tensor, context: Tensor | None) -> Tensor:
+def _required(context: Tensor | None) -> Tensor:
     if context is None:
         raise InputError("This model is conditional: say what it is given.")
-    return torch.cat((x, context), dim=1)
+    return context

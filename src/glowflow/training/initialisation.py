@@ -125,7 +125,8 @@ def initialize(model: ImageFlow, data: ImageData, seed: int) -> None:
     size = min(initial_batch_size(model.config), len(data))
     images, given = next(iter(batches(data, size, seed=seed, epoch=0)))
     if isinstance(model, ConditionalGlow):
-        chosen = evenly(len(data), max(1, VALUES // data.conditions.shape[1]))  # type: ignore[union-attr]
+        values = sum(condition.size for condition in model.config.conditions)
+        chosen = evenly(len(data), max(1, VALUES // (8 * values)))  # which are float64 there
         model.fit_conditions(labels_of(model, data, chosen))
     else:
         given = None
