@@ -12,14 +12,8 @@ if TYPE_CHECKING:
     from .interop.density import GlowDensity
     from .interop.distribution import distribution
     from .models.conditional import ConditionalGlow
-    from .models.config import (
-        Architecture,
-        Condition,
-        ConditionalGlowConfig,
-        GlowConfig,
-        RealNVPArchitecture,
-        RealNVPConfig,
-    )
+    from .models.conditions import Condition, ConditionalGlowConfig
+    from .models.config import Architecture, GlowConfig, RealNVPArchitecture, RealNVPConfig
     from .models.glow import Glow
     from .models.realnvp import RealNVP
     from .models.registry import load_model
@@ -30,9 +24,9 @@ former.install()
 
 _WHERE = {
     "Architecture": "models.config",
-    "Condition": "models.config",
+    "Condition": "models.conditions",
     "ConditionalGlow": "models.conditional",
-    "ConditionalGlowConfig": "models.config",
+    "ConditionalGlowConfig": "models.conditions",
     "DataConfig": "data.config",
     "Glow": "models.glow",
     "GlowConfig": "models.config",

@@ -10,7 +10,7 @@ from ..data.formats.named_arrays import SUFFIXES, open_arrays
 from ..errors import InputError
 from ..files import path_of, replacing
 from ..models.conditional import IMAGES_AT_ONCE, ConditionalGlow, require_finite
-from ..models.config import Condition
+from ..models.conditions import Condition
 from ..reports.pictures import grid, save_png
 from .arrays import read_array
 from .options import Outcome

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..models.conditional import ConditionalGlow
-from ..models.config import Condition
+from ..models.conditions import Condition
 from ..models.flow import ImageFlow
 from ..models.likelihood import dequantize
 from ..models.priors import check_labels

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..models.config import Condition
+from ..models.conditions import Condition
 from ..photos.images import SmallImageError, UnreadableImageError
 from ..progress import remark, with_bar
 from .config import Split

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..models.config import Condition
+from ..models.conditions import Condition
 from ..photos.images import UnreadableImageError as UnreadableImageError
 
 TRAIN, VALID, TEST = 0, 1, 2

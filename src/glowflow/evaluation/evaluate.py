@@ -12,24 +12,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data.inputs import evenly, labels_of, require_kind
-from ..data.patches import mosaics, photographs
 from ..data.types import ImageData
 from ..errors import InputError
-from ..models.conditional import ConditionalGlow
 from ..models.flow import ImageFlow
 from ..models.likelihood import bits_per_dim, quantize
 from ..processes import gather_in_order, on_main_process, process_index, shard
 from ..progress import in_batches
 from ..training.health import round_trip
-from .baselines import Baseline, independent_pixels
-from .codecs import of_large_images, png, webp
+from .baselines import Baseline
+from .beside import codecs_beside, gaussian_beside, models_beside
 from .estimate import Estimate, mean_and_error
-from .gaussian import gaussian, gaussian_given
 from .noise import noise_draws
 from .published import published
-
-FITTED = 60_000
-"""Training images that baselines are fitted to, at most."""
 
 
 @dataclass(frozen=True)
@@ -173,9 +167,9 @@ def evaluate(
         dataset=dataset,
         baselines=on_main_process(
             lambda: (
-                *_models(train, images, bits, margins, seed),
-                *_given(model, train, images, data, indices),
-                *_codecs(data, images, bits, margins, visible),
+                *models_beside(train, images, bits, margins, seed),
+                *gaussian_beside(model, train, images, data, indices),
+                *codecs_beside(data, images, bits, margins, visible),
             )
         ),
         published=published(dataset, bits, classes),
@@ -274,55 +268,3 @@ def _round_trip(
         return torch.zeros(len(x), dtype=torch.int64), error
     different = quantize(decoded, bits) != quantize(x, bits)
     return different.flatten(1).sum(1).cpu(), error
-
-
-def _models(
-    train: ImageData | None,
-    images: NDArray[Any],
-    bits: int | None,
-    margins: NDArray[np.float64] | None,
-    seed: int,
-) -> tuple[Baseline, ...]:
-    """Fitted to `FITTED` training images at most."""
-    if train is None:
-        return ()
-    known = train.images if len(train) <= FITTED else train.images[evenly(len(train), FITTED)]
-    return (
-        independent_pixels(known, images, bits, margins),
-        gaussian(known, images, bits, margins, seed=seed),
-    )
-
-
-def _given(
-    model: ImageFlow,
-    train: ImageData | None,
-    images: NDArray[Any],
-    data: ImageData,
-    indices: NDArray[np.int64],
-) -> tuple[Baseline, ...]:
-    """Of float data that are given something."""
-    if train is None or train.conditions is None or data.conditions is None:
-        return ()
-    if not isinstance(model, ConditionalGlow) or model.config.bits is not None:
-        return ()
-    some = evenly(len(train), FITTED)
-    known = train.images[some], train.conditions[some]
-    return (gaussian_given(known, (images, data.conditions[indices])),)
-
-
-def _codecs(
-    data: ImageData,
-    images: NDArray[Any],
-    bits: int | None,
-    margins: NDArray[np.float64] | None,
-    progress: bool,
-) -> tuple[Baseline, ...]:
-    """One file an image; of patches, all of them in one, or, where none is missing, the images that
-    they were cut from."""
-    if data.patches is None:
-        return png(images, bits, margins), webp(images, bits, margins)
-    whole = photographs(data) if len(images) == len(data) else []
-    if sum(image.size for image in whole) == images.size:
-        return tuple(of_large_images(whole, bits, "the whole images", progress=progress))
-    patches = mosaics(images)
-    return tuple(of_large_images(patches, bits, "these patches in one image", progress=progress))

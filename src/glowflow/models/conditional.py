@@ -13,7 +13,7 @@ from ..bijections.base import without_autocast
 from ..bijections.kept import is_traced
 from ..errors import InputError
 from ..nn.conditioning_network import ConditioningNetwork
-from .config import Condition, ConditionalGlowConfig
+from .conditions import Condition, ConditionalGlowConfig
 from .flow import IMAGES_AT_ONCE as IMAGES_AT_ONCE
 from .flow import Drawn
 from .glow import Glow, NetworkFactory
@@ -37,7 +37,7 @@ class ConditionalGlow(Glow):
 
     Example:
         >>> import torch
-        >>> from glowflow.models.config import Condition, ConditionalGlowConfig
+        >>> from glowflow import Condition, ConditionalGlowConfig
         >>> conditions = (
         ...     Condition(name="y", kind="field", shape=(1, 4, 4)),
         ...     Condition(name="theta", kind="vector", shape=(2,)),

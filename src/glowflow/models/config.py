@@ -17,8 +17,6 @@ Dequantization = Literal["uniform", "variational"]
 Prior = Literal["convolutional", "diagonal"]
 FirstMap = Literal["none", "marginals", "whitening", "standardize", "standardize_positions", "auto"]
 Padding = Literal["zero", "periodic", "reflect"]
-Kind = Literal["field", "vector", "class"]
-Missing = Literal["refuse", "mask"]
 LARGEST = {
     "levels": 30,
     "scales": 30,
@@ -183,103 +181,6 @@ class GlowConfig(Architecture):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Condition:
-    """One thing that a conditional model is given."""
-
-    name: str
-    kind: Kind
-    """`field` (channels, height, width), also a mask; `vector` (entries); `class`, a number."""
-    shape: tuple[int, ...]
-    """Of a field or a vector; of a class how many classes there are, (K,)."""
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot work."""
-        require(
-            isinstance(self.name, str) and self.name != "",
-            f"A condition is called {self.name!r}: give a name.",
-        )
-        require_choice(f"kind of condition {self.name}", self.kind, Kind)
-        given: Any = self.shape
-        shape = tuple(given) if isinstance(given, (tuple, list)) else ()
-        axes = 3 if self.kind == "field" else 1
-        require(
-            len(shape) == axes and all(map(_is_whole, shape)) and 0 < min(shape) <= 2**30,
-            f"Condition {self.name} is a {self.kind} of shape {given}: give {axes} whole numbers "
-            "above 0.",
-        )
-        object.__setattr__(self, "shape", shape)
-
-    @property
-    def value_shape(self) -> tuple[int, ...]:
-        """Of one value."""
-        return () if self.kind == "class" else self.shape
-
-    @property
-    def size(self) -> int:
-        """Numbers of one value."""
-        return math.prod(self.value_shape)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConditionalGlowConfig(GlowConfig):
-    """A Glow of images, or fields, of one shape, given others."""
-
-    conditions: tuple[Condition, ...]
-    """What it is given, in the order in which rows of conditions have them."""
-    missing: Missing = "refuse"
-    """`mask`: values of fields and vectors may be NaN; they count as the mean, and the conditioning
-    network sees where they are."""
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot work."""
-        super().__post_init__()
-        given: Any = self.conditions
-        require(isinstance(given, (tuple, list)) and len(given) > 0, "Give at least one condition.")
-        conditions = tuple(Condition(**c) if isinstance(c, dict) else c for c in given)
-        object.__setattr__(self, "conditions", conditions)
-        require(
-            all(isinstance(c, Condition) for c in conditions)
-            and len({c.name for c in conditions}) == len(conditions),
-            f"conditions are {given}: give each a name of its own.",
-        )
-        require_choice("missing", self.missing, Missing)
-        _, height, width = self.image_shape
-        for each in conditions:
-            if each.kind == "field":
-                _, rows, columns = each.shape
-                require(
-                    height % rows == 0 and width % columns == 0,
-                    f"Condition {each.name} is on a grid of {rows}x{columns} and the data on one "
-                    f"of {height}x{width}: give the same grid, or a coarser one that divides it.",
-                )
-        require(
-            self.classes == 0,
-            "A class is one of the conditions here: leave classes at 0.",
-        )
-        require(
-            self.prior == "convolutional",
-            "The priors of a conditional model see what it is given: leave prior convolutional.",
-        )
-
-    @property
-    def context_channels(self) -> int:
-        """`condition_channels`."""
-        return self.condition_channels
-
-    @classmethod
-    def given(
-        cls,
-        architecture: Architecture,
-        image_shape: tuple[int, int, int],
-        conditions: tuple[Condition, ...],
-        missing: Missing = "refuse",
-    ) -> "ConditionalGlowConfig":
-        """The architecture, for images of this shape given these conditions."""
-        settings = dataclasses.asdict(architecture)
-        return cls(**settings, image_shape=image_shape, conditions=conditions, missing=missing)
-
-
-@dataclass(frozen=True, kw_only=True)
 class RealNVPArchitecture:
     """What a RealNVP is made of, apart from the data it is for (Dinh et al. 2017).
 
@@ -356,7 +257,7 @@ class RealNVPConfig(RealNVPArchitecture):
 
 def _require_bits(bits: int | None) -> None:
     require(
-        bits is None or (_is_whole(bits) and 1 <= bits <= 8),
+        bits is None or (is_whole(bits) and 1 <= bits <= 8),
         f"bits is {bits}: give 1 to 8 for images, or None for float data.",
     )
 
@@ -364,7 +265,7 @@ def _require_bits(bits: int | None) -> None:
 def _require_counts(settings: Any, least: int, *names: str) -> None:
     for name in names:
         value = getattr(settings, name)
-        require(_is_whole(value), f"{name} is {value!r}: give a whole number.")
+        require(is_whole(value), f"{name} is {value!r}: give a whole number.")
         require(value >= least, f"{name} is {value}: give at least {least}.")
         most = LARGEST[name]
         require(value <= most, f"{name} is {value:,}: give at most {most:,}.")
@@ -377,13 +278,14 @@ def _require_numbers(settings: Any, *names: str) -> None:
         require(is_number and math.isfinite(value), f"{name} is {value!r}: give a number.")
 
 
-def _is_whole(value: Any) -> bool:
+def is_whole(value: Any) -> bool:
+    """Whether it is an integer, and no truth value."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _checked_shape(given: Any) -> tuple[int, int, int]:
     shape = tuple(given) if isinstance(given, (tuple, list)) else None
-    if shape is None or len(shape) != 3 or not all(map(_is_whole, shape)) or min(shape) < 1:
+    if shape is None or len(shape) != 3 or not all(map(is_whole, shape)) or min(shape) < 1:
         raise InputError(f"image_shape is {given}: give channels, height and width.")
     channels, height, width = shape
     require(

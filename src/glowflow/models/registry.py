@@ -6,7 +6,8 @@ import torch
 
 from ..errors import CheckpointError
 from .conditional import ConditionalGlow
-from .config import ConditionalGlowConfig, GlowConfig, RealNVPConfig
+from .conditions import ConditionalGlowConfig
+from .config import GlowConfig, RealNVPConfig
 from .flow import ImageFlow
 from .glow import Glow
 from .hub import Hub

@@ -9,13 +9,8 @@ from ..data.loader import batches
 from ..data.types import ImageData, Reading, Splits
 from ..errors import InputError
 from ..models.conditional import ConditionalGlow
-from ..models.config import (
-    Architecture,
-    ConditionalGlowConfig,
-    GlowConfig,
-    RealNVPArchitecture,
-    RealNVPConfig,
-)
+from ..models.conditions import ConditionalGlowConfig
+from ..models.config import Architecture, GlowConfig, RealNVPArchitecture, RealNVPConfig
 from ..models.flow import ImageFlow
 from ..models.glow import Glow
 from ..models.training_data import TrainingData

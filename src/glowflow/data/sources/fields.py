@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from ...models.config import Condition
+from ...models.conditions import Condition
 from ..config import DataConfig
 from ..formats.named_arrays import NamedArray, open_arrays
 from ..types import Source
