@@ -101,6 +101,16 @@ def test_new_data_are_read_by_the_same_names(trained, data, capsys):
     assert "is given y (1, 4, 4), theta (2,), and the data have y (1, 4, 4), theta (3,)" in said
 
 
+def test_fields_that_are_given_nothing(data, capsys, tmp_path):
+    source, out = data / "data.h5", tmp_path / "run"
+    flags = ("--images", 16, "--levels", 1, "--steps", 1, "--hidden-channels", 4, "--rank", 8)
+    facts = answer(capsys, "train", source, "--target", "x", *flags, "--out", out)
+    assert facts["evaluation"]["bits"] is None
+    np.savez(tmp_path / "other.npz", x=np.random.default_rng(2).normal(size=(4, 1, 8, 8)), z=[1])
+    found = answer(capsys, "evaluate", "--model", out, "--data", tmp_path / "other.npz")
+    assert found["evaluation"]["images"] == 4
+
+
 def test_samples_of_one_and_of_several(trained, data, capsys, tmp_path):
     sample = ("sample", "--model", trained, "--count", 70, "--given")
     assert answer(capsys, *sample, data / "one.npz", "--out", tmp_path / "one")["observations"] == 1

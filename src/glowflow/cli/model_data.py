@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..data.config import DataConfig, Fit
+from ..data.formats.named_arrays import SUFFIXES
 from ..data.inputs import with_classes_of
 from ..data.open import open_images, open_splits
 from ..data.partition import SPLIT_NAMES
@@ -130,13 +131,12 @@ def data_for(
         if fit in (None, config.data.fit):
             return config.data
         return replace(config.data, fit=fit, patches=None)
+    named = None if known is None else known.target or None
     if isinstance(model, ConditionalGlow):
         names = ",".join(condition.name for condition in model.config.conditions)
-        target = known.target or None if known is not None else None
-        return DataConfig(data=data, target=target, condition=names, missing=model.config.missing)
-    if model.config.bits is None:
-        target = known.target or None if known is not None else None
-        return DataConfig(data=data, target=target)
+        return DataConfig(data=data, target=named, condition=names, missing=model.config.missing)
+    if model.config.bits is None or (named is not None and data.lower().endswith(SUFFIXES)):
+        return DataConfig(data=data, target=named if data.lower().endswith(SUFFIXES) else None)
     if known is None:
         if fit is None:
             say(
