@@ -163,11 +163,14 @@ def test_a_damaged_file(tmp_path, suffix):
         )
 
 
-def test_a_picture_is_given_nothing(tmp_path):
+@pytest.mark.parametrize("flag", ["condition", "target"])
+def test_an_array_without_a_name_is_given_nothing(tmp_path, flag):
     np.save(tmp_path / "x.npy", arrays()["x"])
-    with pytest.raises(InputError, match="no arrays by name for --condition y"):
-        config = DataConfig(data=str(tmp_path / "x.npy"), condition="y")
+    config = DataConfig(data=str(tmp_path / "x.npy"), **{flag: "y"})
+    with pytest.raises(InputError, match=f"no arrays by name for --{flag} y"):
         open_splits(config, cache=tmp_path / "cache", progress=False)
+    with pytest.raises(InputError, match="name an array, or leave it out"):
+        replace(config, **{flag: " , "})
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".h5"])

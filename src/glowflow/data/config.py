@@ -99,6 +99,12 @@ class DataConfig:
         )
         require_choice("fit", self.fit, Fit)
         require_choice("split_by", self.split_by, Split)
+        for name in ("target", "condition"):
+            value = getattr(self, name)
+            require(
+                value is None or bool(value.strip(" ,")),
+                f"{name} is {value!r}: name an array, or leave it out.",
+            )
         require_choice("missing", self.missing, Literal["refuse", "mask"])
         require_choice("frames", self.frames, Literal["first", "all"])
         if self.layout is not None:

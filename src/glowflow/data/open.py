@@ -13,7 +13,7 @@ from .config import DataConfig
 from .formats.named_arrays import SUFFIXES
 from .kinds import DataSource, file_type, image_file, layout, named, prefixed
 from .store import Selection, cache_folder, read_images, read_splits, store, warn
-from .types import Images, Reading, Source, Splits
+from .types import BY_NAME, Images, Reading, Source, Splits
 from .walk import WRITTEN, files_below, folders_in, is_hidden, is_output
 
 SOURCES: tuple[DataSource, ...] = (
@@ -140,10 +140,11 @@ def _first_that_opens(
         for kind in some
         if (source := kind.open(replace(config, data=place), cache, progress)) is not None
     )
-    if config.condition is not None and not first.conditions:
+    if (config.target or config.condition) and first.layout != BY_NAME:
+        flag = "--condition" if config.condition else "--target"
         raise InputError(
-            f"{first.title} has no arrays by name for --condition {config.condition}: give an "
-            ".npz, HDF5 or Zarr file."
+            f"{first.title} has no arrays by name for {flag} {config.condition or config.target}: "
+            "give an .npz, HDF5 or Zarr file."
         )
     if config.fit == "patches" and first.patches is None:
         raise InputError(

@@ -12,6 +12,8 @@ from ..models.conditions import Condition
 from ..photos.images import UnreadableImageError as UnreadableImageError
 
 TRAIN, VALID, TEST = 0, 1, 2
+BY_NAME = "arrays by name"
+"""The layout of sources that have a target, and what it is given."""
 PER_IMAGE = (
     "images", "labels", "attributes", "contents", "values_inside", "patches", "conditions",
 )  # fmt: skip

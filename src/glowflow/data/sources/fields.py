@@ -12,7 +12,7 @@ from ...errors import InputError
 from ...models.conditions import Condition
 from ..config import DataConfig
 from ..formats.named_arrays import NamedArray, open_arrays
-from ..types import Source
+from ..types import BY_NAME, Source
 from .folder import MOST_CLASSES
 
 
@@ -65,7 +65,7 @@ def field_source(path: Path, config: DataConfig) -> Source | None:
         names=tuple(map(str, range(target.shape[0]))),
         read=read,
         in_order=True,
-        layout="arrays by name",
+        layout=BY_NAME,
         conditions=conditions,
         given=given if names else None,
     )
