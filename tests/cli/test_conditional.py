@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from glowflow import Architecture, ConditionalGlow, DataConfig, InputError, load_model
-from glowflow.cli import main
+from glowflow.cli import check, main
 from glowflow.data.open import open_splits
 from glowflow.training.checkpoint import load_checkpoint
 from glowflow.training.config import read_run_config
@@ -33,25 +33,13 @@ def data(tmp_path_factory):
     return folder
 
 
-FLAGS = [
-    "--images",
-    "64",
-    "--held-out",
-    "0.3",
-    "--levels",
-    "1",
-    "--steps",
-    "1",
-    "--hidden-channels",
-    "4",
-]
-
-
 @pytest.fixture(scope="module")
-def trained(data):
-    given = ["--target", "x", "--condition", "y,theta", "--padding", "periodic"]
-    arguments = [str(data / "data.h5"), *given, *FLAGS, "--device", "cpu"]
-    assert main(["train", *arguments, "--out", str(data / "run"), "--json"]) == 0
+def trained(data, tmp_path_factory):
+    """A run; the page docs/conditional.md has the command."""
+    source = DataConfig(data=str(data / "data.h5"), target="x", condition="y,theta", held_out=0.3)
+    model = Architecture(levels=1, steps=1, hidden_channels=4, padding="periodic", first_map="auto")
+    splits = open_splits(source, cache=tmp_path_factory.mktemp("cache"), progress=False)
+    run(replace(CONFIG, data=source, model=model, images=64), splits, data / "run")
     return str(data / "run")
 
 
@@ -102,10 +90,11 @@ def test_new_data_are_read_by_the_same_names(trained, data, capsys):
 
 
 def test_fields_that_are_given_nothing(data, capsys, tmp_path):
-    source, out = data / "data.h5", tmp_path / "run"
-    flags = ("--images", 16, "--levels", 1, "--steps", 1, "--hidden-channels", 4, "--rank", 8)
-    facts = answer(capsys, "train", source, "--target", "x", *flags, "--out", out)
-    assert facts["evaluation"]["bits"] is None
+    source, out = DataConfig(data=str(data / "data.h5"), target="x"), tmp_path / "run"
+    model = Architecture(levels=1, steps=1, hidden_channels=4, first_map="auto", rank=8)
+    splits = open_splits(source, cache=tmp_path / "cache", progress=False)
+    trained = run(replace(CONFIG, data=source, model=model, images=16), splits, out)
+    assert trained.model.config.first_map == "whitening"
     np.savez(tmp_path / "other.npz", x=np.random.default_rng(2).normal(size=(4, 1, 8, 8)), z=[1])
     found = answer(capsys, "evaluate", "--model", out, "--data", tmp_path / "other.npz")
     assert found["evaluation"]["images"] == 4
@@ -123,9 +112,9 @@ def test_samples_of_one_and_of_several(trained, data, capsys, tmp_path):
     assert np.allclose(three[0], one, atol=1e-5) and not np.allclose(three[1], one)
 
 
-def test_samples_beside_the_data(trained, capsys, tmp_path):
-    assert main(["check", "--model", trained, "--out", str(tmp_path / "check")]) in (0, 1)
-    assert "checks" in capsys.readouterr().out
+def test_samples_beside_the_data(trained):
+    samples, fields, about = check._both(check.Options(model=trained, device="cpu"))
+    assert samples.shape == fields.shape == (len(fields), 1, 8, 8) and "samples of" in about
 
 
 def test_its_card_says_what_it_is_given(trained, capsys, tmp_path):
