@@ -187,6 +187,14 @@ def test_several_given_are_a_batch():
     assert model.conditioning.first.weight.grad.abs().max() > 0
 
 
+def test_a_posterior_is_differentiated_by_x_as_often_as_one_likes():
+    model, x, c = make(), batch().requires_grad_(), given()
+    with torch.no_grad():
+        posterior = model.given(c)
+    first, again = (torch.autograd.grad(posterior.log_prob(x).sum(), x) for _ in range(2))
+    assert torch.equal(*first, *again)
+
+
 def test_a_density_integrates_to_one():
     shape = {"image_shape": (1, 2, 2), "levels": 1, "steps": 2, "hidden_channels": 4}
     theta = Condition(name="theta", kind="vector", shape=(1,))

@@ -102,8 +102,10 @@ class ConditionalGlow(Glow):
         """p(x | c) as a `torch.distributions.Distribution`, with `log_prob`, `sample`, `rsample`.
 
         The conditioning network runs now, and not again: the distribution keeps what it has made
-        of c, with gradients if they are on. One c, without a batch axis or with one of 1, has
-        `batch_shape` (); N of them have (N,).
+        of c, with gradients if they are on. Where it is differentiated by x again and again, make
+        it under `torch.no_grad()`: a backward pass frees the network's graph.
+
+        One c, without a batch axis or with one of 1, has `batch_shape` (); N of them have (N,).
 
         Args:
             c: as `pack` takes it.
