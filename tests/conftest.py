@@ -43,8 +43,10 @@ def _cache(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def _seeded():
+def _as_at_the_start():
     torch.manual_seed(0)
+    # torch.compile turns it off, for every test that follows in the process.
+    torch.distributions.Distribution.set_default_validate_args(True)
 
 
 @pytest.fixture(scope="module")

@@ -106,7 +106,7 @@ def test_a_network_runs_twice_a_step_and_no_more(runs):
     assert [recording for recording, _ in runs] == [False] * 6 + [True] * 6
 
 
-def kept_by_the_graph(model, x):
+def kept_by_the_graph(model, x, labels=None):
     """Bytes of the tensors that a forward pass keeps for the backward pass."""
     kept = {}
 
@@ -115,7 +115,7 @@ def kept_by_the_graph(model, x):
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss = model.log_prob(x).sum()
+        loss = model.log_prob(x, labels).sum()
     for weight in (*model.parameters(), *model.buffers()):
         kept.pop(weight.untyped_storage().data_ptr(), None)
     del loss

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from .data.config import DataConfig
     from .interop.density import GlowDensity
     from .interop.distribution import distribution
+    from .models.conditional import ConditionalGlow
+    from .models.conditions import Condition, ConditionalGlowConfig
     from .models.config import Architecture, GlowConfig, RealNVPArchitecture, RealNVPConfig
     from .models.glow import Glow
     from .models.realnvp import RealNVP
@@ -22,6 +24,9 @@ former.install()
 
 _WHERE = {
     "Architecture": "models.config",
+    "Condition": "models.conditions",
+    "ConditionalGlow": "models.conditional",
+    "ConditionalGlowConfig": "models.conditions",
     "DataConfig": "data.config",
     "Glow": "models.glow",
     "GlowConfig": "models.config",
@@ -37,6 +42,9 @@ _WHERE = {
 __all__ = [
     "Architecture",
     "CheckpointError",
+    "Condition",
+    "ConditionalGlow",
+    "ConditionalGlowConfig",
     "DataConfig",
     "Glow",
     "GlowConfig",

@@ -22,6 +22,7 @@ from glowflow.bijections import (
     Permutation,
     PlainInvertible1x1Conv,
     Squeeze,
+    Standardize,
     VariationalDequantization,
     Whitening,
 )
@@ -142,6 +143,14 @@ CASES = {
         None,
     ),
     "marginals": (lambda: fitted(Marginals((2, 3, 2), 3), (2, 3, 2)), (2, 3, 2), None),
+    "standardize": (lambda: fitted(Standardize((2, 3, 2)), (2, 3, 2)), (2, 3, 2), None),
+    "standardize-positions": (
+        lambda: fitted(Standardize((2, 3, 2), positions=True), (2, 3, 2)),
+        (2, 3, 2),
+        None,
+    ),
+    "glow-periodic": (lambda: glow(padding="periodic"), (1, 4, 4), None),
+    "glow-reflect": (lambda: glow(padding="reflect", levels=1), (1, 4, 4), None),
     "whitening": (lambda: fitted(Whitening((2, 3, 2), 5), (2, 3, 2)), (2, 3, 2), None),
     "whitening-full": (lambda: fitted(Whitening((2, 3, 2), 12), (2, 3, 2)), (2, 3, 2), None),
     "whitening-dense": (

@@ -9,7 +9,7 @@ import torch
 from glowflow.errors import InputError
 from glowflow.evaluation.baselines import independent_pixels
 from glowflow.evaluation.codecs import of_large_images, png, webp
-from glowflow.evaluation.gaussian import gaussian
+from glowflow.evaluation.gaussian import gaussian, gaussian_given
 from tests.evaluation.images import noise
 
 
@@ -50,6 +50,18 @@ def test_gaussian_agrees_with_the_entropy_of_gaussian_integers():
     figure = gaussian(images[:25_000], images[25_000:], bits=8)
     assert figure.mean == pytest.approx(entropy, abs=0.02)
     assert figure.mean < independent_pixels(images[:25_000], images[25_000:]).mean - 0.1
+
+
+def test_a_gaussian_given_the_same_is_the_conditional_one():
+    """x = c + noise of 0.1: the mean is known from c, and only the noise is left."""
+    random = np.random.default_rng(0)
+    c = random.normal(size=(3000, 4)).astype(np.float32)
+    x = (c + 0.1 * random.normal(size=(3000, 4))).astype(np.float32).reshape(-1, 1, 2, 2)
+    found = gaussian_given((x[:2000], c[:2000]), (x[2000:], c[2000:]))
+    entropy = 0.5 * np.log2(2 * np.pi * np.e * 0.01)
+    assert found.mean == pytest.approx(entropy, abs=0.03) and found.standard_error < 0.03
+    c[0, 0] = np.nan
+    assert gaussian_given((x, c), (x, c)).mean is None
 
 
 def test_gaussian_of_float_data_is_differential():

@@ -211,7 +211,7 @@ def test_scores_are_those_of_glow_score(page, folder, tmp_path):
 def test_a_likelihood_that_no_float_holds_is_still_a_number(page, monkeypatch):
     from glowflow.models.glow import Glow
 
-    nan = lambda model, x: [x.sum((1, 2, 3)) * float("nan")] * 2  # noqa: E731
+    nan = lambda model, x, labels: [x.sum((1, 2, 3)) * float("nan")] * 2  # noqa: E731
     monkeypatch.setattr(Glow, "_log_prob_by_level", nan)
     name = page.uploaded()
     for answer in (

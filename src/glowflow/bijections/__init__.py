@@ -11,6 +11,7 @@ from .logit import Logit
 from .marginals import Marginals
 from .masked import ChannelCoupling, CheckerboardCoupling, MaskedCoupling
 from .squeeze import Squeeze
+from .standardize import Standardize
 from .step import FlowStep
 from .whitening import Whitening
 
@@ -33,6 +34,7 @@ __all__ = [
     "Permutation",
     "PlainInvertible1x1Conv",
     "Squeeze",
+    "Standardize",
     "VariationalDequantization",
     "Whitening",
 ]

@@ -187,10 +187,11 @@ def _both(options: Options) -> tuple[NDArray[Any], NDArray[Any], str]:
         return samples, data, f"{len(samples):,} samples beside {len(data):,} of {options.data}."
     import torch
 
+    from ..data.inputs import labels_of
     from .model_data import choose, load_model_for
 
     device = check_device(options.device)
-    model = load_model_for(options.model, device)
+    model = load_model_for(options.model, device, given=True)
     chosen = choose(
         model, options.model, options.data, limit=options.count, progress=not options.json
     )
@@ -198,7 +199,10 @@ def _both(options: Options) -> tuple[NDArray[Any], NDArray[Any], str]:
     if model.config.bits is not None:  # so that both have the model's bits
         x = model.to_float(torch.from_numpy(np.array(images)), noise="center")
         images = model.to_images(x).numpy()
-    drawn = model.draw(len(images), seed=options.seed)
+    given = None
+    if not model.config.classes:  # the classes of samples are drawn
+        given = labels_of(model, chosen.data, np.arange(len(images)))
+    drawn = model.draw(len(images), seed=options.seed, labels=given)
     if not bool(drawn.finite.all()):
         raise InputError(f"{options.model}: {drawn.concern()}.")
     about = (

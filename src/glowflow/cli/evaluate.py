@@ -35,20 +35,20 @@ def run(options: Options) -> Outcome:
 
 
 def _run(options: Options, device: str) -> Outcome:
-    from ..data.inputs import require_shape
+    from ..data.inputs import require_fit
     from ..evaluation.evaluate import evaluate
     from ..evaluation.table import figure, round_trip_sentence, table
     from ..processes import local_main_process_first, on_main_process, process_index
     from .model_data import chosen_by, load_model_for
 
     progress = not options.json and process_index() == 0
-    model = local_main_process_first(lambda: load_model_for(options.model, device))
+    model = local_main_process_first(lambda: load_model_for(options.model, device, given=True))
     chosen = local_main_process_first(lambda: chosen_by(model, options, options.split))
     train = local_main_process_first(chosen.train)
 
     def prepare() -> Path | None:
         require_at_least(options, 1, "draws", "images")
-        require_shape(model, chosen.data)
+        require_fit(model, chosen.data)
         return None if options.out is None else new_folder(options.out, "evaluation")
 
     folder = on_main_process(prepare)

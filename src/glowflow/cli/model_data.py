@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..data.config import DataConfig, Fit
+from ..data.formats.named_arrays import SUFFIXES
 from ..data.inputs import with_classes_of
 from ..data.open import open_images, open_splits
 from ..data.partition import SPLIT_NAMES
@@ -16,6 +17,7 @@ from ..data.types import TEST, TRAIN, VALID, ImageData, Images, Splits
 from ..errors import CheckpointError, InputError
 from ..files import path_of
 from ..models.companions import DIRECTIONS_FILE
+from ..models.conditional import ConditionalGlow
 from ..models.flow import ImageFlow
 from ..models.pretrained import locate
 from ..models.registry import load_model
@@ -46,16 +48,28 @@ class Chosen:
     """Training images that go with them, to fit baselines on; None where there are none."""
 
 
-def load_model_for(source: str, device: str) -> ImageFlow:
+def load_model_for(source: str, device: str, *, given: bool = False) -> ImageFlow:
     """The model, which knows its training data as far as its files say.
 
     Where its `config.json` is of the first version, the run's `train.yaml` says how the images were
     fitted.
 
+    Args:
+        source: how the model is named.
+        device: where it goes.
+        given: whether the command is for conditional models too.
+
     Raises:
         CheckpointError: as `load_model`.
+        InputError: the model is a conditional one.
     """
     model = load_model(source, device=device)
+    if isinstance(model, ConditionalGlow) and not given:
+        names = ", ".join(condition.name for condition in model.config.conditions)
+        raise InputError(
+            f"{source} models x given {names}, and this command is for models of x alone: use "
+            "glow sample --given, glow evaluate, glow check, or Python."
+        )
     config = run_config(source) if model.trained_on is None else None
     if config is not None:
         channels, height, width = model.config.image_shape
@@ -117,8 +131,12 @@ def data_for(
         if fit in (None, config.data.fit):
             return config.data
         return replace(config.data, fit=fit, patches=None)
-    if model.config.bits is None:
-        return DataConfig(data=data)
+    named = None if known is None else known.target or None
+    if isinstance(model, ConditionalGlow):
+        names = ",".join(condition.name for condition in model.config.conditions)
+        return DataConfig(data=data, target=named, condition=names, missing=model.config.missing)
+    if model.config.bits is None or (named is not None and data.lower().endswith(SUFFIXES)):
+        return DataConfig(data=data, target=named if data.lower().endswith(SUFFIXES) else None)
     if known is None:
         if fit is None:
             say(

@@ -70,7 +70,7 @@ def run(options: Options) -> Outcome:
         raise InputError("--out is for --dry-run: nothing else is written here.")
     if options.evaluation is not None and not options.evaluation.is_file():
         raise InputError(f"There is no file {options.evaluation}: give an evaluation.json.")
-    model = load_model_for(options.run, check_device(options.device))
+    model = load_model_for(options.run, check_device(options.device), given=True)
     place = (
         nullcontext(new_folder(options.out, "push"))
         if options.dry_run
@@ -117,7 +117,7 @@ def _show_edits(model: "ImageFlow", folder: Path, seed: int) -> None:
     from ..reports.pictures import rows, save_png
 
     path = folder / DIRECTIONS_FILE
-    if not path.is_file() or model.config.bits is None or model.config.classes:
+    if not path.is_file() or model.config.bits is None or model.is_conditional:
         return
     directions = load_directions(path, model).latents
     drawn = model.draw(8, temperature=0.7, seed=seed)

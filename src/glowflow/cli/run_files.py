@@ -4,10 +4,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 
-from ..data.types import Splits
+from ..data.inputs import labels_of
+from ..data.types import ImageData, Splits
 from ..evaluation.evaluate import Evaluation, evaluate
 from ..evaluation.nearest import nearest
 from ..evaluation.table import figure, table
@@ -31,25 +33,33 @@ TEMPERATURES = (0.0, 0.5, 0.7, 0.8, 1.0)
 class SampleSheets:
     """Called at each validation: samples at several temperatures, and the loss curve so far."""
 
-    def __init__(self, run: Path) -> None:
-        self.run = run
+    def __init__(self, run: Path, valid: ImageData) -> None:
+        self.run, self.valid = run, valid
 
     def __call__(self, model: ImageFlow, images: int) -> None:
         """Write samples/IMAGES.png, a row per temperature, and loss.png."""
-        sheet = rows(samples(model, 8))
+        sheet = rows(samples(model, 8, self.valid))
         save_png(self.run / "samples" / f"{images:09d}.png", sheet)
         with replacing(self.run / "loss.png") as path:
             path.write_bytes(loss_curve(read_metrics(self.run)))
 
 
-def samples(model: ImageFlow, count: int) -> list[tuple[str, Any]]:
-    """The same noise at each temperature, each row with its name and what is wrong with it."""
-    found = []
+def samples(model: ImageFlow, count: int, data: ImageData) -> list[tuple[str, Any]]:
+    """The same noise at each temperature, each row with its name and what is wrong with it; those
+    of a conditional model are given what the first images of the data are given."""
+    found, given = [], _given(model, data, count)
     with model.frozen():
         for t in TEMPERATURES:
-            drawn = model.draw(count, temperature=t, seed=0)
+            drawn = model.draw(count, temperature=t, seed=0, labels=given)
             found.append((marked(f"T = {t:g}", drawn), drawn.images.numpy()))
     return found
+
+
+def _given(model: ImageFlow, data: ImageData, count: int) -> torch.Tensor | None:
+    """None where there are classes, which are drawn."""
+    if model.config.classes:
+        return None
+    return labels_of(model, data, np.arange(count) % len(data))
 
 
 def finish_run(trained: Trained, splits: Splits, config: TrainConfig) -> Outcome:
@@ -98,11 +108,9 @@ def make_report(
     """Collect what the report shows."""
     model = trained.model
     originals = torch.from_numpy(splits.test.images[:8].copy())
-    labels = None
-    if model.config.classes and splits.test.labels is not None:
-        labels = torch.from_numpy(splits.test.labels[:8]).to(model.device)
+    labels = labels_of(model, splits.test, np.arange(len(originals)))
     seen, decoded = (model.to_images(part).cpu() for part in round_trip(model, originals, labels))
-    several = model.draw(8, temperature=0.7, seed=1)
+    several = model.draw(8, temperature=0.7, seed=1, labels=_given(model, splits.test, 8))
     usable = several.usable.numpy()
     drawn = several.images.numpy()[usable] if usable.any() else several.images.numpy()
     index, distance = nearest(drawn, splits.train.images)
@@ -118,7 +126,7 @@ def make_report(
         environment=environment,
         metrics=read_metrics(trained.run),
         evaluation=evaluation,
-        samples=samples(model, 8),
+        samples=samples(model, 8, splits.test),
         reconstructions=(seen.numpy(), decoded.numpy()),
         neighbours=(drawn, splits.train.images[index], distance),
     )

@@ -32,9 +32,12 @@ ATTEMPTS = 20
 class Options(ModelOptions):
     count: int = 16
     """Number of images."""
-    temperature: str = "0.7"
-    """Standard deviation of the latents; the paper shows 0.7. START:STOP:STEP draws a grid, one row
-    a temperature, with the same noise."""
+    temperature: str | None = None
+    """Standard deviation of the latents; by default 0.7, as the paper shows, and 1 with --given.
+    START:STOP:STEP draws a grid, one row a temperature, with the same noise."""
+    given: str | None = None
+    """Of a conditional model: what it is given, a file with an array of each condition's name
+    (.npz, HDF5, Zarr), or a .npy file where there is one condition; one observation, or several."""
     label: Annotated[str | None, tyro.conf.arg(name="class")] = None
     """Class to draw, by its name or its number, for a class-conditional model; by default every
     image its own."""
@@ -47,14 +50,16 @@ class Options(ModelOptions):
 
 def run(options: Options) -> Outcome:
     """Write a grid and single files."""
+    from ..models.conditional import ConditionalGlow
     from .model_data import load_model_for
     from .photos import label_of
 
     device = check_device(options.device)
     if options.count < 1:
         raise InputError(f"count is {options.count}: draw at least 1 image.")
-    temperatures = numbers(options.temperature, "--temperature")
-    model = load_model_for(options.model, device)
+    usual = "0.7" if options.given is None else "1"
+    temperatures = numbers(options.temperature or usual, "--temperature")
+    model = load_model_for(options.model, device, given=True)
     labels = None
     if options.label is not None:
         labels = label_of(model, options.label, options.count, "--class")
@@ -62,11 +67,31 @@ def run(options: Options) -> Outcome:
         raise InputError(f"--temperature is {options.temperature}: give 0 or more.")
     if len(temperatures) > 1 and options.redraw:
         raise InputError("--redraw is for one temperature: a sheet of several shows what is drawn.")
+    if isinstance(model, ConditionalGlow) or options.given is not None:
+        return _of_given(options, model, temperatures)
     if len(temperatures) > 1:
         return _by_temperature(options, model, labels, temperatures)
     (temperature,) = temperatures
     folder = new_folder(options.out, "samples")
     return _leave(options, model, labels, temperature, folder)
+
+
+def _of_given(options: Options, model: "ImageFlow", temperatures: list[float]) -> Outcome:
+    """Samples of a conditional model."""
+    from ..models.conditional import ConditionalGlow
+    from .given import Draws, sample_given
+
+    if not isinstance(model, ConditionalGlow):
+        raise InputError(f"{options.model} is no conditional model: leave --given out.")
+    if options.given is None:
+        names = ", ".join(condition.name for condition in model.config.conditions)
+        raise InputError(f"{options.model} is given {names}: name a file with --given.")
+    if len(temperatures) > 1 or options.redraw:
+        raise InputError("--given is for one temperature, without --redraw: leave them out.")
+    (temperature,) = temperatures
+    return sample_given(
+        Draws(model, options.given, options.count, temperature, options.seed, options.out)
+    )
 
 
 def _leave(

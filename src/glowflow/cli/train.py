@@ -97,16 +97,21 @@ def default(arguments: Sequence[str], processes: int | None = None) -> Options:
 def _config_from(source: str) -> TrainConfig:
     """What a run starts from that takes a model's weights: its architecture, and how its images
     were read."""
+    from ..models.conditional import ConditionalGlow
     from .model_data import load_model_for
 
-    model = load_model_for(source, "cpu")
+    model = load_model_for(source, "cpu", given=True)
     known, shape = model.trained_on, model.config.image_shape
     data = DataConfig(size=shape[1:]) if model.config.bits is not None else DataConfig()
     if known is not None and model.config.bits is not None:
         how: Any = {"fit": known.fit, "upscale": known.upscale, "source_range": known.source_range}
         data = replace(data, data=known.source or data.data, **how)
+    if known is not None and isinstance(model, ConditionalGlow):
+        names = ",".join(condition.name for condition in model.config.conditions)
+        data = DataConfig(data=known.source, target=known.target or None, condition=names)
+        data = replace(data, missing=model.config.missing)
     channels: Any = shape[0] if model.config.bits is not None and shape[0] in (1, 3, 4) else None
-    data = replace(data, channels=channels)
+    data = replace(data, channels=None if data.condition else channels)
     family = FAMILIES[model.config.family]
     return replace(
         family,
@@ -180,7 +185,7 @@ def _run(options: Options) -> Outcome:
             data_changed=options.data_changed == "ok",
             start_from=model,
             trained_before=before,
-            on_validation=SampleSheets(folder),
+            on_validation=SampleSheets(folder, splits.valid),
             progress=progress,
         )
     finally:
@@ -235,7 +240,7 @@ def _model_to_start_from(config: TrainConfig) -> "ImageFlow | None":
         return None
     from .model_data import load_model_for
 
-    model = load_model_for(config.started_from, "cpu")
+    model = load_model_for(config.started_from, "cpu", given=True)
     own, asked = asdict(architecture_of(model.config)), asdict(config.model)
     for name, value in own.items():
         if name != "weight_classes" and asked.get(name) != value:
@@ -266,19 +271,23 @@ def _interrupted(trained: "Trained") -> Outcome:
 
 
 def _tell_validation(trained: "Trained") -> None:
+    from ..models.likelihood import unit_of
     from ..training.checkpoint import BEST
 
     best = trained.run / BEST
     worse = trained.valid_bits_per_dim - trained.best
+    unit, scale = unit_of(trained.model.config.bits)
+    figures = (trained.valid_bits_per_dim, trained.valid_bits_per_dim_last, trained.best)
+    averaged, last, lowest = (scale * each for each in figures)
     advice = (
-        f"; what was learnt after it made held-out images {worse:.2f} bits/dim worse: use {best}"
+        f"; what was learnt after it made held-out images {scale * worse:.2f} {unit} worse: use "
+        f"{best}"
         if worse > NOTICEABLE
         else ""
     )
     Console(stderr=True).print(
-        f"validation: {trained.valid_bits_per_dim:.3f} bits/dim with averaged and "
-        f"{trained.valid_bits_per_dim_last:.3f} with last weights, best {trained.best:.3f} in "
-        f"{best}{advice}",
+        f"validation: {averaged:.3f} {unit} with averaged and {last:.3f} with last weights, best "
+        f"{lowest:.3f} in {best}{advice}",
         markup=False,
         soft_wrap=True,
     )

@@ -16,7 +16,8 @@ class DataConfig:
 
     data: str = "faces"
     """`faces`, `digits`, a folder of images or of a published data set, an .npy / .npz array, or
-    `hub:org/name`; also a zip or tar file of images, a text file that lists them, one image."""
+    `hub:org/name`; also a zip or tar file of images, a text file that lists them, one image, and
+    arrays of an HDF5 or Zarr file, by --target."""
     size: tuple[int, int] | None = None
     """Height and width in pixels; by default the source's own (a folder: 64 64)."""
     channels: Literal[1, 3, 4] | None = None
@@ -33,6 +34,13 @@ class DataConfig:
     an array."""
     array: str | None = None
     """Which array of an .npz file has the images."""
+    target: str | None = None
+    """Which array of an .npz, HDF5 or Zarr file the model is for, (N, H, W) or (N, C, H, W)."""
+    condition: str | None = None
+    """Arrays of the same file that the model is given, NAME or NAME,NAME: fields on the same or a
+    coarser grid, vectors (N, V), numbers (N,), or classes (N,) as whole numbers from 0."""
+    missing: Literal["refuse", "mask"] = "refuse"
+    """What becomes of NaN in a condition: `mask` takes it for the mean, and says where it was."""
     frames: Literal["first", "all"] = "first"
     """Of animations and files of several pages: the first frame, or each as an image."""
     source_range: tuple[float, float] | None = None
@@ -91,6 +99,13 @@ class DataConfig:
         )
         require_choice("fit", self.fit, Fit)
         require_choice("split_by", self.split_by, Split)
+        for name in ("target", "condition"):
+            value = getattr(self, name)
+            require(
+                value is None or bool(value.strip(" ,")),
+                f"{name} is {value!r}: name an array, or leave it out.",
+            )
+        require_choice("missing", self.missing, Literal["refuse", "mask"])
         require_choice("frames", self.frames, Literal["first", "all"])
         if self.layout is not None:
             require_choice("layout", self.layout, Layout)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import InputError
+from ..models.conditional import ConditionalGlow
+from ..models.conditions import Condition
 from ..models.flow import ImageFlow
 from ..models.likelihood import dequantize
 from ..models.priors import check_labels
@@ -40,8 +42,8 @@ def require_fit(model: ImageFlow, data: ImageData) -> None:
         InputError: the images are of another shape, or the labels are missing.
     """
     require_shape(model, data)
-    if model.config.classes:
-        _labels(data)
+    if model.is_conditional:
+        _given(model, data)
 
 
 def with_classes_of(model: ImageFlow, data: Data) -> Data:
@@ -108,15 +110,38 @@ def require_attributes(data: ImageData, names: Sequence[str] = ()) -> NDArray[np
 
 
 def labels_of(model: ImageFlow, data: ImageData, indices: NDArray[np.int64]) -> Tensor | None:
-    """Labels (batch,) of these images on the model's device; None for a model without classes.
+    """What these images are given, on the model's device: labels (batch,), or rows of conditions
+    (batch, V) for a conditional model; None for others.
 
     Raises:
-        InputError: the labels are missing, or one is not a class of the model.
+        InputError: they are missing or others than the model's, or a label is not one of its
+            classes.
     """
-    if not model.config.classes:
+    if not model.is_conditional:
         return None
+    if isinstance(model, ConditionalGlow):
+        return torch.from_numpy(_given(model, data)[indices]).to(model.device)
     labels = torch.from_numpy(_labels(data)[indices])
     return check_labels(labels, len(indices), model.config.classes).to(model.device)
+
+
+def _given(model: ImageFlow, data: ImageData) -> NDArray[Any]:
+    if not isinstance(model, ConditionalGlow):
+        return _labels(data)
+    wanted, found = model.config.conditions, data.given
+    if data.conditions is None or [(c.name, c.value_shape) for c in wanted] != [
+        (c.name, c.value_shape) for c in found
+    ]:
+        raise InputError(
+            f"The model is given {', '.join(map(_named, wanted))}, and the data have "
+            f"{', '.join(map(_named, found)) or 'no conditions'}: name these arrays with "
+            "--condition."
+        )
+    return data.conditions
+
+
+def _named(condition: Condition) -> str:
+    return f"{condition.name} {condition.value_shape}"
 
 
 def _labels(data: ImageData) -> NDArray[np.int64]:

@@ -73,14 +73,22 @@ def prefixed(prefix: str, source: str, version: str = "") -> DataSource:
     )
 
 
-def file_type(suffixes: tuple[str, ...], source: str, files: str = "") -> DataSource:
+def file_type(
+    suffixes: tuple[str, ...], source: str, files: str = "", folders: bool = False
+) -> DataSource:
     """Files that end in one of `suffixes`.
 
     Args:
         suffixes: in lower case.
         source: `module:function`, of path and configuration.
         files: `module:function`, of the path: the other files that are read.
+        folders: whether folders of such a name are taken too.
     """
+
+    def takes(data: str) -> bool:
+        path = path_of(data)
+        there = path.is_file() or (folders and path.is_dir())
+        return there and path.name.lower().endswith(suffixes)
 
     def fingerprint(config: DataConfig) -> str:
         path = path_of(config.data)
@@ -89,7 +97,7 @@ def file_type(suffixes: tuple[str, ...], source: str, files: str = "") -> DataSo
     return DataSource(
         "file",
         " or ".join(suffixes),
-        lambda data: path_of(data).is_file() and path_of(data).name.lower().endswith(suffixes),
+        takes,
         fingerprint,
         lambda config, cache, progress: resolve_name(source)(path_of(config.data), config),
     )

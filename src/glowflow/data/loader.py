@@ -34,11 +34,13 @@ def batches(
         crops: of images cut into squares, squares at random places instead of the grid's.
 
     Yields:
-        Images (batch, C, H, W) in the array's dtype, and labels (batch,) int64 or None.
+        Images (batch, C, H, W) in the array's dtype, and what they are given: rows of conditions
+        (batch, V) float32 where there are any, else labels (batch,) int64, or None.
     """
     count = len(data)
     order = np.random.default_rng((seed, epoch)).permutation(count) if shuffle else np.arange(count)
     stop = count - (count - skip) % batch_size if drop_last else count
+    given = data.labels if data.conditions is None else data.conditions
     grids = Grids.of(data.patches) if crops and data.patches is not None else None
     for first in range(skip, stop, batch_size):
         chosen = order[first : first + batch_size]
@@ -47,4 +49,4 @@ def batches(
         else:
             random = np.random.default_rng((seed, epoch, first))
             images = torch.from_numpy(grids.crops(data.images, chosen, random))
-        yield images, None if data.labels is None else torch.from_numpy(data.labels[chosen])
+        yield images, None if given is None else torch.from_numpy(given[chosen])

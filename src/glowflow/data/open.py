@@ -10,9 +10,10 @@ from ..errors import InputError
 from ..files import path_of
 from ..progress import remark
 from .config import DataConfig
+from .formats.named_arrays import SUFFIXES
 from .kinds import DataSource, file_type, image_file, layout, named, prefixed
 from .store import Selection, cache_folder, read_images, read_splits, store, warn
-from .types import Images, Reading, Source, Splits
+from .types import BY_NAME, Images, Reading, Source, Splits
 from .walk import WRITTEN, files_below, folders_in, is_hidden, is_output
 
 SOURCES: tuple[DataSource, ...] = (
@@ -21,6 +22,7 @@ SOURCES: tuple[DataSource, ...] = (
     ),
     named("digits", "glowflow.data.sources.digits:digits_source"),
     prefixed("hub:", "glowflow.data.sources.hub:hub_source", "glowflow.data.sources.hub:version"),
+    file_type(SUFFIXES, "glowflow.data.sources.fields:field_source", folders=True),
     file_type((".npy", ".npz"), "glowflow.data.sources.arrays:array_source"),
     file_type(
         (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz"),
@@ -116,6 +118,8 @@ def _stored(config: DataConfig, selection: Selection, cache: Path | None, progre
         f"{config.size} {config.channels} {config.fit} {config.upscale} {config.layout} "
         f"{config.array} {config.frames} {config.source_range}"
     )
+    if config.target is not None or config.condition is not None:
+        how += f" {config.target} {config.condition} {config.missing}"
     return store(
         f"{sources[0].fingerprint(config)} {how}",
         lambda: _first_that_opens(sources, config, cache, progress),
@@ -136,6 +140,12 @@ def _first_that_opens(
         for kind in some
         if (source := kind.open(replace(config, data=place), cache, progress)) is not None
     )
+    if (config.target or config.condition) and first.layout != BY_NAME:
+        flag = "--condition" if config.condition else "--target"
+        raise InputError(
+            f"{first.title} has no arrays by name for {flag} {config.condition or config.target}: "
+            "give an .npz, HDF5 or Zarr file."
+        )
     if config.fit == "patches" and first.patches is None:
         raise InputError(
             f"{first.title} was read as {first.layout or 'data of its own kind'}, not to be cut "

@@ -9,14 +9,15 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from ..models.conditions import Condition
 from ..photos.images import SmallImageError, UnreadableImageError
 from ..progress import remark, with_bar
 from .config import Split
@@ -179,6 +180,7 @@ def _build(
     def fill(temporary: Path) -> None:
         path = temporary / "images.npy"
         array = _allocate(path, source, len(order))
+        given = _allocate_conditions(temporary, source, len(order))
         written = np.asarray(array)  # a row of a memmap is made in ten times as long
         kept = np.zeros(len(order), dtype=bool)
         looks = Looks(len(order))
@@ -194,7 +196,10 @@ def _build(
                 skipped.append(image)
             elif image is not None:
                 written[row[index]] = image
-                looks.note(int(row[index]), image)
+                conditions = None
+                if given is not None and source.given is not None:
+                    conditions = given[row[index]] = source.given(index)
+                looks.note(int(row[index]), image, conditions)
                 kept[row[index]] = True
         if small and not skip_small:
             raise _too_small(small)
@@ -218,6 +223,8 @@ def _build(
             (temporary / "kept.npy").replace(path)
         else:
             array.flush()
+        if given is not None:
+            given.flush()
         _describe(source, selection, temporary, indices, sizes, skipped, looks.of(rows))
 
     replace_folder(folder, fill)
@@ -293,9 +300,12 @@ class Looks:
         self.highest = np.zeros(count)
         self.flat = np.zeros(count, dtype=bool)
 
-    def note(self, row: int, image: NDArray[Any]) -> None:
+    def note(
+        self, row: int, image: NDArray[Any], conditions: NDArray[np.float32] | None = None
+    ) -> None:
         """Take the hash, the range and whether every pixel is the same."""
-        self.contents[row] = content_of(image)
+        whole = image if conditions is None else np.append(image.astype(np.float32), conditions)
+        self.contents[row] = content_of(whole)
         values = image.reshape(len(image), -1)
         lowest, highest = values.min(axis=1), values.max(axis=1)
         self.lowest[row], self.highest[row] = lowest.min(), highest.max()
@@ -320,6 +330,21 @@ def _allocate(path: Path, source: Source, count: int) -> Any:
             "GLOWFLOW_CACHE to another disk."
         )
     return np.lib.format.open_memmap(path, mode="w+", dtype=source.dtype, shape=shape)
+
+
+def _allocate_conditions(folder: Path, source: Source, count: int) -> Any:
+    """`conditions.npy`, (count, values); None of a source without conditions."""
+    if not source.conditions:
+        return None
+    shape = (count, sum(condition.size for condition in source.conditions))
+    if 4 * math.prod(shape) > (free := shutil.disk_usage(folder).free):
+        raise InputError(
+            f"The conditions of {source.title} need {4 * math.prod(shape) / 1e9:,.1f} GB and "
+            f"{folder.parent} has {free / 1e9:,.1f} GB free: give a --limit, or set GLOWFLOW_CACHE "
+            "to another disk."
+        )
+    path = folder / "conditions.npy"
+    return np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
 
 
 def _images(
@@ -383,7 +408,8 @@ def _describe(
         "attribute_names": source.attribute_names,
         "names": names,
         "skipped": skipped,
-        "sha256": file_checksum(folder / "images.npy"),
+        "sha256": _checksum(folder),
+        "conditions": [asdict(condition) for condition in source.conditions],
         "layout": source.layout,
         "split": split,
         "value_range": [float(looks.lowest.min()), float(looks.highest.max())],
@@ -446,8 +472,10 @@ def _read(folder: Path) -> tuple[ImageData, dict[str, Any]]:
             _load(folder, "contents"),
             _load(folder, "values_inside"),
             _load(folder, "patches"),
+            _load(folder, "conditions", "r"),
+            tuple(Condition(**each) for each in info.get("conditions", ())),
         )
-    except (OSError, ValueError, LookupError) as error:
+    except (OSError, ValueError, LookupError, TypeError, InputError) as error:
         raise _damaged(folder, error) from error
     return data, info
 
@@ -460,9 +488,18 @@ def _read_info(folder: Path) -> dict[str, Any]:
     return info
 
 
-def _load(folder: Path, name: str) -> Any:
+def _load(folder: Path, name: str, mmap_mode: Literal["r"] | None = None) -> Any:
     path = folder / f"{name}.npy"
-    return np.load(path) if path.is_file() else None
+    return np.load(path, mmap_mode=mmap_mode) if path.is_file() else None
+
+
+def _checksum(folder: Path) -> str:
+    """That of the images; of the images and their conditions, where there are any."""
+    images = file_checksum(folder / "images.npy")
+    conditions = folder / "conditions.npy"
+    if not conditions.is_file():
+        return images
+    return hashlib.sha256(f"{images} {file_checksum(conditions)}".encode()).hexdigest()
 
 
 def _damaged(folder: Path, error: Exception) -> InputError:

@@ -8,10 +8,15 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..models.conditions import Condition
 from ..photos.images import UnreadableImageError as UnreadableImageError
 
 TRAIN, VALID, TEST = 0, 1, 2
-PER_IMAGE = ("images", "labels", "attributes", "contents", "values_inside", "patches")
+BY_NAME = "arrays by name"
+"""The layout of sources that have a target, and what it is given."""
+PER_IMAGE = (
+    "images", "labels", "attributes", "contents", "values_inside", "patches", "conditions",
+)  # fmt: skip
 """Arrays of `ImageData` with a row an image."""
 
 
@@ -69,6 +74,10 @@ class ImageData:
     """(N, 3) the number of the image that each square was cut from, its row and its column, in
     squares; None where images are whole. The number n is written −1 − n where squares of the image
     are missing."""
+    conditions: NDArray[np.float32] | None = None
+    """(N, V) what each image is given, as `ConditionalGlow.pack` makes rows; memory-mapped."""
+    given: tuple[Condition, ...] = ()
+    """What is in the rows of `conditions`."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -208,6 +217,10 @@ class Source:
     """By whose names images are split, where these are not `names`: frames of a file together."""
     patches: NDArray[np.int64] | None = None
     """As in `ImageData`."""
+    conditions: tuple[Condition, ...] = ()
+    """What images are given."""
+    given: Callable[[int], NDArray[np.float32]] | None = None
+    """The row of conditions of image i. A source that has them leaves no image out."""
 
 
 class NoMoreImagesError(Exception):

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data.inputs import evenly, labels_of, require_kind
-from ..data.patches import mosaics, photographs
 from ..data.types import ImageData
 from ..errors import InputError
 from ..models.flow import ImageFlow
@@ -20,15 +19,11 @@ from ..models.likelihood import bits_per_dim, quantize
 from ..processes import gather_in_order, on_main_process, process_index, shard
 from ..progress import in_batches
 from ..training.health import round_trip
-from .baselines import Baseline, independent_pixels
-from .codecs import of_large_images, png, webp
+from .baselines import Baseline
+from .beside import codecs_beside, gaussian_beside, models_beside
 from .estimate import Estimate, mean_and_error
-from .gaussian import gaussian
 from .noise import noise_draws
 from .published import published
-
-FITTED = 60_000
-"""Training images that baselines are fitted to, at most."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +64,15 @@ class Evaluation:
     """Values of an image that are its own, on average."""
     what: str = "held-out images"
     """What the images are to the model, in words."""
+    dimensions: int = 0
+    """Values of an image."""
+
+    @property
+    def nats(self) -> Estimate:
+        """−log p(x) of a sample, in nats; for bytes the bound on that of the image."""
+        scale = self.dimensions * math.log(2)
+        error = None if self.standard_error is None else scale * self.standard_error
+        return Estimate(scale * self.mean, error)
 
     @property
     def bits_per_dim(self) -> Estimate:
@@ -84,7 +88,12 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON can hold them."""
-        return asdict(self)
+        nats = self.nats
+        return {
+            **asdict(self),
+            "nats_per_sample": nats.mean,
+            "nats_per_sample_standard_error": nats.standard_error,
+        }
 
 
 @torch.no_grad()
@@ -158,8 +167,9 @@ def evaluate(
         dataset=dataset,
         baselines=on_main_process(
             lambda: (
-                *_models(train, images, bits, margins, seed),
-                *_codecs(data, images, bits, margins, visible),
+                *models_beside(train, images, bits, margins, seed),
+                *gaussian_beside(model, train, images, data, indices),
+                *codecs_beside(data, images, bits, margins, visible),
             )
         ),
         published=published(dataset, bits, classes),
@@ -173,6 +183,7 @@ def evaluate(
         standard_error_inside=inside[1],
         values_inside=None if margins is None else float(data.values_inside[indices].mean()),  # type: ignore[index]
         what=what,
+        dimensions=math.prod(data.image_shape),
     )
 
 
@@ -223,11 +234,11 @@ def _gather(batches: Sequence[_PerImage], count: int) -> _PerImage:
 def _class_prior(model: ImageFlow, train: ImageData | None) -> Float[Tensor, " classes"]:
     """log p(y): the shares of the training images, equal ones without them; empty without
     classes."""
-    if train is None:
-        return torch.zeros(model.config.classes)
-    labels = labels_of(model, train, np.arange(len(train)))
+    labels = None
+    if train is not None and model.config.classes:
+        labels = labels_of(model, train, np.arange(len(train)))
     if labels is None:
-        return torch.zeros(0)
+        return torch.zeros(model.config.classes)
     return (torch.bincount(labels.cpu(), minlength=model.config.classes) / len(labels)).log()
 
 
@@ -236,8 +247,8 @@ def _likelihoods(
 ) -> tuple[Float[Tensor, " batch"], Bool[Tensor, "batch 2"]]:
     """Bits/dim, given the label for a model with classes, and whether the label is right."""
     dims, bits = math.prod(model.config.image_shape), model.config.bits
-    if labels is None:
-        log_prob = torch.stack([model.log_prob(x).cpu().double() for x in draws]).mean(0)
+    if labels is None or not model.config.classes:
+        log_prob = torch.stack([model.log_prob(x, labels).cpu().double() for x in draws]).mean(0)
         return bits_per_dim(log_prob, dims, bits), torch.zeros(len(log_prob), 2, dtype=torch.bool)
     labels = labels.cpu()[:, None]
     scores = [torch.stack(model.class_scores(x)).cpu().double() for x in draws]
@@ -257,38 +268,3 @@ def _round_trip(
         return torch.zeros(len(x), dtype=torch.int64), error
     different = quantize(decoded, bits) != quantize(x, bits)
     return different.flatten(1).sum(1).cpu(), error
-
-
-def _models(
-    train: ImageData | None,
-    images: NDArray[Any],
-    bits: int | None,
-    margins: NDArray[np.float64] | None,
-    seed: int,
-) -> tuple[Baseline, ...]:
-    """Fitted to `FITTED` training images at most."""
-    if train is None:
-        return ()
-    known = train.images if len(train) <= FITTED else train.images[evenly(len(train), FITTED)]
-    return (
-        independent_pixels(known, images, bits, margins),
-        gaussian(known, images, bits, margins, seed=seed),
-    )
-
-
-def _codecs(
-    data: ImageData,
-    images: NDArray[Any],
-    bits: int | None,
-    margins: NDArray[np.float64] | None,
-    progress: bool,
-) -> tuple[Baseline, ...]:
-    """One file an image; of patches, all of them in one, or, where none is missing, the images that
-    they were cut from."""
-    if data.patches is None:
-        return png(images, bits, margins), webp(images, bits, margins)
-    whole = photographs(data) if len(images) == len(data) else []
-    if sum(image.size for image in whole) == images.size:
-        return tuple(of_large_images(whole, bits, "the whole images", progress=progress))
-    patches = mosaics(images)
-    return tuple(of_large_images(patches, bits, "these patches in one image", progress=progress))

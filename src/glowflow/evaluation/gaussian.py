@@ -46,11 +46,58 @@ def gaussian(
     """
     name = "Full-covariance Gaussian"
     require_same_shape(train, images)
+    scores, note = _scores(train, images, bits, seed, max_dims)
+    if scores is None:
+        return Baseline(name, None, None, note)
+    return Baseline.of(name, scores / math.prod(images.shape[1:]) / math.log(2), note, margins)
+
+
+def gaussian_given(
+    train: tuple[NDArray[Any], NDArray[Any]],
+    data: tuple[NDArray[Any], NDArray[Any]],
+    *,
+    max_dims: int = LARGEST,
+) -> Baseline:
+    """A Gaussian over float data x and its conditions c together, given c, fitted on `train`.
+
+    −(1/D) log2 [N(x, c) / N(c)], each fitted as by `gaussian`; classes count as numbers.
+
+    Args:
+        train: x (N_train, C, H, W) and c (N_train, V) to fit.
+        data: x (N, C, H, W) and c (N, V) to score.
+        max_dims: largest D + V.
+
+    Raises:
+        InputError: the shapes of x differ, or there are no samples.
+    """
+    name = "Full-covariance Gaussian, given the same"
+    (known, known_given), (images, given) = train, data
+    require_same_shape(known, images)
+    if not (np.isfinite(given).all() and np.isfinite(known_given).all()):
+        return Baseline(name, None, None, "not fitted where conditions are missing")
+    both, note = _scores(_joined(known, known_given), _joined(images, given), None, 0, max_dims)
+    alone, why = _scores(_joined(known_given), _joined(given), None, 0, max_dims)
+    if both is None or alone is None:
+        return Baseline(name, None, None, note if both is None else why)
+    dims = math.prod(images.shape[1:])
+    return Baseline.of(name, (both - alone) / dims / math.log(2), note, None)
+
+
+def _joined(*parts: NDArray[Any]) -> NDArray[Any]:
+    """Rows side by side, (N, values, 1, 1)."""
+    rows = np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
+    return rows[:, :, None, None]
+
+
+def _scores(
+    train: NDArray[Any], images: NDArray[Any], bits: int | None, seed: int, max_dims: int
+) -> tuple[NDArray[np.float64] | None, str]:
+    """−log p (N,) in nats, and how it was fitted; None, and why not."""
     dims = math.prod(images.shape[1:])
     if dims > max_dims:
-        return Baseline(name, None, None, f"not fitted above {max_dims:,} dimensions ({dims:,})")
+        return None, f"not fitted above {max_dims:,} dimensions ({dims:,})"
     if len(train) < 10:
-        return Baseline(name, None, None, f"{len(train)} training images are too few to fit")
+        return None, f"{len(train)} training images are too few to fit"
 
     noise = np.random.default_rng(seed)
     held_out = np.arange(len(train)) % 5 == 4
@@ -65,12 +112,12 @@ def gaussian(
         shrinkage = _best_shrinkage(moments, checked, bits)
         factor = moments.merged(_moments(train, held_out, bits)).factor(shrinkage, bits)
     if factor is None:
-        return Baseline(name, None, None, "the covariance is singular: some values never change")
+        return None, "the covariance is singular: some values never change"
     scores = np.concatenate(
         [factor.score(_dequantised(some, bits, noise)) for some in in_parts(images)]
     )
     note = f"fitted on {len(train):,} images, shrunk by {shrinkage:g} towards its diagonal"
-    return Baseline.of(name, scores / dims / math.log(2), note, margins)
+    return scores, note
 
 
 @dataclass(frozen=True)

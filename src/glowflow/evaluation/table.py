@@ -1,10 +1,14 @@
 """The model among its baselines and published figures, as a table and in words."""
 
 import math
+from dataclasses import replace
+from typing import Any
 
 from rich.table import Table
 
+from ..models.likelihood import unit_of
 from .baselines import Baseline
+from .estimate import Estimate
 from .evaluate import Evaluation
 
 MODEL = "This model"
@@ -14,16 +18,17 @@ PER_SOURCE_VALUE = "bits/source value"
 
 def table(evaluation: Evaluation) -> Table:
     """The model among its baselines and published figures, best first, for the terminal."""
-    unit = "differential " if evaluation.bits is None else ""
+    unit, _ = unit_of(evaluation.bits)
+    minus = "−log p, " if evaluation.bits is None else ""
     shown = Table(
-        title=f"{unit}bits/dim of {evaluation.images} {evaluation.what}",
+        title=f"{minus}{unit} of {evaluation.images} {evaluation.what}",
         title_justify="left",
         caption="\n".join(remarks(evaluation)) or None,
         caption_justify="left",
     )
     inside = evaluation.mean_inside is not None
     shown.add_column("")
-    for column in ("bits/dim", "±", *((PER_SOURCE_VALUE, "±") if inside else ())):
+    for column in (unit, "±", *((PER_SOURCE_VALUE, "±") if inside else ())):
         shown.add_column(column, justify="right")
     shown.add_column("")
     for row in ranked(evaluation):
@@ -51,10 +56,20 @@ def ranked(evaluation: Evaluation) -> list[Baseline]:
         evaluation.mean_inside,
         evaluation.standard_error_inside,
     )
+    _, scale = unit_of(evaluation.bits)
     return sorted(
-        (own, *evaluation.baselines, *evaluation.published),
+        (_in_unit(row, scale) for row in (own, *evaluation.baselines, *evaluation.published)),
         key=lambda b: math.inf if b.mean is None else b.mean,
     )
+
+
+def _in_unit(row: Baseline, scale: float) -> Baseline:
+    """A row of bits, multiplied."""
+    names = ("mean", "standard_error", "mean_inside", "standard_error_inside")
+    values: dict[str, Any] = {
+        name: None if (value := getattr(row, name)) is None else scale * value for name in names
+    }
+    return replace(row, **values)
 
 
 def remarks(evaluation: Evaluation) -> list[str]:
@@ -84,7 +99,12 @@ def remarks(evaluation: Evaluation) -> list[str]:
 
 
 def figure(evaluation: Evaluation) -> str:
-    """The figure in words, per value of the source, too, where there are margins."""
+    """The figure in words, per value of the source, too, where there are margins; of float data
+    −log p in nats, for each dimension and for each sample."""
+    if evaluation.bits is None:
+        nats, dims = evaluation.nats, max(1, evaluation.dimensions)
+        error = None if nats.standard_error is None else nats.standard_error / dims
+        return f"{Estimate(nats.mean / dims, error)} nats/dim ({nats} nats per sample)"
     inside = evaluation.bits_per_source_value
     more = "" if inside is None else f" ({inside} bits per source value, margins not counted)"
     return f"{evaluation.bits_per_dim} bits/dim{more}"

@@ -20,10 +20,11 @@ from ..bijections.exact import has_hooks, is_batched, kind_of
 from ..bijections.kept import thawed
 from ..bijections.linear import mix, precise
 from ..errors import InputError, TrainingError
-from ..nn.coupling_network import CouplingNetwork
+from ..nn.coupling_network import ConditionalCouplingNetwork, CouplingNetwork
 
 COUPLINGS = (AdditiveCoupling, AffineCoupling)
 """Whose input can be recovered from their output and one run of their network."""
+NETWORKS = (CouplingNetwork, ConditionalCouplingNetwork)
 DRIFT_LIMIT = {
     torch.float64: 1e-6,
     torch.float32: 1e-2,
@@ -97,7 +98,7 @@ def why_not_reversible(steps: list[FlowStep]) -> str | None:
         if has_hooks(coupling):
             return "couplings with hooks"
         network: Any = coupling.network
-        if type(network) is not CouplingNetwork or "forward" in network.__dict__:
+        if type(network) not in NETWORKS or "forward" in network.__dict__:
             return f"a coupling network of class {kind_of(network).__name__}"
         if has_hooks(network) or not network.has_exact_layers():
             return "coupling networks with hooks or other layers"
@@ -108,8 +109,8 @@ def why_not_reversible(steps: list[FlowStep]) -> str | None:
 
 def _has_own_weights(layer: torch.nn.Module) -> bool:
     """Whether its weights are its parameters, and not computed from others (replicas have none)."""
-    weights = ("weight", "edge", "b", "logs")
-    return all(w in layer._parameters or getattr(layer, w) is None for w in weights)
+    weights = ("weight", "edge", "context_weight", "b", "logs")
+    return all(w in layer._parameters or getattr(layer, w, None) is None for w in weights)
 
 
 def forward_without_activations(
@@ -118,11 +119,12 @@ def forward_without_activations(
     A: tuple[Float[Tensor, "channels channels"], ...],
     c: tuple[Float[Tensor, " channels"], ...],
     guard: DriftGuard,
+    context: Tensor | None = None,
 ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
     """coupling(A x + c) for each step, and the couplings' log-determinant in nats.
 
-    Only the input, the output and the weights are kept for the backward pass, by autograd, which
-    refuses a backward pass after one of them was changed.
+    Only the input, the output, the context and the weights are kept for the backward pass, by
+    autograd, which refuses a backward pass after one of them was changed.
 
     Args:
         steps: of which `why_not_reversible` says nothing.
@@ -130,15 +132,18 @@ def forward_without_activations(
         A: matrix of each step's linear map.
         c: shift of each step's linear map.
         guard: compares x with what is recovered of it.
+        context: what all couplings are conditioned on; its gradient is the sum of theirs.
     """
     network: Any = steps[0].coupling.network
     way_back = _WayBack(len(steps), guard, DRIFT_LIMIT[network.compute_dtype or x.dtype])
+    if not isinstance(network, ConditionalCouplingNetwork):
+        context = None  # labels, which these networks do not ask for
     total = per_sample(0.0, x)
     for index, (step, A_k, c_k) in enumerate(zip(steps, A, c, strict=True)):
         coupling: Any = step.coupling
         weights = dict(coupling.network.named_parameters())
         x, by_coupling = _Step.apply(  # type: ignore[no-untyped-call]
-            way_back, index, coupling, tuple(weights), x, A_k, c_k, *weights.values()
+            way_back, index, coupling, tuple(weights), x, A_k, c_k, context, *weights.values()
         )
         total = total + by_coupling
     return x, total
@@ -199,15 +204,16 @@ class _Step(torch.autograd.Function):
         x: Tensor,
         A: Tensor,
         c: Tensor,
+        context: Tensor | None,
         *weights: Tensor,
     ) -> tuple[Tensor, Tensor]:
         with thawed(coupling):  # gradients are wanted, although autograd has turned them off here
-            y, log_det = coupling(mix(x, A, c))
+            y, log_det = coupling(mix(x, A, c), context)
         ctx.way_back, ctx.index, ctx.coupling, ctx.names = way_back, index, coupling, names
         ctx.network = _as_it_is(coupling.network)
         first, last = index == 0, index == way_back.steps - 1
         ends = ((x,) if first else ()) + ((y,) if last else ())
-        ctx.save_for_backward(A, c, *weights, *ends)
+        ctx.save_for_backward(A, c, context, *weights, *ends)
         return y, log_det
 
     @staticmethod
@@ -223,25 +229,30 @@ class _Step(torch.autograd.Function):
                 "memory='reversible' goes back with one gradient at a time: call "
                 "model.use(memory='stored') before the forward pass."
             )
-        A, c, *saved = ctx.saved_tensors  # once: saved-tensor hooks may answer a single time
+        A, c, context, *saved = (
+            ctx.saved_tensors
+        )  # once: saved-tensor hooks may answer a single time
         weights, ends = saved[: len(ctx.names)], saved[len(ctx.names) :]
         way_back: _WayBack = ctx.way_back
         if ctx.index == way_back.steps - 1:
             way_back.start(ends[-1].detach())
-        needs_A, needs_c, *needs_weights = ctx.needs_input_grad[5:]
+        needs_A, needs_c, needs_context, *needs_weights = ctx.needs_input_grad[5:]
         own = [w.detach().requires_grad_(n) for w, n in zip(weights, needs_weights, strict=True)]
         _set_weights(ctx.network, dict(zip(ctx.names, own, strict=True)))
-        run = _run_again(ctx.coupling, ctx.network, way_back.output(ctx.index))
+        if context is not None:
+            context = context.detach().requires_grad_(needs_context)
+        run = _run_again(ctx.coupling, ctx.network, way_back.output(ctx.index), context)
         kept = run.x1.shape[1]
         outputs, gradients = [run.y2], [grad_y[:, kept:]]
         if run.log_det.requires_grad:
             outputs.append(run.log_det)
             gradients.append(grad_log_det)
-        wanted = [w for w in own if w.requires_grad]
+        wanted = [w for w in (context, *own) if w is not None and w.requires_grad]
         grad_1, grad_2, *by_wanted = torch.autograd.grad(
             outputs, (run.x1, run.x2, *wanted), gradients, allow_unused=True
         )
         by_weight = iter(by_wanted)
+        grad_context = next(by_weight) if needs_context else None
         channels_last = (0, 2, 3, 1)
         with torch.no_grad():
             mixed = torch.cat((run.x1, run.x2), dim=1).permute(channels_last)
@@ -261,7 +272,7 @@ class _Step(torch.autograd.Function):
                 way_back.guard(x, ends[0], way_back.limit, A_inverse @ c)
             way_back.back(x)
         of_weights = (next(by_weight) if w.requires_grad else None for w in own)
-        return None, None, None, None, grad_x, grad_A, grad_c, *of_weights
+        return None, None, None, None, grad_x, grad_A, grad_c, grad_context, *of_weights
 
 
 class _Run(NamedTuple):
@@ -292,7 +303,9 @@ def _set_weights(network: torch.nn.Module, weights: dict[str, Tensor]) -> None:
         network.get_submodule(place)._parameters[own] = weight  # type: ignore[assignment]
 
 
-def _run_again(coupling: Coupling, network: torch.nn.Module, y: Tensor) -> _Run:
+def _run_again(
+    coupling: Coupling, network: torch.nn.Module, y: Tensor, context: Tensor | None
+) -> _Run:
     """Run a coupling from the input that is recovered, with a single run of its network.
 
     The weights are those of the forward pass, detached, so that hooks on parameters fire once.
@@ -300,6 +313,6 @@ def _run_again(coupling: Coupling, network: torch.nn.Module, y: Tensor) -> _Run:
     y1, y2 = halves(y)
     with torch.enable_grad():
         x1 = y1.detach().requires_grad_()
-        h = network(x1)
+        h = network(x1) if context is None else network(x1, context)
         x2 = coupling.restore(y2, h.detach())[0].detach().requires_grad_()
         return _Run(x1, x2, *coupling.change(x2, h))

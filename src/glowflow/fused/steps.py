@@ -72,7 +72,7 @@ class Steps(Chain, Kept):
         A, c, log_det = self.kept("forward", lambda: _linear_maps(steps), lambda: _linear(steps))
         total = per_sample(pixels(x) * log_det, x)
         if recomputed:
-            y, by_couplings = forward_without_activations(steps, x, A, c, self.guard)
+            y, by_couplings = forward_without_activations(steps, x, A, c, self.guard, context)
             return y, total + by_couplings
         for step, A_k, c_k in zip(steps, A, c, strict=True):
             x, by_coupling = step.coupling(mix(x, A_k, c_k), context)

@@ -14,6 +14,7 @@ from torch.distributions import Distribution, constraints, register_kl
 from ..bijections.batchnorm import by_batches
 from ..bijections.logit import Logit
 from ..errors import InputError
+from ..models.conditional import ConditionalGlow, require_finite
 from ..models.flow import ImageFlow
 from ..models.priors import standard_normal_log_prob
 from ..models.realnvp import RealNVP
@@ -40,14 +41,13 @@ class FlowDistribution(Distribution):
         if not isinstance(model, ImageFlow):
             raise InputError(f"The model is a {type(model).__name__}: give a Glow or a RealNVP.")
         self.model = model
-        self.labels = _labels(model, labels)
+        self.labels, batch_shape = self._conditioned_on(labels)
         if not isinstance(temperature, (Real, Tensor)) or torch.as_tensor(temperature).dim():
             raise InputError(f"temperature is {temperature!r}: give one number above 0.")
         # a number () does not widen float32 tensors, whatever its own dtype is
         if not isinstance(temperature, Tensor):
             temperature = torch.tensor(float(temperature), dtype=torch.float64)
         self.temperature = temperature
-        batch_shape = torch.Size() if self.labels is None else self.labels.shape
         super().__init__(batch_shape, torch.Size(model.config.image_shape), validate_args)
 
     @property
@@ -91,18 +91,19 @@ class FlowDistribution(Distribution):
         return (standard_normal_log_prob(scaled) + log_det).reshape(batch)
 
     def sample(
-        self, sample_shape: Sequence[int] = torch.Size()
+        self, sample_shape: Sequence[int] | int = torch.Size()
     ) -> Float[Tensor, "*sample channels height width"]:
         """`rsample` without gradients, in parts, so that memory is that of a part."""
         with torch.no_grad():
             return self.rsample(sample_shape)
 
     def rsample(
-        self, sample_shape: Sequence[int] = torch.Size()
+        self, sample_shape: Sequence[int] | int = torch.Size()
     ) -> Float[Tensor, "*sample channels height width"]:
         """x of latents T·ε, ε ~ N(0, I) from PyTorch's global generator of the model's device; with
         gradients to the weights and the temperature."""
-        shape = self._extended_shape(torch.Size(sample_shape))
+        counts = (sample_shape,) if isinstance(sample_shape, int) else sample_shape
+        shape = self._extended_shape(torch.Size(counts))
         model, batch = self.model, shape[:-3]
         sizes = [math.prod(each) for each in model.latent_shapes]
         noise = torch.randn(batch.numel(), sum(sizes), dtype=model.dtype, device=model.device)
@@ -149,10 +150,47 @@ class FlowDistribution(Distribution):
         """Has no closed form, and raises NotImplementedError."""
         raise NotImplementedError(NO_MOMENTS.format("variance"))
 
+    def _conditioned_on(self, given: Any) -> tuple[Tensor | None, torch.Size]:
+        labels = _labels(self.model, given)
+        return labels, torch.Size() if labels is None else labels.shape
+
     def _labels_of(self, batch: torch.Size) -> Int[Tensor, " batch"] | None:
         if self.labels is None:
             return None
         return self.labels.to(self.model.device).expand(batch).reshape(-1)
+
+
+class GivenDistribution(FlowDistribution):
+    """log p(x | c) of a `ConditionalGlow`: what `model.given(c)` makes.
+
+    The conditioning network has run once, with the weights as they were. `batch_shape` is () for
+    one c and (N,) for N of them.
+    """
+
+    model: ConditionalGlow
+
+    @property
+    def arg_constraints(self) -> dict[str, constraints.Constraint]:
+        """A temperature above 0."""
+        return {"temperature": constraints.positive}
+
+    def _conditioned_on(self, given: Any) -> tuple[None, torch.Size]:
+        if not isinstance(self.model, ConditionalGlow):
+            raise InputError(
+                f"A {type(self.model).__name__} is given nothing: make a ConditionalGlow."
+            )
+        rows = self.model.pack(given)
+        require_finite(rows, self.model.config)
+        self.features = self.model.features(rows)
+        count = rows.shape[0]
+        return None, torch.Size() if count == 1 else torch.Size((count,))
+
+    def _labels_of(self, batch: torch.Size) -> Any:
+        if not self.batch_shape:
+            return self.features
+        return tuple(
+            h.expand(*batch, *h.shape[1:]).reshape(-1, *h.shape[1:]) for h in self.features
+        )
 
 
 def _no_divergence(p: Distribution, q: Distribution) -> Tensor:
@@ -204,6 +242,7 @@ def distribution(
     Args:
         model: a Glow or a RealNVP.
         labels: of a class-conditional model: one, or any shape of them, which is `batch_shape`.
+            Of a `ConditionalGlow` its conditions, as its `given` takes them.
             All classes, equally probable, are `MixtureSameFamily(Categorical(logits=zeros(K)),
             distribution(model, range(K)))`.
         temperature: T, a number above 0, or a tensor () to have its gradient.
@@ -214,6 +253,10 @@ def distribution(
         InputError: the model is no flow, labels are missing, too many or no whole numbers.
         ValueError: arguments are checked, and the temperature or a label is out of range.
     """
+    if isinstance(model, ConditionalGlow):
+        return GivenDistribution(
+            model, labels, temperature=temperature, validate_args=validate_args
+        )
     return FlowDistribution(model, labels, temperature=temperature, validate_args=validate_args)
 
 

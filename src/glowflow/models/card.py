@@ -152,10 +152,12 @@ def _summary(model: Any) -> str:
     size = f"{sum(p.numel() for p in model.parameters()):,} parameters"
     shape = (
         f"{config.levels} levels of {config.steps} steps, {config.coupling} couplings"
-        if model.model_type == "glow"
+        if config.family == "glow"
         else f"{config.scales} scales, {config.residual_blocks} residual blocks a network"
     )
     classes = f", {config.classes} classes" if config.classes else ""
+    if conditions := getattr(config, "conditions", ()):
+        classes = ", given " + ", ".join(f"{c.name} ({c.kind}, {c.shape})" for c in conditions)
     return (
         f"A {name} (a normalizing flow) of {kind} images of {height}x{width}, {depth}{classes}: "
         f"{shape}, {config.hidden_channels} hidden channels, {size}. It gives an exact "
@@ -168,18 +170,23 @@ def _use(model: Any, repo: str, folder: Path) -> str:
         f"\nglow edit me.png --model {repo} --all" if (folder / DIRECTIONS_FILE).is_file() else ""
     )
     images = "images" if model.config.bits is not None else "x"
+    given, draw = "", "model.sample(16, temperature=0.7, seed=0)"
+    if conditions := getattr(model.config, "conditions", ()):
+        given = " --given observed.npz"
+        values = ", ".join(f'"{c.name}": {c.name}' for c in conditions)
+        draw = f"model.given({{{values}}}).sample(16)"
     return f"""## Use
 
 ```sh
 pip install glowflow
-glow sample --model {repo}{edit}
+glow sample --model {repo}{given}{edit}
 ```
 
 ```python
 from glowflow import load_model
 
 model = load_model("{repo}")
-{images} = model.sample(16, temperature=0.7, seed=0)
+{images} = {draw}
 ```"""
 
 

@@ -15,7 +15,8 @@ CouplingScale = Literal["sigmoid", "bounded", "exp", "inverse_sigmoid"]
 Family = Literal["glow", "realnvp"]
 Dequantization = Literal["uniform", "variational"]
 Prior = Literal["convolutional", "diagonal"]
-FirstMap = Literal["none", "marginals", "whitening", "auto"]
+FirstMap = Literal["none", "marginals", "whitening", "standardize", "standardize_positions", "auto"]
+Padding = Literal["zero", "periodic", "reflect"]
 LARGEST = {
     "levels": 30,
     "scales": 30,
@@ -27,6 +28,7 @@ LARGEST = {
     "dense_channels": 65_536,
     "dequantization_channels": 65_536,
     "classes": 1_000_000,
+    "condition_channels": 65_536,
 }
 """Of what a model is counted in; more is a slip or a damaged file."""
 LARGEST_SIDE = 65_536
@@ -64,8 +66,10 @@ class Architecture:
     """Network of the couplings; in Python also a class of one's own: `Glow(config, network=…)`."""
     first_map: FirstMap = "none"
     """What comes before the first level, fitted to the training images: `marginals` gives every
-    position a normal distribution, `whitening` gives principal components unit variance; `auto`
-    lets training choose what makes held-out images more probable; `none` is the official model."""
+    position a normal distribution, `whitening` gives principal components unit variance,
+    `standardize` gives every channel mean 0 and variance 1, `standardize_positions` every position;
+    `auto` lets training choose what makes held-out images more probable; `none` is the official
+    model."""
     rank: int = 1024
     """Principal components that `whitening` scales one by one; the others share one scale."""
     dense_steps: int = 0
@@ -86,11 +90,16 @@ class Architecture:
     """Learn mean and scale of the last level's prior."""
     weight_classes: float = 0.01
     """Weight of the classifier's bits in the loss of a class-conditional model."""
+    padding: Padding = "zero"
+    """What 3x3 convolutions see beyond the edge: `zero`, official, with a channel that marks the
+    edge; `periodic` the other side; `reflect` the mirror image."""
+    condition_channels: int = 32
+    """Channels of the feature maps of what a conditional model is given, at each level."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
         _require_counts(self, 1, "levels", "steps", "hidden_channels", "dense_channels")
-        _require_counts(self, 1, "dequantization_channels")
+        _require_counts(self, 1, "dequantization_channels", "condition_channels")
         _require_counts(self, 2, "rank")
         _require_counts(self, 0, "dense_steps")
         _require_bits(self.bits)
@@ -119,10 +128,21 @@ class Architecture:
             ("first_map", FirstMap),
             ("dequantization", Dequantization),
             ("prior", Prior),
+            ("padding", Padding),
         ):
             require_choice(name, getattr(self, name), choices)
         if "." not in self.network:  # else it is the name of a class, module.Class
             require_choice("network", self.network, NetworkName)
+        require(
+            self.padding == "zero" or self.network == "convolutional",
+            f"padding {self.padding} is of the network convolutional: leave it out with "
+            f"{self.network}.",
+        )
+
+    @property
+    def context_channels(self) -> int:
+        """Channels of what couplings and priors are given at each level; 0 for nothing."""
+        return 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +160,11 @@ class GlowConfig(Architecture):
         object.__setattr__(self, "image_shape", _checked_shape(self.image_shape))
         _require_counts(self, 0, "classes")
         _require_halvings(self.image_shape, self.levels, "2^levels", "levels")
+        require(
+            self.padding != "reflect" or min(self.image_shape[1:]) > 2**self.levels,
+            f"The last of {self.levels} levels is one pixel wide, which reflects nothing: take "
+            "fewer levels, or padding periodic or zero.",
+        )
 
     @property
     def fewest_weights(self) -> int:
@@ -232,7 +257,7 @@ class RealNVPConfig(RealNVPArchitecture):
 
 def _require_bits(bits: int | None) -> None:
     require(
-        bits is None or (_is_whole(bits) and 1 <= bits <= 8),
+        bits is None or (is_whole(bits) and 1 <= bits <= 8),
         f"bits is {bits}: give 1 to 8 for images, or None for float data.",
     )
 
@@ -240,7 +265,7 @@ def _require_bits(bits: int | None) -> None:
 def _require_counts(settings: Any, least: int, *names: str) -> None:
     for name in names:
         value = getattr(settings, name)
-        require(_is_whole(value), f"{name} is {value!r}: give a whole number.")
+        require(is_whole(value), f"{name} is {value!r}: give a whole number.")
         require(value >= least, f"{name} is {value}: give at least {least}.")
         most = LARGEST[name]
         require(value <= most, f"{name} is {value:,}: give at most {most:,}.")
@@ -253,13 +278,14 @@ def _require_numbers(settings: Any, *names: str) -> None:
         require(is_number and math.isfinite(value), f"{name} is {value!r}: give a number.")
 
 
-def _is_whole(value: Any) -> bool:
+def is_whole(value: Any) -> bool:
+    """Whether it is an integer, and no truth value."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _checked_shape(given: Any) -> tuple[int, int, int]:
     shape = tuple(given) if isinstance(given, (tuple, list)) else None
-    if shape is None or len(shape) != 3 or not all(map(_is_whole, shape)) or min(shape) < 1:
+    if shape is None or len(shape) != 3 or not all(map(is_whole, shape)) or min(shape) < 1:
         raise InputError(f"image_shape is {given}: give channels, height and width.")
     channels, height, width = shape
     require(

@@ -164,6 +164,11 @@ class ImageFlow(Bijection):
         return self
 
     @property
+    def is_conditional(self) -> bool:
+        """Whether images are given something: a label, or conditions."""
+        return self.config.classes > 0
+
+    @property
     def initialized(self) -> bool:
         """Whether every normalisation has seen its first batch."""
         flags = [b for name, b in self.named_buffers() if name.endswith("initialized")]
@@ -186,7 +191,9 @@ class ImageFlow(Bijection):
     @torch.no_grad()
     @without_autocast
     def log_prob_by_level(
-        self, x: Float[Tensor, "batch channels height width"]
+        self,
+        x: Float[Tensor, "batch channels height width"],
+        labels: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch levels"]:
         """Each level's part of log p(x), in nats, first level first; their sum is log p(x).
 
@@ -196,16 +203,19 @@ class ImageFlow(Bijection):
         start at the image: RealNVP's logit is among them); the prior is the split's, and the top
         prior at the last level. Without the log-determinant it is log p(z_ℓ | z_ℓ₊₁, …, z_L).
 
-        A class-conditional Glow is the mixture of its classes, all equally probable: the last
-        level has log (1/K) Σ_y p(z_L | y).
+        Without labels a class-conditional Glow is the mixture of its classes, all equally probable:
+        the last level has log (1/K) Σ_y p(z_L | y).
 
         Raises:
             InputError: x is of another shape, or not a float tensor.
         """
-        return torch.stack(self._log_prob_by_level(self._checked(x)), dim=1)
+        x = self._checked(x, labels)
+        return torch.stack(self._log_prob_by_level(x, labels), dim=1)
 
     @abstractmethod
-    def _log_prob_by_level(self, x: Tensor) -> list[Float[Tensor, " batch"]]: ...
+    def _log_prob_by_level(
+        self, x: Tensor, labels: Tensor | None = None
+    ) -> list[Float[Tensor, " batch"]]: ...
 
     @torch.no_grad()
     def bits_per_dim(
@@ -237,7 +247,7 @@ class ImageFlow(Bijection):
             InputError: as `log_prob`.
         """
         x = self._checked(x, labels)
-        chunks = zip(torch.split(x, IMAGES_AT_ONCE), _split(labels, len(x)), strict=True)
+        chunks = zip(torch.split(x, IMAGES_AT_ONCE), self._split(labels, len(x)), strict=True)
         with self.frozen():
             parts = [self(some, their_labels)[0] for some, their_labels in chunks]
         return tuple(torch.cat(level) for level in zip(*parts, strict=True))
@@ -262,7 +272,7 @@ class ImageFlow(Bijection):
         self._check_labels(labels, count)
         latents = tuple(self._in_own_dtype(eps, "Latents are") for eps in latents)
         levels = zip(*(torch.split(eps, IMAGES_AT_ONCE) for eps in latents), strict=True)
-        chunks = zip(levels, _split(labels, count), strict=True)
+        chunks = zip(levels, self._split(labels, count), strict=True)
         with self.frozen():
             return torch.cat([self.inverse(some, their_labels)[0] for some, their_labels in chunks])
 
@@ -350,7 +360,7 @@ class ImageFlow(Bijection):
             latents = tuple(
                 eps.reshape(-1, *shape) for eps, shape in zip(rows, self.latent_shapes, strict=True)
             )
-            theirs = None if labels is None else labels[start : start + some].to(self.device)
+            theirs = self._part(labels, start, start + some)
             with self.frozen():
                 x = self.decode(latents, theirs)
             start += some
@@ -372,12 +382,16 @@ class ImageFlow(Bijection):
 
     @torch.no_grad()
     def initialize(  # type: ignore[override]
-        self, images: Tensor, generator: torch.Generator | None = None
+        self,
+        images: Tensor,
+        generator: torch.Generator | None = None,
+        labels: Int[Tensor, " batch"] | None = None,
     ) -> None:
         """Data-dependent initialisation of every normalisation from one batch of images (bytes).
 
         Each does this once in its life; a trained or loaded model is left as it is.
         The official size of this batch is 256 at 32x32, scaled by 32²/(height·width).
+        The networks that ask for labels are given the first class where there are none.
 
         Raises:
             InputError: there are no images, or they do not fit.
@@ -385,10 +399,11 @@ class ImageFlow(Bijection):
         if not len(images):
             raise InputError("There are no images to initialise from: give one at least.")
         x = self.to_float(images, generator=generator).to(self.device)
-        self._initialize(x)
+        self._check_labels(labels, len(x))
+        self._initialize(x, labels)
 
     @abstractmethod
-    def _initialize(self, x: Tensor) -> None: ...
+    def _initialize(self, x: Tensor, labels: Tensor | None = None) -> None: ...
 
     def loss_terms(
         self,
@@ -649,16 +664,18 @@ class ImageFlow(Bijection):
                 f"Labels are {tuple(labels.shape)} {labels.dtype}: give {count} integers."
             )
 
+    def _part(self, labels: Tensor | None, start: int, stop: int) -> Tensor | None:
+        """The labels of some images, on the model's device."""
+        return None if labels is None else labels[start:stop].to(self.device)
+
+    def _split(self, labels: Tensor | None, count: int) -> list[Tensor | None]:
+        """The labels of each chunk of `count` images."""
+        starts = range(0, max(1, count), IMAGES_AT_ONCE)
+        return [self._part(labels, start, start + IMAGES_AT_ONCE) for start in starts]
+
     def _require_classes(self) -> None:
         if not self.config.classes:
             raise InputError("This model has no classes: make a Glow with `classes` above 0.")
-
-
-def _split(labels: Tensor | None, count: int) -> tuple[Tensor | None, ...]:
-    """The labels of each chunk of `count` images."""
-    if labels is None:
-        return (None,) * max(1, -(-count // IMAGES_AT_ONCE))
-    return torch.split(labels, IMAGES_AT_ONCE)
 
 
 def _parts_of(count: int, size: int) -> list[int]:

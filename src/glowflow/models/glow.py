@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -25,6 +26,7 @@ from ..bijections import (
     Permutation,
     PlainInvertible1x1Conv,
     Squeeze,
+    Standardize,
     VariationalDequantization,
     Whitening,
 )
@@ -38,9 +40,10 @@ from ..nn.coupling_network import CouplingNetwork
 from ..nn.dense_network import DenseNetwork
 from .config import Architecture, CouplingScale, GlowConfig
 from .flow import ClassScores, ImageFlow, Latents, LossTerms
-from .parts import COUPLINGS, NETWORKS, PERMUTATIONS, part
+from .parts import CONDITIONAL_NETWORKS, COUPLINGS, NETWORKS, PERMUTATIONS, part
 from .priors import (
     DiagonalPrior,
+    FeaturePrior,
     GaussianPrior,
     Split,
     SplitPrior,
@@ -117,8 +120,9 @@ class Glow(ImageFlow):
         """Return x and log|det dx/dε| in nats."""
         x: Any = None
         log_det: Any = 0.0
-        for level, eps in reversed(list(zip(self.levels, y, strict=True))):
-            x, by_level = level.inverse((x, eps), context)  # type: ignore[operator]
+        contexts = self._contexts(context, y[0].shape[0])
+        for level, eps, given in reversed(list(zip(self.levels, y, contexts, strict=True))):
+            x, by_level = level.inverse((x, eps), given)
             log_det = log_det + by_level
         if self.first_map is not None:
             x, of_map = self.first_map.inverse(x, context)
@@ -132,11 +136,16 @@ class Glow(ImageFlow):
         """The latents, log|det dε/dx|, and the last level's z."""
         latents = []
         x, log_det = self._mapped(x, context)
-        for level in self.levels:
-            (x, eps), by_level = level(x, context)
+        contexts = self._contexts(context, x.shape[0])
+        for level, given in zip(self.levels, contexts, strict=True):
+            (x, eps), by_level = level(x, given)
             latents.append(eps)
             log_det = log_det + by_level
         return tuple(latents), log_det, x
+
+    def _contexts(self, context: Any, batch: int) -> Sequence[Any]:
+        """What each level is given, first level first."""
+        return (context,) * len(self.levels)
 
     def _mapped(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What the first level takes, and log|det| of what was before it."""
@@ -197,21 +206,28 @@ class Glow(ImageFlow):
         log_prob = torch.stack(below).sum(0)[:, None] if below else 0.0
         return ClassScores(log_prob + by_class_of_top, self._top.logits(z))
 
-    def _log_prob_by_level(self, x: Tensor) -> list[Float[Tensor, " batch"]]:
+    def _log_prob_by_level(
+        self, x: Tensor, labels: Tensor | None = None
+    ) -> list[Float[Tensor, " batch"]]:
+        if labels is not None:
+            return self._log_prob_of_each_level(x, labels)
         if self._class_stays_at_the_top():
             below, of_top, _ = self._log_prob_of_levels(x)
             return [*below, torch.logsumexp(of_top, dim=1) - math.log(of_top.shape[1])]
         by_class = []
-        for labels in self._every_class(x) if self.config.classes else [None]:
-            z, log_det_before = self._mapped(x, labels)
-            parts = []
-            for level in self.levels:
-                (z, eps), log_det = level(z, labels)
-                parts.append(standard_normal_log_prob((eps,)) + log_det)
-            parts[0] = parts[0] + log_det_before
-            by_class.append(torch.stack(parts).cumsum(0))
+        for each in self._every_class(x) if self.config.classes else [None]:
+            by_class.append(torch.stack(self._log_prob_of_each_level(x, each)).cumsum(0))
         mixture = torch.logsumexp(torch.stack(by_class), dim=0) - math.log(len(by_class))
         return [*mixture.diff(dim=0, prepend=torch.zeros_like(mixture[:1]))]
+
+    def _log_prob_of_each_level(self, x: Tensor, labels: Tensor | None) -> list[Tensor]:
+        z, log_det_before = self._mapped(x, labels)
+        parts = []
+        for level, given in zip(self.levels, self._contexts(labels, len(x)), strict=True):
+            (z, eps), log_det = level(z, given)
+            parts.append(standard_normal_log_prob((eps,)) + log_det)
+        parts[0] = parts[0] + log_det_before
+        return parts
 
     def _log_prob_of_levels(self, x: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
         """log p (batch,) of each level but the last, of that (batch, classes), and its z."""
@@ -261,13 +277,14 @@ class Glow(ImageFlow):
             for level in range(1, last + 1)
         )
 
-    def _initialize(self, x: Tensor) -> None:
-        labels = x.new_zeros(len(x), dtype=torch.long) if self.config.classes else None
+    def _initialize(self, x: Tensor, labels: Tensor | None = None) -> None:
+        if labels is None and self.config.classes:
+            labels = x.new_zeros(len(x), dtype=torch.long)
         for before in (self.dequantization, self.first_map):
             if before is not None:
                 x, _ = before.initialize(x, labels)
-        for level in self.levels:
-            (x, _), _ = level.initialize(x, labels)  # type: ignore[operator]
+        for level, given in zip(self.levels, self._contexts(labels, len(x)), strict=True):
+            (x, _), _ = level.initialize(x, given)  # type: ignore[operator]
 
     @torch.no_grad()
     def fit_first_map(self, images: Tensor) -> None:
@@ -372,7 +389,7 @@ class Level(Chain):
         network: NetworkFactory | None = None,
     ) -> None:
         steps = Steps(Step(channels, config, network) for _ in range(config.steps))
-        prior = diagonal_prior(channels if top else channels // 2, channels, config)
+        prior = prior_of(channels, config, top)
         split = (
             Top(channels, config.learn_top, config.classes, prior)
             if top
@@ -392,10 +409,23 @@ class Step(FlowStep):
         )
 
 
-def diagonal_prior(leaving: int, channels: int, config: GlowConfig) -> DiagonalPrior | None:
-    """That of the channels that leave a level, if the configuration names it; else None."""
-    if config.prior == "convolutional":
+def prior_of(channels: int, config: GlowConfig, top: bool) -> GaussianPrior | None:
+    """That of what leaves a level of so many channels; None for what `Split` and `Top` have."""
+    leaving = channels if top else channels // 2
+    kept = channels - leaving
+    if config.prior == "diagonal":
+        return diagonal_prior(leaving, channels, config)
+    if config.context_channels and (config.learn_top or not top):
+        return FeaturePrior(kept, leaving, config.context_channels, config.padding)
+    if config.padding == "zero":
         return None
+    if top:
+        return TopPrior(channels, config.learn_top, config.classes, config.padding)
+    return SplitPrior(kept, leaving, config.padding)
+
+
+def diagonal_prior(leaving: int, channels: int, config: GlowConfig) -> DiagonalPrior:
+    """That of the channels that leave a level of so many channels."""
     image_channels, height, width = config.image_shape
     smaller = channels // (2 * image_channels)
     return DiagonalPrior((leaving, height // smaller, width // smaller), config.classes)
@@ -421,13 +451,15 @@ def first_map(config: GlowConfig) -> FittedMap | None:
             return None
         case "marginals":
             return Marginals(config.image_shape, config.bits or 8)
+        case "standardize" | "standardize_positions":
+            return Standardize(config.image_shape, config.first_map == "standardize_positions")
         case "whitening":
             rank = min(config.rank, math.prod(config.image_shape))
             steps = [DenseStep(rank, config.dense_channels) for _ in range(config.dense_steps)]
             return Whitening(config.image_shape, rank, Chain(steps) if steps else None)
     raise InputError(
-        "first_map is 'auto', which training decides by its images: choose none, marginals or "
-        "whitening."
+        "first_map is 'auto', which training decides by its images: choose none, marginals, "
+        "whitening, standardize or standardize_positions."
     )
 
 
@@ -451,13 +483,22 @@ def coupling(
     channels: int, config: Architecture, network: NetworkFactory | None = None
 ) -> Bijection:
     """The coupling that the configuration names, with its network (paper, section 3.3)."""
-    make = network or part(NETWORKS, config.network)
+    make = network or network_of(config)
     made: Bijection = part(COUPLINGS, config.coupling).of(
         channels,
         lambda channels_in, channels_out: make(channels_in, channels_out, config.hidden_channels),
         config.coupling_scale,
     )
     return made
+
+
+def network_of(config: Architecture) -> NetworkFactory:
+    """The coupling network that the configuration names."""
+    how: dict[str, Any] = {} if config.padding == "zero" else {"padding": config.padding}
+    if config.context_channels:
+        how["context_channels"] = config.context_channels
+        return partial(part(CONDITIONAL_NETWORKS, config.network), **how)
+    return partial(part(NETWORKS, config.network), **how)
 
 
 def _name_of(network: NetworkFactory) -> str:
@@ -487,6 +528,7 @@ IGNORE_CONTEXT = (
     Split,
     SplitPrior,
     Squeeze,
+    Standardize,
     Step,
     Steps,
     Top,

@@ -79,6 +79,12 @@ def bits_per_dim(
     return torch.neg(log_prob) / nats_per_bit + (bits or 0)
 
 
+def unit_of(bits: int | None) -> tuple[str, float]:
+    """What figures per dimension are shown in, and what a figure in bits is multiplied by: nats for
+    float data, whose density has the unit of the data."""
+    return ("bits/dim", 1.0) if bits is not None else ("nats/dim", math.log(2))
+
+
 def importance_weighted(
     log_probs: Float[Tensor, "draws batch"], counts: Sequence[int]
 ) -> Float[Tensor, "counts batch"]:

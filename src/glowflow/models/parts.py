@@ -25,6 +25,10 @@ NETWORKS = {
     "convolutional": "glowflow.nn.coupling_network:CouplingNetwork",
 }
 """Called with channels in, channels out and hidden channels: the network of a coupling."""
+CONDITIONAL_NETWORKS = {
+    "convolutional": "glowflow.nn.coupling_network:ConditionalCouplingNetwork",
+}
+"""The same in a conditional model: called with `context_channels` too."""
 
 
 def part(parts: Mapping[str, str], name: str) -> Any:

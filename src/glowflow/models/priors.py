@@ -15,7 +15,7 @@ from ..bijections.base import Bijection, sum_per_sample, without_autocast
 from ..bijections.coupling import halves
 from ..bijections.kept import is_traced
 from ..errors import InputError
-from ..nn.convolutions import GatherConv, ZeroLinear
+from ..nn.convolutions import GatherConv, Padding, ZeroLinear
 
 
 def standard_normal_log_prob(
@@ -64,13 +64,14 @@ class SplitPrior(GaussianPrior):
     Args:
         kept: channels of z1.
         factored: channels of z2.
+        padding: what the convolution sees beyond the edge.
 
     Source: paper, section 2 (multi-scale architecture); the official code's `split2d`.
     """
 
-    def __init__(self, kept: int, factored: int) -> None:
+    def __init__(self, kept: int, factored: int, padding: Padding = "zero") -> None:
         super().__init__()
-        self.conv = GatherConv(kept, 2 * factored)
+        self.conv = GatherConv(kept, 2 * factored, padding=padding)
 
     def forward(
         self, given: Float[Tensor, "batch kept height width"], context: Tensor | None = None
@@ -91,6 +92,7 @@ class TopPrior(GaussianPrior):
         channels: channels C of the last level's z.
         learn: add the learned zero conv.
         classes: number of classes; 0 for none. The context is then (batch,) int64 labels.
+        padding: what the convolution sees beyond the edge.
 
     Raises:
         InputError: a class-conditional prior is used without labels, or with impossible ones.
@@ -98,11 +100,11 @@ class TopPrior(GaussianPrior):
     Source: the official code's `prior`.
     """
 
-    def __init__(self, channels: int, learn: bool, classes: int) -> None:
+    def __init__(self, channels: int, learn: bool, classes: int, padding: Padding = "zero") -> None:
         super().__init__()
         self.channels = channels
         self.classes = classes
-        self.conv = GatherConv(2 * channels, 2 * channels) if learn else None
+        self.conv = GatherConv(2 * channels, 2 * channels, padding=padding) if learn else None
         self.classes_map = ZeroLinear(classes, 2 * channels) if classes else None
 
     def forward(
@@ -124,6 +126,41 @@ class TopPrior(GaussianPrior):
     def extra_repr(self) -> str:
         """Channels and classes, for `print`."""
         return f"{self.channels}, classes={self.classes}"
+
+
+class FeaturePrior(GaussianPrior):
+    """p(z | given, c) = N(μ, σ²), with μ and log σ the even and odd channels of a zero conv of what
+    stays at the split and of the feature maps of the conditions c; at the last level, of these.
+
+    Args:
+        kept: channels of what stays; 0 at the last level, where nothing does.
+        leaving: channels of z.
+        context_channels: of the feature maps.
+        padding: what the convolution sees beyond the edge.
+
+    Raises:
+        InputError: there are no feature maps.
+    """
+
+    def __init__(
+        self, kept: int, leaving: int, context_channels: int, padding: Padding = "zero"
+    ) -> None:
+        super().__init__()
+        self.kept = kept
+        self.conv = (
+            GatherConv(kept, 2 * leaving, padding=padding, context_channels=context_channels)
+            if kept
+            else GatherConv(context_channels, 2 * leaving, padding=padding)
+        )
+
+    def forward(
+        self, given: Float[Tensor, "batch kept height width"], context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """μ and log σ."""
+        if context is None:
+            raise InputError("This model is conditional: say what it is given.")
+        h = self.conv(given, context) if self.kept else self.conv(context)
+        return h[:, 0::2], h[:, 1::2]
 
 
 class DiagonalPrior(GaussianPrior):

@@ -104,7 +104,9 @@ class RealNVP(ImageFlow):
         z, by_scale = self.scales[-1](x)
         return (*latents, z), log_det + by_scale
 
-    def _log_prob_by_level(self, x: Tensor) -> list[Float[Tensor, " batch"]]:
+    def _log_prob_by_level(
+        self, x: Tensor, labels: Tensor | None = None
+    ) -> list[Float[Tensor, " batch"]]:
         by_level = []
         with by_batches(False):
             x, log_det = self.logit(x)
@@ -145,7 +147,7 @@ class RealNVP(ImageFlow):
         sizes += [part.scale for part in self.modules() if isinstance(part, MaskedCoupling)]
         return self.config.l2 * torch.stack([w.square().sum() for w in sizes]).sum()
 
-    def _initialize(self, x: Tensor) -> None:
+    def _initialize(self, x: Tensor, labels: Tensor | None = None) -> None:
         """Set the running averages from this batch, unless they have seen one."""
         if not self.initialized:
             with by_batches(True):

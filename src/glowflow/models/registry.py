@@ -5,6 +5,8 @@ from pathlib import Path
 import torch
 
 from ..errors import CheckpointError
+from .conditional import ConditionalGlow
+from .conditions import ConditionalGlowConfig
 from .config import GlowConfig, RealNVPConfig
 from .flow import ImageFlow
 from .glow import Glow
@@ -12,12 +14,20 @@ from .hub import Hub
 from .pretrained import read_model_type
 from .realnvp import RealNVP
 
-MODELS: dict[str, type[ImageFlow]] = {"glow": Glow, "realnvp": RealNVP}
+MODELS: dict[str, type[ImageFlow]] = {
+    "glow": Glow,
+    "conditional-glow": ConditionalGlow,
+    "realnvp": RealNVP,
+}
 
 
 def make_model(config: GlowConfig | RealNVPConfig) -> ImageFlow:
     """A new model, of the kind that the configuration is for."""
-    return RealNVP(config) if isinstance(config, RealNVPConfig) else Glow(config)
+    if isinstance(config, RealNVPConfig):
+        return RealNVP(config)
+    if isinstance(config, ConditionalGlowConfig):
+        return ConditionalGlow(config)
+    return Glow(config)
 
 
 def load_model(

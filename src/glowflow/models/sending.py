@@ -31,7 +31,7 @@ from .training_data import TrainingData
 COMPANIONS = (DIRECTIONS_FILE, CALIBRATION_FILE)
 REPLACED = (*COMPANIONS, EVALUATION_FILE, RECIPE_FILE, SAMPLES_FILE, EDITS_FILE)
 """What a push without them removes: they would be of the model before."""
-MODEL_TYPES = ("glow", "realnvp")
+MODEL_TYPES = ("glow", "conditional-glow", "realnvp")
 SAMPLES = 16
 SIDE = 64
 """Samples smaller than this are shown enlarged by a whole factor."""
@@ -104,6 +104,8 @@ def send(folder: Path, repo: str, **how: Any) -> str:
 def _draw(model: Any, path: Path, seed: int) -> None:
     """A square of samples at temperature 0.7, where they are pictures."""
     if model.config.bits is None or model.config.image_shape[0] not in (1, 3, 4):
+        return
+    if model.is_conditional and not model.config.classes:
         return
     labels = None
     if model.config.classes:

@@ -66,6 +66,8 @@ class TrainingData:
     """How many to train on, to validate and to test."""
     checksum: str = ""
     """SHA-256 of the array that was trained on."""
+    target: str = ""
+    """Which array of the file that was; empty where the file has one."""
 
     def to_dict(self) -> dict[str, Any]:
         """The section of `config.json`."""

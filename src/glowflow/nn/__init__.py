@@ -1,11 +1,14 @@
 """The networks in the couplings and the convolutions of the priors."""
 
+from .conditioning_network import ConditioningNetwork
 from .convolutions import GatherConv, PointConv, ScaledConv2d, ScatterConv, ZeroLinear
-from .coupling_network import CouplingNetwork
+from .coupling_network import ConditionalCouplingNetwork, CouplingNetwork
 from .dense_network import DenseNetwork
 from .residual_network import ResidualNetwork
 
 __all__ = [
+    "ConditionalCouplingNetwork",
+    "ConditioningNetwork",
     "CouplingNetwork",
     "DenseNetwork",
     "GatherConv",

@@ -1,6 +1,7 @@
 """Convolutions of the official model: with an edge channel, and scaled by exp(3·logs)."""
 
 from abc import abstractmethod
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,10 @@ from ..bijections.actnorm import LOG_SCALE_FACTOR, set_from_batch
 from ..bijections.base import without_autocast
 from .rows import gather, row_ends, scatter, to_images, to_rows, with_ends
 
+Padding = Literal["zero", "periodic", "reflect"]
+"""What a 3x3 kernel sees beyond the image."""
+MODES: dict[Padding, str] = {"zero": "constant", "periodic": "circular", "reflect": "reflect"}
+"""Their names in `torch.nn.functional.pad`."""
 INITIAL_STD = 0.05
 """Standard deviation of the hidden convolutions' weights at the start."""
 
@@ -21,7 +26,8 @@ class ScaledConv2d(nn.Module):
     The scale is multiplied into the weights and the bias (`folded`), not into the output.
 
     3x3 kernels see where the image ends: the zero-padded input has one more, last channel, which
-    is 1 on the padding and 0 inside, and whose weights are `edge`.
+    is 1 on the padding and 0 inside, and whose weights are `edge`. A periodic or a reflected image
+    has no end, and no such channel.
 
     Args:
         channels_in: channels of the input.
@@ -29,18 +35,26 @@ class ScaledConv2d(nn.Module):
         kernel_size: 1 or 3.
         actnorm: start with random weights and let `initialize` give the output zero mean and unit
             variance; otherwise all weights start at zero.
+        padding: what a 3x3 kernel sees beyond the image.
     """
 
     initialized: Tensor
 
     def __init__(
-        self, channels_in: int, channels_out: int, kernel_size: int, actnorm: bool
+        self,
+        channels_in: int,
+        channels_out: int,
+        kernel_size: int,
+        actnorm: bool,
+        padding: Padding = "zero",
     ) -> None:
         super().__init__()
+        self.padding: Padding = padding
         kernel = (kernel_size, kernel_size)
         # Drawn as rows, pixel by pixel, which is what a seed has meant since the first version.
         rows = torch.zeros(channels_out, *kernel, channels_in).permute(0, 3, 1, 2)
-        edge = torch.zeros(channels_out, *kernel) if kernel_size == 3 else None
+        has_edge = kernel_size == 3 and padding == "zero"
+        edge = torch.zeros(channels_out, *kernel) if has_edge else None
         if actnorm:
             self.register_buffer("initialized", torch.tensor(False))
             for weight in (rows, edge):
@@ -59,11 +73,11 @@ class ScaledConv2d(nn.Module):
 
     @torch.no_grad()
     def initialize(
-        self, x: Float[Tensor, "batch in height width"]
+        self, x: Float[Tensor, "batch in height width"], *context: Tensor
     ) -> Float[Tensor, "batch out height width"]:
         """Normalise the output on this batch, once in the life of the layer."""
-        set_from_batch(self, self(x))
-        return self(x)
+        set_from_batch(self, self(x, *context))
+        return self(x, *context)
 
     def scale(self) -> Float[Tensor, " out"]:
         """exp(3·logs)."""
@@ -72,7 +86,15 @@ class ScaledConv2d(nn.Module):
     def extra_repr(self) -> str:
         """Channels and kernel, for `print`."""
         channels_out, channels_in, kernel_size, _ = self.weight.shape
-        return f"{channels_in}, {channels_out}, kernel_size={kernel_size}"
+        padding = "" if self.padding == "zero" else f", padding={self.padding!r}"
+        return f"{channels_in}, {channels_out}, kernel_size={kernel_size}{padding}"
+
+    def convolved(self, x: Tensor) -> Float[Tensor, "batch out height width"]:
+        """The 3x3 convolution of a periodic or reflected image."""
+        padded = F.pad(x, (1, 1, 1, 1), MODES[self.padding])
+        scale = self.scale()
+        weight, bias = self.weight * scale[:, None, None, None], self.b * scale
+        return F.conv2d(padded, weight.to(x.dtype), bias.to(x.dtype))
 
     def row_end_weights(self) -> Float[Tensor, "out 10"]:
         """The weights of `row_ends`: of the edge channel, then the bias."""
@@ -105,27 +127,62 @@ class PointConv(ScaledConv2d):
 class GatherConv(ScaledConv2d):
     """The 3x3 convolution with few input channels: y = gather(x) Wᵀ.
 
-    The edge channel and the bias are further columns of the gathered rows and of W.
+    The edge channel and the bias are further columns of the gathered rows and of W, and so is a
+    context, which is seen at the pixel alone.
 
     Args: as of `ScaledConv2d`.
+        context_channels: of the context; 0 for none.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, *, actnorm: bool = False) -> None:
-        super().__init__(channels_in, channels_out, 3, actnorm)
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        *,
+        actnorm: bool = False,
+        padding: Padding = "zero",
+        context_channels: int = 0,
+    ) -> None:
+        super().__init__(channels_in, channels_out, 3, actnorm, padding)
+        self.context_weight = None
+        if context_channels:
+            weight = torch.zeros(channels_out, context_channels)
+            self.context_weight = nn.Parameter(
+                nn.init.normal_(weight, std=INITIAL_STD) if actnorm else weight
+            )
 
     @without_autocast
     def forward(
-        self, x: Float[Tensor, "batch in height width"]
+        self,
+        x: Float[Tensor, "batch in height width"],
+        context: Float[Tensor, "batch features height width"] | None = None,
     ) -> Float[Tensor, "batch out height width"]:
         """Return the shifted and scaled convolution."""
+        if self.padding != "zero":
+            y = self.convolved(x)
+            if context is None or self.context_weight is None:
+                return y
+            weight = (self.context_weight * self.scale()[:, None]).to(x.dtype)
+            return y + to_images(F.linear(to_rows(context).to(x.dtype), weight))
         ends = row_ends(x.shape[2], x.shape[3], x.dtype, x.device)
+        if context is not None:
+            ends = after_context(context, ends)
         return to_images(with_ends(gather(to_rows(x)), ends) @ self.folded(x.dtype).T)
 
     def folded(self, dtype: torch.dtype) -> Float[Tensor, "out columns"]:
-        """W, scaled: 9·in columns for the pixels, 9 for the edge, one for the bias."""
+        """W, scaled: 9·in columns for the pixels, those of the context, 9 for the edge, one for the
+        bias."""
         pixels = self.weight.permute(0, 2, 3, 1).flatten(1)
-        columns = torch.cat((pixels, self.row_end_weights()), dim=1)
+        context = () if self.context_weight is None else (self.context_weight,)
+        columns = torch.cat((pixels, *context, self.row_end_weights()), dim=1)
         return (columns * self.scale()[:, None]).to(dtype)
+
+
+def after_context(
+    context: Float[Tensor, "batch features height width"], ends: Float[Tensor, "1 height width 10"]
+) -> Float[Tensor, "batch height width features+10"]:
+    """How each pixel's gathered row ends where there is a context."""
+    return torch.cat((to_rows(context).to(ends), ends.expand(context.shape[0], -1, -1, -1)), dim=-1)
 
 
 class ScatterConv(ScaledConv2d):
@@ -136,14 +193,16 @@ class ScatterConv(ScaledConv2d):
     Args: as of `ScaledConv2d`.
     """
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
-        super().__init__(channels_in, channels_out, 3, actnorm=False)
+    def __init__(self, channels_in: int, channels_out: int, *, padding: Padding = "zero") -> None:
+        super().__init__(channels_in, channels_out, 3, False, padding)
 
     @without_autocast
     def forward(
         self, x: Float[Tensor, "batch in height width"]
     ) -> Float[Tensor, "batch out height width"]:
         """Return the shifted and scaled convolution."""
+        if self.padding != "zero":
+            return self.convolved(x)
         y = scatter(to_rows(x) @ self.folded(x.dtype).T)
         return to_images(y + self.bias_map(x.shape[2], x.shape[3]))
 

@@ -16,8 +16,6 @@ from torch._C._functorch import is_legacy_batchedtensor
 from ..bijections.base import without_autocast
 from ..bijections.exact import is_transformed
 
-ENDS = 10
-"""Columns of a gathered row after the pixels: 9 for the edge, one for the bias."""
 CHUNK = 2**19
 """Values of a hidden layer that a processor computes at once, so that its caches hold them."""
 CHUNKED = frozenset({"cpu"})
@@ -31,8 +29,8 @@ def gather(
     return _windows(x).flatten(3)
 
 
-def with_ends(rows: Tensor, ends: Tensor) -> Float[Tensor, "batch height width columns+10"]:
-    """The rows of `gather`, ended by `row_ends`."""
+def with_ends(rows: Tensor, ends: Tensor) -> Float[Tensor, "batch height width columns+ends"]:
+    """The rows of `gather`, ended by `row_ends`, or by a context and these."""
     return torch.cat((rows, ends.expand(rows.shape[0], -1, -1, -1)), dim=-1)
 
 
@@ -61,8 +59,8 @@ def scatter(
 
 def run_network(
     x: Float[Tensor, "batch height width in"],
-    ends: Float[Tensor, "1 height width 10"],
-    w1: Float[Tensor, "hidden 9*in+10"],
+    ends: Float[Tensor, "1 height width ends"],
+    w1: Float[Tensor, "hidden 9*in+ends"],
     w2: Float[Tensor, "hidden hidden"],
     b2: Float[Tensor, " hidden"],
     w3: Float[Tensor, "9*out hidden"],
@@ -108,8 +106,9 @@ class _Network(torch.autograd.Function):
         x, ends, w1, w2, b2, w3 = inputs
         windows = _windows(x)
         rows = x.new_empty(*x.shape[:3], w1.shape[1])
-        rows[..., :-ENDS].view(windows.shape).copy_(windows)
-        rows[..., -ENDS:] = ends
+        pixels = 9 * x.shape[3]
+        rows[..., :pixels].view(windows.shape).copy_(windows)
+        rows[..., pixels:] = ends
         products = x.new_empty(*x.shape[:3], len(w3))
         kept = []
         for chunk, product in zip(_chunks(rows, w2), _chunks(products, w2), strict=True):
@@ -133,10 +132,13 @@ class _Network(torch.autograd.Function):
         inputs, kept = saved[:6], saved[6:]
         if torch.is_grad_enabled() or is_transformed() or is_legacy_batchedtensor(grad):
             return _Network.traced_backward(inputs, grad, torch.is_grad_enabled())
-        x, _, w1, w2, b2, w3 = inputs
+        x, ends, w1, w2, b2, w3 = inputs
+        pixels = 9 * x.shape[3]
         by_w1, by_w2, by_b2, by_w3 = (torch.zeros_like(w) for w in (w1, w2, b2, w3))
-        by_rows = x.new_empty(*x.shape[:3], 9 * x.shape[3])
+        by_rows = x.new_empty(*x.shape[:3], pixels)
         row_chunks = _chunks(by_rows, w2)
+        by_ends = x.new_empty(*x.shape[:3], ends.shape[3]) if ctx.needs_input_grad[1] else None
+        end_chunks = () if by_ends is None else _chunks(by_ends, w2)
         for index, d3 in enumerate(_chunks(gather(grad), w2)):
             chunk, h1, h2 = kept[3 * index : 3 * index + 3]
             by_w3.addmm_(d3.T, h2)
@@ -145,8 +147,12 @@ class _Network(torch.autograd.Function):
             by_b2 += d2.sum(0)
             d1 = _mask(d2 @ w2, h1)
             by_w1.addmm_(d1.T, chunk)
-            torch.mm(d1, w1[:, :-ENDS], out=row_chunks[index])
-        return scatter(by_rows), None, by_w1, by_w2, by_b2, by_w3
+            torch.mm(d1, w1[:, :pixels], out=row_chunks[index])
+            if end_chunks:
+                torch.mm(d1, w1[:, pixels:], out=end_chunks[index])
+        if by_ends is not None:
+            by_ends = by_ends.sum_to_size(ends.shape)
+        return scatter(by_rows), by_ends, by_w1, by_w2, by_b2, by_w3
 
     @staticmethod
     def traced_backward(

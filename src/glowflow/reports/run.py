@@ -9,9 +9,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ..evaluation.baselines import Baseline
+from ..evaluation.estimate import Estimate
 from ..evaluation.evaluate import Evaluation
 from ..evaluation.table import MODEL, PER_SOURCE_VALUE, ranked, remarks, round_trip_sentence
 from ..files import write_text
+from ..models.likelihood import unit_of
 from ..training.health import concerns
 from .page import bar_cell, html_page, picture, table
 from .pictures import png_bytes, rows
@@ -69,7 +71,10 @@ def _page(report: Report) -> str:
 
 def _head(report: Report) -> str:
     evaluation = report.evaluation
-    boxes = [(str(evaluation.bits_per_dim), f"bits/dim, {evaluation.images} test images")]
+    unit, scale = unit_of(evaluation.bits)
+    own, error = evaluation.bits_per_dim.mean, evaluation.bits_per_dim.standard_error
+    shown = Estimate(scale * own, None if error is None else scale * error)
+    boxes = [(str(shown), f"{unit}, {evaluation.images} test images")]
     if evaluation.bits_per_source_value is not None:
         inside = str(evaluation.bits_per_source_value)
         boxes.append((inside, "bits per value of the source, its margins not counted"))
@@ -126,7 +131,8 @@ def _bits_per_dim(report: Report) -> str:
     largest = max((abs(b.mean) for b in baselines if b.mean is not None), default=1.0)
     lines = "".join(_baseline(baseline, largest) for baseline in baselines)
     words = "".join(f"<p>{escape(remark)}</p>" for remark in remarks(report.evaluation))
-    return f"<h2>Bits per dimension</h2><div class=wide><table>{lines}</table></div>{words}"
+    what = "Bits per dimension" if report.evaluation.bits is not None else "Nats per dimension"
+    return f"<h2>{what}</h2><div class=wide><table>{lines}</table></div>{words}"
 
 
 def _baseline(baseline: Baseline, largest: float) -> str:

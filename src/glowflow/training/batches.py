@@ -54,7 +54,7 @@ class TrainingBatches:
             model: that takes the batches.
 
         Yields:
-            What the model takes, on its device: x, and labels where it has classes.
+            What the model takes, on its device: x, and labels or conditions where it is given any.
         """
         while True:
             for images, labels in batches(
@@ -72,7 +72,7 @@ class TrainingBatches:
                     shift=self.shift,
                     flip=self.flip,
                 )
-                conditional = model.config.classes and labels is not None
+                conditional = model.is_conditional and labels is not None
                 place.image += self.batch_size
                 yield shard(x), shard(labels).to(model.device) if conditional else None
                 step += 1

@@ -75,12 +75,16 @@ def measure_health(
     """
     indices = evenly(len(data), limit)
     images, bits = torch.from_numpy(data.images[indices]), model.config.bits
+    count, labels = _samples_of(model), labels_of(model, data, indices)
+    given = None if model.config.classes else labels  # the classes of samples are drawn
     x = images if bits is None else with_noise(images, bits, (seed, 0), indices)
     with model.frozen():
         with _scales(model) as scales:
-            by_level = model.log_prob_by_level(x.to(model.device, model.dtype))
-        centre, decoded = round_trip(model, images, labels_of(model, data, indices))
-        drawn = model.draw(_samples_of(model), temperature=1.0, seed=seed)
+            by_level = model.log_prob_by_level(x.to(model.device, model.dtype), given)
+        centre, decoded = round_trip(model, images, labels)
+        count = count if given is None else min(count, len(given))
+        given = None if given is None else given[:count]
+        drawn = model.draw(count, temperature=1.0, seed=seed, labels=given)
     dims = math.prod(model.config.image_shape)
     shares = bits_per_dim(by_level.double().mean(0), dims, None)
     return Health(

@@ -4,16 +4,19 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..data.inputs import evenly, labels_of
 from ..data.loader import batches
 from ..data.types import ImageData, Reading, Splits
 from ..errors import InputError
+from ..models.conditional import ConditionalGlow
+from ..models.conditions import ConditionalGlowConfig
 from ..models.config import Architecture, GlowConfig, RealNVPArchitecture, RealNVPConfig
 from ..models.flow import ImageFlow
 from ..models.glow import Glow
 from ..models.training_data import TrainingData
 from .batches import noise_for
 from .config import TrainConfig
-from .first_map import fitting_images
+from .first_map import VALUES, fitting_images
 
 
 def model_config_for(config: TrainConfig, splits: Splits) -> GlowConfig | RealNVPConfig:
@@ -31,7 +34,18 @@ def model_config_for(config: TrainConfig, splits: Splits) -> GlowConfig | RealNV
     if config.conditional and not data.class_names:
         raise InputError(f"{splits.source} has no labels: train without --conditional.")
     if isinstance(architecture, RealNVPArchitecture):
+        if data.given:
+            raise InputError("A RealNVP is given nothing: train a Glow, or leave --condition out.")
         return RealNVPConfig.of(architecture, data.image_shape)
+    if data.given:
+        if config.flip or config.shift:
+            raise InputError(
+                "Mirrored or shifted samples do not go with what they are given: leave --flip and "
+                "--shift out."
+            )
+        return ConditionalGlowConfig.given(
+            architecture, data.image_shape, data.given, config.data.missing
+        )
     classes = len(data.class_names) if config.conditional else 0
     return GlowConfig.of(architecture, data.image_shape, classes)
 
@@ -70,6 +84,7 @@ def training_data(config: TrainConfig, splits: Splits) -> TrainingData:
         held_out=None if reading.split == "published" else data.held_out,
         images=(len(splits.train), len(splits.valid), len(splits.test)),
         checksum=splits.checksum,
+        target=data.target or "",
     )
 
 
@@ -103,5 +118,11 @@ def initialize(model: ImageFlow, data: ImageData, seed: int) -> None:
     if isinstance(model, Glow) and model.first_map is not None:
         model.fit_first_map(fitting_images(data).to(model.device))
     size = min(initial_batch_size(model.config), len(data))
-    images, _ = next(iter(batches(data, size, seed=seed, epoch=0)))
-    model.initialize(images.to(model.device), noise_for(seed, -1, model.device))
+    images, given = next(iter(batches(data, size, seed=seed, epoch=0)))
+    if isinstance(model, ConditionalGlow):
+        values = sum(condition.size for condition in model.config.conditions)
+        chosen = evenly(len(data), max(1, VALUES // (8 * values)))  # which are float64 there
+        model.fit_conditions(labels_of(model, data, chosen))
+    else:
+        given = None
+    model.initialize(images.to(model.device), noise_for(seed, -1, model.device), given)

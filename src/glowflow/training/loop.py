@@ -123,8 +123,8 @@ def train(
             log = partial(record_metrics, accelerator, folder)
             place = torch.device(device) if device else accelerator.device
             state = start(run, place, resume, start_from, trained_before)
-            visible = progress and process_index() == 0
-            with stop_signals() as stopped, training_bar(visible) as show:
+            visible, bits = progress and process_index() == 0, state.model.config.bits
+            with stop_signals() as stopped, training_bar(visible, bits) as show:
                 if not resume and (start_from is not None or state.has_first_map):
                     validate_state(state, log, on_validation)
                     state.seconds = state.validated_at

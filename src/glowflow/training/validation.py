@@ -45,7 +45,7 @@ def validate(
         for images, labels in batches(chosen, batch_size, seed=seed, epoch=0, drop_last=False):
             x = shard(model.to_float(images, generator=generator)).to(model.device)
             labels = shard(labels).to(model.device) if labels is not None else None
-            log_prob = model.log_prob(x, labels if model.config.classes else None) if len(x) else x
+            log_prob = model.log_prob(x, labels if model.is_conditional else None) if len(x) else x
             shares.append(gather_in_order(log_prob.flatten(), len(images)))
     bits = bits_per_dim(torch.cat(shares).double(), dimensions, model.config.bits)
     return float(bits.mean())
