@@ -3,10 +3,15 @@
 A longer run, with odd options too: `python -m tests.fuzzing --cases 2000 --seed 7`.
 """
 
+import random
+from pathlib import Path
+
 import pytest
 
+from glowflow.cli import COMMANDS
 from tests.fuzzing.__main__ import case, make_world
 from tests.fuzzing.environments import faults_of
+from tests.fuzzing.options import sound_lines
 
 CASES = 10
 
@@ -37,3 +42,7 @@ def test_an_odd_environment_is_no_fault(name, world, tmp_path, monkeypatch):
     here = tmp_path / "here"
     here.mkdir()
     assert not faults_of(name, world, here)
+
+
+def test_every_command_is_called_with_odd_options():
+    assert sound_lines(random.Random(0), Path("world")).keys() == COMMANDS.keys()

@@ -27,10 +27,11 @@ def flags_of(command: str) -> tuple[str, ...]:
     return tuple(sorted(found)) or ("--model",)
 
 
-def odd_options(draw: random.Random, world: Path) -> list[str]:
-    """The arguments of one call."""
+def sound_lines(draw: random.Random, world: Path) -> dict[str, list[str]]:
+    """A call of each command that works, or that a refused value keeps from starting."""
     run, photo = ["--model", str(world / "run")], str(world / "photos" / "a" / "00.png")
-    sound = {
+    short = ["--chains", "2", "--draws", "2", "--warmup", "2"]
+    return {
         "train": ["train", str(world / "photos"), *TINY, "--print-config"],
         "evaluate": ["evaluate", *run, "--images", "2"],
         "sample": ["sample", *run, "--count", "2"],
@@ -40,6 +41,10 @@ def odd_options(draw: random.Random, world: Path) -> list[str]:
         "interpolate": ["interpolate", photo, photo, *run, "--steps", "3"],
         "pca": ["pca", photo, *run],
         "score": ["score", photo, *run, "--calibration-images", "4"],
+        "solve": ["solve", *run, "--observed", photo, "--operator", "noise", *short],
+        "check": ["check", *run, "--data", str(world / "photos"), "--count", "20"],
+        "push": ["push", str(world / "run"), "me/mine", "--dry-run"],
+        "convert": ["convert", str(world / "run" / "model.safetensors")],
         "study": ["study", "nothing"],
         "data": ["data", draw.choice(["info", "verify"]), str(world / "photos"), *TINY[:3]],
         "export": ["export", str(world / "photos"), "--format", "torch"],
@@ -48,6 +53,11 @@ def odd_options(draw: random.Random, world: Path) -> list[str]:
         "studio": ["studio", str(world / "run"), "--no-open", "--port", "-1", "--token", "short"],
         "demo": ["demo", "--minutes", "-1"],
     }
+
+
+def odd_options(draw: random.Random, world: Path) -> list[str]:
+    """The arguments of one call."""
+    sound = sound_lines(draw, world)
     command = draw.choice([*COMMANDS])
     value = draw.choice(NUMBERS if draw.random() < 0.6 else WORDS)
     if draw.random() < 0.1:

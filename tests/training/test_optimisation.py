@@ -1,10 +1,12 @@
 """How the weights move: the learning rate, the end of the run, the average."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
+from glowflow import InputError
 from glowflow.training.optimisation import Schedule, make_average
 
 from .runs import CONFIG
@@ -44,3 +46,12 @@ def test_average_starts_fast_and_follows_its_decay():
         for _ in range(200):
             average.update_parameters(weight)
     assert average.module.weight.item() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    "setting", [{"minutes": math.inf}, {"minutes": math.nan}, {"minutes": 0}, {"lr": math.inf}]
+)
+def test_time_without_end_and_endless_steps_are_refused(setting):
+    (name,) = setting
+    with pytest.raises(InputError, match=f"{name} is {setting[name]}: give "):
+        replace(CONFIG, **setting)

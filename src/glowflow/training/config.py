@@ -4,6 +4,7 @@ The same class is the Python argument, the command line (`glow train --help`) an
 `--config` and of a run's `train.yaml`.
 """
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -111,9 +112,10 @@ class TrainConfig:
         require_at_least(self, 1, *counts)
         for name in ("lr", "clip", "validate_every"):
             require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}: give more than 0.")
+        require(self.lr < math.inf, "lr is inf: give a number.")
         require(
-            self.minutes is None or self.minutes > 0,
-            f"minutes is {self.minutes}: give more than 0.",
+            self.minutes is None or 0 < self.minutes < math.inf,
+            f"minutes is {self.minutes}: give more than 0, or none for no limit.",
         )
         for name in ("warmup_images", "shift"):
             require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}: give 0 or more.")
