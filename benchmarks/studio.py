@@ -118,14 +118,19 @@ def shown(page: Any, seconds: float = 20.0) -> bool:
     return False
 
 
+def chromium(started: Any) -> Any:
+    """A browser that is installed here, of a Playwright that has started."""
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    return started.chromium.launch(executable_path=program, args=["--no-sandbox"])
+
+
 def measure(address: str, seconds: float, drags: int, seed: int) -> dict[str, Any]:
     """Milliseconds from slider to pixels, and how many last values were lost."""
     from playwright.sync_api import sync_playwright
 
     chance = random.Random(seed)
-    program = shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = chromium(started)
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.add_init_script(WATCH)
         before = time.perf_counter()

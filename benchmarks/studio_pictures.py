@@ -6,14 +6,13 @@ some faces and trains for a minute, and writes `docs/assets/studio-explore.webp`
 """
 
 import argparse
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from .studio import served
+from .studio import chromium, served
 
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 SHOWN = {"explore": "explore", "score": "map", "train": "train"}
@@ -97,10 +96,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--every", type=Path, help="folder for each tab, size and scheme")
     given = parser.parse_args()
-    program = shutil.which("chromium") or shutil.which("google-chrome")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as started:
         runs = ["--runs", folder]
-        browser = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = chromium(started)
         with served("demo-faces", *runs) as address:
             for name, prepare in TABS.items():
                 for size, (width, height) in SIZES.items():

@@ -24,6 +24,8 @@ MARK = ".glow"
 SOFTWARE = "glowflow"
 """What the PNGs of results say of who wrote them."""
 LOCK = ".lock"
+HOLDER = "process {} on {}"
+"""What stands in it."""
 """A hidden file in a run's folder, locked while a process trains."""
 REFUSALS = (
     errno.EACCES,
@@ -229,7 +231,7 @@ def in_use(folder: Path) -> Iterator[Callable[[], None]]:
             else:  # its holder has just removed it
                 file.close()
         held[0].truncate(0)
-        held[0].write(f"process {os.getpid()} on {platform.node()}")
+        held[0].write(HOLDER.format(os.getpid(), platform.node()))
         held[0].flush()
 
     try:
@@ -240,6 +242,25 @@ def in_use(folder: Path) -> Iterator[Callable[[], None]]:
             file.close()
         if made:  # and nothing came of it
             remove_empty(folder)
+
+
+def has_holder(folder: Path) -> bool:
+    """Whether a process of this machine that is alive, or one of another, says that the folder is
+    its own. To try the lock itself would keep the process out that just wants it."""
+    try:
+        said = (folder / LOCK).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    found = re.fullmatch(HOLDER.format(r"(\d{1,9})", "(.*)"), said)
+    if found is None or found[2] != platform.node():
+        return found is not None
+    try:
+        os.kill(int(found[1]), 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _is(file: Any, path: Path) -> bool:

@@ -10,6 +10,7 @@ import torch
 from glowflow import Glow, GlowConfig
 from glowflow.cli import main, studio
 from glowflow.cli.studio import Options
+from glowflow.studio.explore import MOST
 
 pytest.importorskip("fastapi")
 
@@ -83,7 +84,7 @@ def test_a_folder_whose_runs_have_no_model_yet_is_watched_all_the_same(tmp_path)
 def test_some_drawn_faces_are_looked_at_and_not_all(monkeypatch):
     read = lambda config, progress: SimpleNamespace(data=(config.faces, config.size))  # noqa: E731
     monkeypatch.setattr("glowflow.data.open.open_images", read)
-    assert studio._data("demo-faces", None) == ((studio.FACES, (32, 32)), "drawn faces")
+    assert studio._data("demo-faces", None) == ((MOST, (32, 32)), "drawn faces")
 
 
 def test_what_cannot_be_opened_is_refused(tmp_path, opened, capsys):

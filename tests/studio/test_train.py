@@ -198,14 +198,14 @@ def test_a_run_of_another_process_is_told_from_one_that_has_died(tmp_path):
     import os
     import platform
 
-    from glowflow.studio.runs import in_use
+    from glowflow.files import has_holder
 
-    assert not in_use(tmp_path)
+    assert not has_holder(tmp_path)
     for process, alive in ((os.getpid(), True), (2**22 + 5, False)):
         (tmp_path / ".lock").write_text(f"process {process} on {platform.node()}")
-        assert in_use(tmp_path) == alive
+        assert has_holder(tmp_path) == alive
     (tmp_path / ".lock").write_text("process 1 on another machine")
-    assert in_use(tmp_path)
+    assert has_holder(tmp_path)
 
 
 def test_without_a_folder_of_runs_there_is_nothing_to_train():

@@ -187,7 +187,7 @@ def _both(options: Options) -> tuple[NDArray[Any], NDArray[Any], str]:
         return samples, data, f"{len(samples):,} samples beside {len(data):,} of {options.data}."
     import torch
 
-    from ..data.inputs import labels_of
+    from ..data.inputs import given_to_samples
     from .model_data import choose, load_model_for
 
     device = check_device(options.device)
@@ -199,9 +199,7 @@ def _both(options: Options) -> tuple[NDArray[Any], NDArray[Any], str]:
     if model.config.bits is not None:  # so that both have the model's bits
         x = model.to_float(torch.from_numpy(np.array(images)), noise="center")
         images = model.to_images(x).numpy()
-    given = None
-    if not model.config.classes:  # the classes of samples are drawn
-        given = labels_of(model, chosen.data, np.arange(len(images)))
+    given = given_to_samples(model, chosen.data, len(images))
     drawn = model.draw(len(images), seed=options.seed, labels=given)
     if not bool(drawn.finite.all()):
         raise InputError(f"{options.model}: {drawn.concern()}.")

@@ -9,7 +9,7 @@ import numpy as np
 from ..data.formats.named_arrays import SUFFIXES, open_arrays
 from ..errors import InputError
 from ..files import path_of, replacing
-from ..models.conditional import IMAGES_AT_ONCE, ConditionalGlow, require_finite
+from ..models.conditional import ConditionalGlow, require_finite
 from ..models.conditions import Condition
 from ..reports.pictures import grid, save_png
 from .arrays import read_array
@@ -51,11 +51,11 @@ def read_given(model: ConditionalGlow, text: str) -> "Tensor":
     if path.name.lower().endswith(SUFFIXES) and path.exists():
         arrays = open_arrays(path)
         told = ", ".join(map(str, arrays.values())) or "no array"
-        if missing := [c.name for c in conditions if c.name not in arrays]:
+        if missing := [name for name in model.config.names if name not in arrays]:
             raise InputError(f"{path} has no array {missing[0]!r} for --given: it has {told}.")
         values: dict[str, Any] = {c.name: arrays[c.name].whole() for c in conditions}
     elif len(conditions) > 1:
-        names = ", ".join(c.name for c in conditions)
+        names = ", ".join(model.config.names)
         raise InputError(
             f"--given is {text}, and the model is given {names}: give an .npz, HDF5 or Zarr file "
             "with arrays of these names."
@@ -102,7 +102,7 @@ def sample_given(draws: Draws) -> Outcome:
             start = 0
             for drawn in parts:
                 by_observation[number, start : start + len(drawn.images)] = drawn.images.numpy()
-                start += IMAGES_AT_ONCE
+                start += len(drawn.images)
                 not_finite += drawn.not_finite
         array.flush()
         shown = np.array(by_observation[0, :MOST_SHOWN])

@@ -65,7 +65,7 @@ def load_model_for(source: str, device: str, *, given: bool = False) -> ImageFlo
     """
     model = load_model(source, device=device)
     if isinstance(model, ConditionalGlow) and not given:
-        names = ", ".join(condition.name for condition in model.config.conditions)
+        names = ", ".join(model.config.names)
         raise InputError(
             f"{source} models x given {names}, and this command is for models of x alone: use "
             "glow sample --given, glow evaluate, glow check, or Python."
@@ -109,6 +109,17 @@ def split_record(source: str) -> SplitRecord | None:
     return None if folder is None else SplitRecord.load(folder)
 
 
+def conditional_data(model: ConditionalGlow, data: str) -> DataConfig:
+    """Data of the arrays that a conditional model was trained on, by their names."""
+    known = model.trained_on
+    return DataConfig(
+        data=data,
+        target=None if known is None else known.target or None,
+        condition=",".join(model.config.names),
+        missing=model.config.missing,
+    )
+
+
 def data_for(
     model: ImageFlow,
     source: str,
@@ -131,12 +142,13 @@ def data_for(
         if fit in (None, config.data.fit):
             return config.data
         return replace(config.data, fit=fit, patches=None)
-    named = None if known is None else known.target or None
     if isinstance(model, ConditionalGlow):
-        names = ",".join(condition.name for condition in model.config.conditions)
-        return DataConfig(data=data, target=named, condition=names, missing=model.config.missing)
-    if model.config.bits is None or (named is not None and data.lower().endswith(SUFFIXES)):
-        return DataConfig(data=data, target=named if data.lower().endswith(SUFFIXES) else None)
+        return conditional_data(model, data)
+    target = None
+    if known is not None and data.lower().endswith(SUFFIXES):
+        target = known.target or None
+    if model.config.bits is None or target is not None:
+        return DataConfig(data=data, target=target)
     if known is None:
         if fit is None:
             say(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from ..data.inputs import labels_of
+from ..data.inputs import given_to_samples, labels_of
 from ..data.types import ImageData, Splits
 from ..evaluation.evaluate import Evaluation, evaluate
 from ..evaluation.nearest import nearest
@@ -47,19 +47,12 @@ class SampleSheets:
 def samples(model: ImageFlow, count: int, data: ImageData) -> list[tuple[str, Any]]:
     """The same noise at each temperature, each row with its name and what is wrong with it; those
     of a conditional model are given what the first images of the data are given."""
-    found, given = [], _given(model, data, count)
+    found, given = [], given_to_samples(model, data, count)
     with model.frozen():
         for t in TEMPERATURES:
             drawn = model.draw(count, temperature=t, seed=0, labels=given)
             found.append((marked(f"T = {t:g}", drawn), drawn.images.numpy()))
     return found
-
-
-def _given(model: ImageFlow, data: ImageData, count: int) -> torch.Tensor | None:
-    """None where there are classes, which are drawn."""
-    if model.config.classes:
-        return None
-    return labels_of(model, data, np.arange(count) % len(data))
 
 
 def finish_run(trained: Trained, splits: Splits, config: TrainConfig) -> Outcome:
@@ -110,7 +103,7 @@ def make_report(
     originals = torch.from_numpy(splits.test.images[:8].copy())
     labels = labels_of(model, splits.test, np.arange(len(originals)))
     seen, decoded = (model.to_images(part).cpu() for part in round_trip(model, originals, labels))
-    several = model.draw(8, temperature=0.7, seed=1, labels=_given(model, splits.test, 8))
+    several = model.draw(8, temperature=0.7, seed=1, labels=given_to_samples(model, splits.test, 8))
     usable = several.usable.numpy()
     drawn = several.images.numpy()[usable] if usable.any() else several.images.numpy()
     index, distance = nearest(drawn, splits.train.images)

@@ -84,7 +84,7 @@ def _of_given(options: Options, model: "ImageFlow", temperatures: list[float]) -
     if not isinstance(model, ConditionalGlow):
         raise InputError(f"{options.model} is no conditional model: leave --given out.")
     if options.given is None:
-        names = ", ".join(condition.name for condition in model.config.conditions)
+        names = ", ".join(model.config.names)
         raise InputError(f"{options.model} is given {names}: name a file with --given.")
     if len(temperatures) > 1 or options.redraw:
         raise InputError("--given is for one temperature, without --redraw: leave them out.")

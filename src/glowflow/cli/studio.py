@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 DEMO = "demo-faces"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-FACES = 400
-"""Drawn to be looked at."""
 SHORTEST = 8
 """Characters of a token."""
 
@@ -222,10 +220,11 @@ def _data(source: str, model: "ImageFlow") -> "tuple[ImageData, str] | None":
     from dataclasses import replace
 
     from ..data.open import open_images
+    from ..studio.explore import MOST
     from .model_data import run_config
 
     config = run_config(source)
     if config is None or config.data.data != "faces":
         return _held_out(source, model)
-    images = open_images(replace(config.data, faces=FACES), progress=False)
+    images = open_images(replace(config.data, faces=MOST), progress=False)
     return images.data, "drawn faces"

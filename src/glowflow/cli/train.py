@@ -98,7 +98,7 @@ def _config_from(source: str) -> TrainConfig:
     """What a run starts from that takes a model's weights: its architecture, and how its images
     were read."""
     from ..models.conditional import ConditionalGlow
-    from .model_data import load_model_for
+    from .model_data import conditional_data, load_model_for
 
     model = load_model_for(source, "cpu", given=True)
     known, shape = model.trained_on, model.config.image_shape
@@ -107,9 +107,7 @@ def _config_from(source: str) -> TrainConfig:
         how: Any = {"fit": known.fit, "upscale": known.upscale, "source_range": known.source_range}
         data = replace(data, data=known.source or data.data, **how)
     if known is not None and isinstance(model, ConditionalGlow):
-        names = ",".join(condition.name for condition in model.config.conditions)
-        data = DataConfig(data=known.source, target=known.target or None, condition=names)
-        data = replace(data, missing=model.config.missing)
+        data = conditional_data(model, known.source)
     channels: Any = shape[0] if model.config.bits is not None and shape[0] in (1, 3, 4) else None
     data = replace(data, channels=None if data.condition else channels)
     family = FAMILIES[model.config.family]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..checks import require, require_choice
+from ..models.conditions import Missing
 from ..photos.fit import Fit as Fit
 
 Split = Literal["hash", "shuffle"]
@@ -39,7 +40,7 @@ class DataConfig:
     condition: str | None = None
     """Arrays of the same file that the model is given, NAME or NAME,NAME: fields on the same or a
     coarser grid, vectors (N, V), numbers (N,), or classes (N,) as whole numbers from 0."""
-    missing: Literal["refuse", "mask"] = "refuse"
+    missing: Missing = "refuse"
     """What becomes of NaN in a condition: `mask` takes it for the mean, and says where it was."""
     frames: Literal["first", "all"] = "first"
     """Of animations and files of several pages: the first frame, or each as an image."""
@@ -105,7 +106,7 @@ class DataConfig:
                 value is None or bool(value.strip(" ,")),
                 f"{name} is {value!r}: name an array, or leave it out.",
             )
-        require_choice("missing", self.missing, Literal["refuse", "mask"])
+        require_choice("missing", self.missing, Missing)
         require_choice("frames", self.frames, Literal["first", "all"])
         if self.layout is not None:
             require_choice("layout", self.layout, Layout)

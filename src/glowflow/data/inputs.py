@@ -125,6 +125,18 @@ def labels_of(model: ImageFlow, data: ImageData, indices: NDArray[np.int64]) -> 
     return check_labels(labels, len(indices), model.config.classes).to(model.device)
 
 
+def given_to_samples(model: ImageFlow, data: ImageData, count: int) -> Tensor | None:
+    """What samples of the model are given: the conditions of the first images of the data, again
+    from the start where there are fewer; None where there are classes, which are drawn.
+
+    Raises:
+        InputError: as `labels_of`.
+    """
+    if model.config.classes:
+        return None
+    return labels_of(model, data, np.arange(count) % len(data))
+
+
 def _given(model: ImageFlow, data: ImageData) -> NDArray[Any]:
     if not isinstance(model, ConditionalGlow):
         return _labels(data)

@@ -229,9 +229,8 @@ class _Step(torch.autograd.Function):
                 "memory='reversible' goes back with one gradient at a time: call "
                 "model.use(memory='stored') before the forward pass."
             )
-        A, c, context, *saved = (
-            ctx.saved_tensors
-        )  # once: saved-tensor hooks may answer a single time
+        # Once: saved-tensor hooks may answer a single time.
+        A, c, context, *saved = ctx.saved_tensors
         weights, ends = saved[: len(ctx.names)], saved[len(ctx.names) :]
         way_back: _WayBack = ctx.way_back
         if ctx.index == way_back.steps - 1:

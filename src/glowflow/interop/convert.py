@@ -108,9 +108,8 @@ def _together(given: Given, contents: Contents) -> Given:
         )
     if given.image_size and said.image_size and tuple(given.image_size) != said.image_size:
         (height, width), (other_height, other_width) = said.image_size, given.image_size
-        if (
-            said.run or height * width != other_height * other_width
-        ):  # a graph may say the area alone
+        same_area = height * width == other_height * other_width
+        if said.run or not same_area:  # a graph may say the area alone
             raise InputError(
                 f"{contents.path} says that its images are {height}x{width} and --image-size is "
                 f"{other_height}x{other_width}: leave it out."

@@ -1,10 +1,10 @@
 """Glow of x given c: fields, vectors and classes that every coupling and every prior sees."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -14,8 +14,6 @@ from ..bijections.kept import is_traced
 from ..errors import InputError
 from ..nn.conditioning_network import ConditioningNetwork
 from .conditions import Condition, ConditionalGlowConfig
-from .flow import IMAGES_AT_ONCE as IMAGES_AT_ONCE
-from .flow import Drawn
 from .glow import Glow, NetworkFactory
 
 if TYPE_CHECKING:
@@ -138,11 +136,11 @@ class ConditionalGlow(Glow):
             return c.to(self.device, self.dtype)
         if not isinstance(c, Mapping):
             if len(conditions) > 1 or c is None:
-                names = ", ".join(condition.name for condition in conditions)
+                names = ", ".join(self.config.names)
                 raise InputError(f"This model is given {names}: say what each is, {{name: value}}.")
             c = {conditions[0].name: c}
-        if unknown := sorted(map(str, c.keys() - {condition.name for condition in conditions})):
-            names = ", ".join(condition.name for condition in conditions)
+        if unknown := sorted(map(str, c.keys() - set(self.config.names))):
+            names = ", ".join(self.config.names)
             raise InputError(f"There is no condition {unknown[0]!r}: this model is given {names}.")
         columns = [self._rows_of(condition, c.get(condition.name)) for condition in conditions]
         batch = max((column.shape[0] for column in columns), default=1)
@@ -213,23 +211,6 @@ class ConditionalGlow(Glow):
         fields, vectors, _ = self.unpack(self.pack(c))
         self.conditioning.fit(fields, vectors)
 
-    @torch.no_grad()
-    def draw_in_parts(
-        self,
-        count: int,
-        *,
-        temperature: float = 1.0,
-        seed: int = 0,
-        labels: Any = None,
-    ) -> Iterator[Drawn]:
-        """As of `ImageFlow`; the network runs once where all samples are given one c."""
-        if not _is_features(labels):
-            labels = self.pack(labels)
-            self._check_labels(labels, count)
-            if labels.shape[0] == 1:
-                labels = self.features(labels)
-        yield from super().draw_in_parts(count, temperature=temperature, seed=seed, labels=labels)
-
     def _contexts(self, context: Any, batch: int) -> Sequence[Tensor]:
         maps = self.features(context)
         return [h if h.shape[0] == batch else h.expand(batch, -1, -1, -1) for h in maps]
@@ -252,11 +233,12 @@ class ConditionalGlow(Glow):
         rows = self.pack(labels)
         return rows if rows.shape[0] == 1 else rows[start:stop]
 
-    def _split(self, labels: Any, count: int) -> list[Any]:
-        if not _is_features(labels):
-            labels = self.pack(labels)
-            labels = self.features(labels) if labels.shape[0] == 1 else labels
-        return super()._split(labels, count)
+    def _ready(self, labels: Any) -> Any:
+        """One c is for any number of x: the network runs once."""
+        if _is_features(labels):
+            return labels
+        rows = self.pack(labels)
+        return self.features(rows) if rows.shape[0] == 1 else rows
 
 
 _KINDS = ("field", "vector", "class")
@@ -276,12 +258,9 @@ def require_finite(rows: Float[Tensor, "batch values"], config: ConditionalGlowC
         if column < condition.size:
             break
         column -= condition.size
-    place = []
-    for index in range(len(condition.value_shape)):
-        place.append(column // math.prod(condition.value_shape[index + 1 :]))
-        column %= math.prod(condition.value_shape[index + 1 :])
+    place = tuple(int(i) for i in np.unravel_index(column, condition.value_shape))
     raise InputError(
-        f"Condition {condition.name} is NaN or infinite in sample {sample} at {tuple(place)}: give "
+        f"Condition {condition.name} is NaN or infinite in sample {sample} at {place}: give "
         "numbers."
     )
 

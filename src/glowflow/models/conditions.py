@@ -92,6 +92,11 @@ class ConditionalGlowConfig(GlowConfig):
         )
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Of the conditions, in their order."""
+        return tuple(condition.name for condition in self.conditions)
+
+    @property
     def context_channels(self) -> int:
         """`condition_channels`."""
         return self.condition_channels

@@ -351,6 +351,7 @@ class ImageFlow(Bijection):
                 torch.randn(some, sum(sizes), generator=ahead, dtype=torch.float32, device="cpu")
             labels = torch.randint(self.config.classes, (count,), generator=ahead, device="cpu")
         self._check_labels(labels, count)
+        labels = self._ready(labels)
         start = 0
         for some in parts:
             noise = temperature * torch.randn(
@@ -664,12 +665,17 @@ class ImageFlow(Bijection):
                 f"Labels are {tuple(labels.shape)} {labels.dtype}: give {count} integers."
             )
 
+    def _ready(self, labels: Any) -> Any:
+        """What `_part` takes the labels of some images from, made once for all of them."""
+        return labels
+
     def _part(self, labels: Tensor | None, start: int, stop: int) -> Tensor | None:
         """The labels of some images, on the model's device."""
         return None if labels is None else labels[start:stop].to(self.device)
 
     def _split(self, labels: Tensor | None, count: int) -> list[Tensor | None]:
         """The labels of each chunk of `count` images."""
+        labels = self._ready(labels)
         starts = range(0, max(1, count), IMAGES_AT_ONCE)
         return [self._part(labels, start, start + IMAGES_AT_ONCE) for start in starts]
 

@@ -1,15 +1,12 @@
 """The runs of a folder as their files tell of them."""
 
 import math
-import os
-import platform
 import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ..errors import GlowflowError
-from ..files import LOCK
 from ..models.pretrained import CONFIG_FILE as MODEL_FILE
 from ..models.pretrained import WEIGHTS_FILE
 from ..training.as_yaml import to_yaml
@@ -128,25 +125,6 @@ class Runs:
 def has_model(folder: Path) -> bool:
     """Whether a model of the run is there."""
     return all((folder / name).is_file() for name in (MODEL_FILE, WEIGHTS_FILE))
-
-
-def in_use(folder: Path) -> bool:
-    """Whether a process of this machine that is alive says that the folder is its own. To try the
-    lock itself would keep the process out that just wants it."""
-    try:
-        said = (folder / LOCK).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    found = re.fullmatch(r"process (\d{1,9}) on (.*)", said)
-    if found is None or found[2] != platform.node():
-        return found is not None
-    try:
-        os.kill(int(found[1]), 0)
-    except PermissionError:
-        return True
-    except OSError:
-        return False
-    return True
 
 
 def _curve(lines: list[dict[str, Any]], figure: str) -> list[tuple[float, float]]:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..files import path_of, write_text
+from ..files import has_holder, path_of, write_text
 from ..progress import remark
 from ..training.as_yaml import to_yaml
 from ..training.config import TrainConfig
 from .house import House, Offer
-from .runs import NAME, Runs, has_model, in_use
+from .runs import NAME, Runs, has_model
 
 COMMAND = (sys.executable, "-m", "glowflow", "train")
 PATIENCE = 120.0
@@ -184,7 +184,7 @@ class Trainer:
         child = self.child
         if child is not None and child.run == folder.name and child.alive:
             return child.state
-        return "elsewhere" if in_use(folder) else "ended"
+        return "elsewhere" if has_holder(folder) else "ended"
 
     def _require_allowed(self, config: TrainConfig) -> None:
         """Paths of this machine are for who sits at it."""
