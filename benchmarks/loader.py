@@ -7,6 +7,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ def main() -> None:
     size = (given.size, given.size)
     config = TrainConfig(
         data=DataConfig(data=given.data, size=size, faces=given.faces),
+        model=replace(TrainConfig().model, first_map="none"),
         batch_size=given.batch,
         flip=True,
         shift=3,
