@@ -90,16 +90,22 @@ class ScaledConv2d(nn.Module):
         return f"{channels_in}, {channels_out}, kernel_size={kernel_size}{padding}"
 
     def convolved(self, x: Tensor) -> Float[Tensor, "batch out height width"]:
-        """The 3x3 convolution of a periodic or reflected image."""
+        """The 3x3 convolution of a reflected image."""
         padded = F.pad(x, (1, 1, 1, 1), MODES[self.padding])
         scale = self.scale()
         weight, bias = self.weight * scale[:, None, None, None], self.b * scale
         return F.conv2d(padded, weight.to(x.dtype), bias.to(x.dtype))
 
-    def row_end_weights(self) -> Float[Tensor, "out 10"]:
-        """The weights of `row_ends`: of the edge channel, then the bias."""
-        assert self.edge is not None
-        return torch.cat((self.edge.flatten(1), self.b[:, None]), dim=1)
+    def row_ends(
+        self, height: int, width: int, dtype: torch.dtype
+    ) -> Float[Tensor, "1 height width ends"]:
+        """How a gathered row ends with this padding."""
+        return row_ends(height, width, dtype, self.b.device, self.padding == "periodic")
+
+    def row_end_weights(self) -> Float[Tensor, "out ends"]:
+        """The weights of `row_ends`: of the edge channel, if there is one, then the bias."""
+        edge = () if self.edge is None else (self.edge.flatten(1),)
+        return torch.cat((*edge, self.b[:, None]), dim=1)
 
 
 class PointConv(ScaledConv2d):
@@ -158,20 +164,21 @@ class GatherConv(ScaledConv2d):
         context: Float[Tensor, "batch features height width"] | None = None,
     ) -> Float[Tensor, "batch out height width"]:
         """Return the shifted and scaled convolution."""
-        if self.padding != "zero":
+        if self.padding == "reflect":
             y = self.convolved(x)
             if context is None or self.context_weight is None:
                 return y
             weight = (self.context_weight * self.scale()[:, None]).to(x.dtype)
             return y + to_images(F.linear(to_rows(context).to(x.dtype), weight))
-        ends = row_ends(x.shape[2], x.shape[3], x.dtype, x.device)
+        ends = self.row_ends(x.shape[2], x.shape[3], x.dtype)
         if context is not None:
             ends = after_context(context, ends)
-        return to_images(with_ends(gather(to_rows(x)), ends) @ self.folded(x.dtype).T)
+        rows = with_ends(gather(to_rows(x), self.padding == "periodic"), ends)
+        return to_images(rows @ self.folded(x.dtype).T)
 
     def folded(self, dtype: torch.dtype) -> Float[Tensor, "out columns"]:
-        """W, scaled: 9·in columns for the pixels, those of the context, 9 for the edge, one for the
-        bias."""
+        """W, scaled: 9·in columns for the pixels, those of the context, 9 for the edge if there is
+        one, one for the bias."""
         pixels = self.weight.permute(0, 2, 3, 1).flatten(1)
         context = () if self.context_weight is None else (self.context_weight,)
         columns = torch.cat((pixels, *context, self.row_end_weights()), dim=1)
@@ -201,9 +208,9 @@ class ScatterConv(ScaledConv2d):
         self, x: Float[Tensor, "batch in height width"]
     ) -> Float[Tensor, "batch out height width"]:
         """Return the shifted and scaled convolution."""
-        if self.padding != "zero":
+        if self.padding == "reflect":
             return self.convolved(x)
-        y = scatter(to_rows(x) @ self.folded(x.dtype).T)
+        y = scatter(to_rows(x) @ self.folded(x.dtype).T, self.padding == "periodic")
         return to_images(y + self.bias_map(x.shape[2], x.shape[3]))
 
     def folded(self, dtype: torch.dtype) -> Float[Tensor, "columns in"]:
@@ -213,7 +220,7 @@ class ScatterConv(ScaledConv2d):
 
     def bias_map(self, height: int, width: int) -> Float[Tensor, "height width out"]:
         """The bias, and what the edge channel adds to it, scaled."""
-        ends = row_ends(height, width, self.b.dtype, self.b.device)[0]
+        ends = self.row_ends(height, width, self.b.dtype)[0]
         return ends @ self.row_end_weights().T * self.scale()
 
 

@@ -10,7 +10,7 @@ from ..bijections.exact import is_exactly
 from ..bijections.kept import Kept
 from ..errors import InputError
 from .convolutions import GatherConv, Padding, PointConv, ScatterConv, after_context
-from .rows import row_ends, run_network, to_images, to_rows
+from .rows import run_network, to_images, to_rows
 
 
 class CouplingNetwork(Kept):
@@ -48,7 +48,7 @@ class CouplingNetwork(Kept):
 
     def _run(self, x: Tensor, *context: Tensor) -> Tensor:
         dtype = self.compute_dtype or x.dtype
-        if not self.has_exact_layers() or self.first.padding != "zero":
+        if not self.has_exact_layers() or self.first.padding == "reflect":
             h = F.relu(self.second(F.relu(self.first(x.to(dtype), *context))))
             return self.last(h).to(x.dtype)
         height, width = x.shape[2:]
@@ -56,7 +56,7 @@ class CouplingNetwork(Kept):
             (height, width, dtype),
             lambda: (
                 self.last.bias_map(height, width),
-                row_ends(height, width, dtype, x.device),
+                self.first.row_ends(height, width, dtype),
                 self.first.folded(dtype),
                 *self.second.folded(dtype),
                 self.last.folded(dtype),
@@ -65,7 +65,9 @@ class CouplingNetwork(Kept):
         )
         for each in context:
             ends = after_context(each, ends)
-        return to_images(run_network(to_rows(x).to(dtype), ends, *weights).to(x.dtype) + bias)
+        periodic = self.first.padding == "periodic"
+        y = run_network(to_rows(x).to(dtype), ends, *weights, periodic=periodic)
+        return to_images(y.to(x.dtype) + bias)
 
     def has_exact_layers(self) -> bool:
         """Whether the three layers are what they were made as, so that one kernel can run them."""

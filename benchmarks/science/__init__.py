@@ -1,0 +1,1 @@
+"""Fields whose truth is known: what a flow makes of them beside what is right."""
