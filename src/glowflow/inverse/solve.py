@@ -15,6 +15,7 @@ from ..data.extras import extra
 from ..errors import InputError
 from ..models.flow import ImageFlow
 from ..progress import bar_with_time_left
+from .curvature import batches, curvature
 from .hmc import hmc
 from .operators import Operator
 
@@ -90,9 +91,13 @@ class Problem:
         labels = None if self.labels is None else self.labels.to(flat.device).expand(len(flat))
         return self.model.inverse(latents, labels)[0]
 
+    def made(self, flat: Float[Tensor, "chains dims"]) -> Float[Tensor, "chains *data"]:
+        """A(x) of latents as rows."""
+        return self._apply(self.field(flat))
+
     def log_posterior(self, flat: Float[Tensor, "chains dims"]) -> Float[Tensor, " chains"]:
         """Up to a constant, in nats; −∞ where the field is not finite."""
-        misfit = (self.observed - self._apply(self.field(flat))) / self.noise
+        misfit = (self.observed - self.made(flat)) / self.noise
         value = -0.5 * (flat**2).sum(dim=1) - 0.5 * (misfit**2).flatten(1).sum(dim=1)
         return value.nan_to_num(nan=-math.inf, neginf=-math.inf)
 
@@ -153,7 +158,8 @@ def solve(
     seed: int = 0,
     progress: bool = True,
 ) -> Solution:
-    """The most probable latents by Adam from several draws of the prior, then chains from these.
+    """The most probable latents by Adam from several draws of the prior, then chains from these,
+    scaled by the posterior's curvature at the best of them (`curvature`).
 
     Args:
         problem: what was observed, and of what prior.
@@ -180,7 +186,8 @@ def solve(
         chains, problem.dims, generator=generator,
         dtype=problem.observed.dtype, device=problem.observed.device,
     )  # fmt: skip
-    total = MAP_STEPS + warmup + draws
+    rows = batches(problem)
+    total = MAP_STEPS + rows + warmup + draws
     with problem.model.frozen(), bar_with_time_left("solving", total, visible=progress) as show:
         found = _uphill(problem, start, lambda done, words: show(done, "uphill", words))
         with torch.no_grad():
@@ -193,21 +200,27 @@ def solve(
         begun = found + 0.1 * torch.randn(
             found.shape, generator=generator, dtype=found.dtype, device=found.device
         )
+        best = found[heights.argmax()]
+        scaling = curvature(
+            problem, best, lambda done: show(MAP_STEPS + done, "curvature", f"{done} of {rows}")
+        )
         made = hmc(
-            problem.log_posterior,
-            begun,
+            lambda u: problem.log_posterior(scaling.latents(u)),
+            scaling.scaled(begun),
             draws=draws,
             warmup=warmup,
             generator=generator,
-            shown=lambda done, words: show(MAP_STEPS + done, "chains", words),
+            shown=lambda done, words: show(MAP_STEPS + rows + done, "chains", words),
         )
         kept = torch.linspace(0, draws - 1, min(keep or draws, draws)).round().long()
         with torch.no_grad():
-            best = problem.field(found[heights.argmax()][None])[0].cpu()
-            fields = torch.stack([problem.field(made.draws[:, k])[:].cpu() for k in kept], dim=1)
+            highest = problem.field(best[None])[0].cpu()
+            fields = torch.stack(
+                [problem.field(scaling.latents(made.draws[:, k])).cpu() for k in kept], dim=1
+            )
     as_array = fields.double().numpy()
     return Solution(
-        best=best,
+        best=highest,
         samples=fields,
         log_posterior=made.log_density.cpu(),
         rhat=_of_values(stats.rhat, as_array),

@@ -1,0 +1,82 @@
+"""How strongly an observation holds each direction of the latents, for chains to be scaled by."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..models.flow import IMAGES_AT_ONCE
+
+if TYPE_CHECKING:
+    from .solve import Problem
+
+LARGEST = 4096
+"""Observed values for whose gradients there is a row each; with more, chains are not scaled."""
+LEAST = 1e-2
+"""Curvature, beside the prior's 1, that is worth a direction."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """ε = centre + L u with L = (I + JᵀJ)^−½ = I + V diag(shrink) Vᵀ.
+
+    J is the gradient of A(x(ε))/σ at the centre, V its right singular vectors, and
+    shrink = 1/√(1 + s²) − 1 of its singular values s. If x(ε) and A were linear, u given y would
+    be standard normal. An operator that is not only makes L less fitting: any L leaves the
+    density of ε as it is.
+    """
+
+    centre: Float[Tensor, " dims"]
+    V: Float[Tensor, "dims directions"]
+    shrink: Float[Tensor, " directions"]
+
+    def latents(self, u: Float[Tensor, "chains dims"]) -> Float[Tensor, "chains dims"]:
+        """ε of u."""
+        return self.centre + u + (u @ self.V * self.shrink) @ self.V.T
+
+    def scaled(self, latents: Float[Tensor, "chains dims"]) -> Float[Tensor, "chains dims"]:
+        """u of ε."""
+        away = latents - self.centre
+        return away + (away @ self.V * (1 / (1 + self.shrink) - 1)) @ self.V.T
+
+
+def batches(problem: "Problem") -> int:
+    """How many `curvature` computes one after another; 0 where there are too many values."""
+    values = problem.observed.numel()
+    return 0 if values > LARGEST else -(-values // IMAGES_AT_ONCE)
+
+
+def curvature(
+    problem: "Problem", at: Float[Tensor, " dims"], shown: Callable[[int], None]
+) -> Scaling:
+    """The scaling by the Gauss-Newton curvature I + JᵀJ of −log p(ε | y) at these latents.
+
+    Args:
+        problem: of at most `LARGEST` observed values; none at all if there are more.
+        at: most probable latents, say.
+        shown: called with how many of `batches` are done.
+
+    Source: Martin et al. 2012, "A stochastic Newton MCMC method for large-scale statistical
+    inverse problems".
+    """
+    count = batches(problem)
+    if not count:
+        return Scaling(at, at.new_zeros(len(at), 0), at.new_zeros(0))
+    rows = []
+    for index, some in enumerate(torch.arange(problem.observed.numel()).split(IMAGES_AT_ONCE)):
+        with torch.enable_grad():
+            copies = at.expand(len(some), -1).clone().requires_grad_()
+            values = (problem.made(copies) / problem.noise).flatten(1)
+            picked = values.gather(1, some.to(values.device)[:, None]).sum()
+            rows.append(torch.autograd.grad(picked, copies)[0])
+        shown(index + 1)
+    J = torch.cat(rows).double()
+    eigenvalues, vectors = torch.linalg.eigh(J @ J.T if len(J) <= J.shape[1] else J.T @ J)
+    kept = eigenvalues > LEAST
+    V, squares = vectors[:, kept], eigenvalues[kept]
+    if len(J) <= J.shape[1]:
+        V = J.T @ V / squares.sqrt()
+    return Scaling(at, V.to(at), ((1 + squares).rsqrt() - 1).to(at))
