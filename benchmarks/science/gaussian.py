@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
@@ -115,3 +116,10 @@ class Observation:
     @cached_property
     def _log_normaliser(self) -> float:
         return self.size**2 / 2 * math.log(2 * math.pi) - float(np.log(np.diag(self.factor)).sum())
+
+
+def blurred_and_masked(x: torch.Tensor) -> torch.Tensor:
+    """M (B x) of fields (N, 1, H, W): an operator for `glow solve`; 0 where nothing is seen."""
+    problem = Observation(size=x.shape[-1])
+    transfer = torch.from_numpy(problem.transfer).to(x)
+    return torch.fft.ifft2(torch.fft.fft2(x) * transfer).real * torch.from_numpy(problem.seen)
