@@ -256,9 +256,9 @@ def compare(problem: Counts, run: Path, out: Path | None) -> None:
             "average, so that p(g | y) is not normal.",
             f"`python -m benchmarks.science.counts`: a conditional Glow ({' '.join(OPTIONS)}) saw "
             f"{trained(run)}. {COUNT:,} new simulations, {DRAWS} draws each; ± is a standard error "
-            f"over simulations. The linear one is fitted "
-            f"to the same {FIELDS:,}. The Gaussian process has the kernel {kriging.kernel}; Laplace's "
-            "approximation is given the true prior and the true noise.",
+            f"over simulations. The linear one is fitted to the same {FIELDS:,}. The Gaussian "
+            f"process has the kernel {kriging.kernel}; Laplace's approximation is given the true "
+            "prior and the true noise.",
         ],
         [
             Section(table=Table(heads, rows)),
