@@ -184,17 +184,3 @@ def row_ends(
     """How each pixel's gathered row ends: which of the 9 pixels lie outside the image, then 1."""
     inside = gather(torch.ones(1, height, width, 1, dtype=dtype, device=device))
     return torch.cat((1.0 - inside, torch.ones_like(inside[..., :1])), dim=-1)
-
-
-def to_rows(
-    x: Float[Tensor, "batch channels height width"],
-) -> Float[Tensor, "batch height width channels"]:
-    """A row a pixel, as a view."""
-    return x.permute(0, 2, 3, 1)
-
-
-def to_images(
-    x: Float[Tensor, "batch height width channels"],
-) -> Float[Tensor, "batch channels height width"]:
-    """The inverse of `to_rows`."""
-    return x.permute(0, 3, 1, 2)
