@@ -270,18 +270,15 @@ class RealNVPConfig(RealNVPArchitecture):
         return cls(**dataclasses.asdict(architecture), image_shape=image_shape)
 
 
-def picture_shape(config: GlowConfig | RealNVPConfig) -> tuple[int, int, int]:
+def picture_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Channels, height and width, for what is about pictures.
 
     Raises:
-        InputError: the model is of data on a grid of one or three axes.
+        InputError: the shape is of data on a grid of one or three axes.
     """
-    if len(config.image_shape) != 3:
-        raise InputError(
-            f"This is for models of images: this model is of data on a grid of "
-            f"{sides(config.image_shape[1:])}, which is no picture."
-        )
-    channels, height, width = config.image_shape
+    if len(shape) != 3:
+        raise InputError(f"This is for images, and not for data on a grid of {sides(shape[1:])}.")
+    channels, height, width = shape
     return channels, height, width
 
 

@@ -496,7 +496,7 @@ class ImageFlow(Bijection):
         require_choice("fit", fit, Fit)
         upscale = known.upscale if upscale is None else upscale
         data = replace(known, dtype=dtype, fit=fit, upscale=upscale)
-        return prepare(images, picture_shape(self.config), data, axes=axes)
+        return prepare(images, picture_shape(self.config.image_shape), data, axes=axes)
 
     def to_images(
         self, x: Float[Tensor, "batch channels *grid"]

@@ -449,7 +449,7 @@ def first_map(config: GlowConfig) -> FittedMap | None:
         case "none":
             return None
         case "marginals":
-            return Marginals(picture_shape(config), config.bits or 8)
+            return Marginals(picture_shape(config.image_shape), config.bits or 8)
         case "standardize" | "standardize_positions":
             return Standardize(config.image_shape, config.first_map == "standardize_positions")
         case "whitening":
@@ -478,7 +478,9 @@ def permutation(channels: int, config: Architecture) -> Bijection:
     return mixing
 
 
-def coupling(channels: int, config: GlowConfig, network: NetworkFactory | None = None) -> Bijection:
+def coupling(
+    channels: int, config: Architecture, network: NetworkFactory | None = None
+) -> Bijection:
     """The coupling that the configuration names, with its network (paper, section 3.3)."""
     make = network or network_of(config)
     made: Bijection = part(COUPLINGS, config.coupling).of(
