@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .base import Bijection, per_sample, pixels
+from .base import Bijection, per_sample, pixels, wide
 from .exact import require_own_weights
 
 LOG_SCALE_FACTOR = 3.0
@@ -23,7 +23,7 @@ class ActNorm(Bijection):
     first batch; `initialized` is a buffer, so a loaded model does not do it again.
 
     Args:
-        channels: number of channels C of the (batch, C, height, width) input.
+        channels: number of channels C of the (batch, C, *grid) input.
 
     Source: paper, section 3.1; the factor 3 is the official code's.
     """
@@ -45,32 +45,32 @@ class ActNorm(Bijection):
         return LOG_SCALE_FACTOR * self.logs
 
     def forward(
-        self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        self, x: Float[Tensor, "batch channels *grid"], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch channels *grid"], Float[Tensor, " batch"]]:
         """Return (x + b)·exp(3·logs) and its log-determinant in nats."""
         log_scale = self.log_scale()
-        y = (x + _wide(self.b)) * _wide(log_scale.exp())
+        y = (x + wide(self.b, x)) * wide(log_scale.exp(), x)
         return y, per_sample(pixels(x) * log_scale.sum(), x)
 
     def inverse(
-        self, y: Float[Tensor, "batch channels height width"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        self, y: Float[Tensor, "batch channels *grid"], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch channels *grid"], Float[Tensor, " batch"]]:
         """Return y·exp(−3·logs) − b and its log-determinant in nats."""
         log_scale = self.log_scale()
-        x = y * _wide((-log_scale).exp()) - _wide(self.b)
+        x = y * wide((-log_scale).exp(), y) - wide(self.b, y)
         return x, per_sample(-pixels(y) * log_scale.sum(), y)
 
     @torch.no_grad()
     def initialize(
-        self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        self, x: Float[Tensor, "batch channels *grid"], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch channels *grid"], Float[Tensor, " batch"]]:
         """Normalise this batch, unless a batch was normalised before."""
         set_from_batch(self, x)
         return self(x, context)
 
 
 @torch.no_grad()
-def set_from_batch(layer: Any, x: Float[Tensor, "batch channels height width"]) -> None:
+def set_from_batch(layer: Any, x: Float[Tensor, "batch channels *grid"]) -> None:
     """Set the layer's b = −mean and logs = −log(std)/3 (biased) of each channel of `x`, once.
 
     Raises:
@@ -79,13 +79,10 @@ def set_from_batch(layer: Any, x: Float[Tensor, "batch channels height width"]) 
     if layer.initialized:
         return
     require_own_weights(layer, "b", "logs")
-    wide = x.double() if x.device.type != "mps" else x
-    mean = wide.mean(dim=(0, 2, 3))
-    std = wide.var(dim=(0, 2, 3), unbiased=False).sqrt()
+    precise = x.double() if x.device.type != "mps" else x
+    others = (0, *range(2, x.dim()))
+    mean = precise.mean(dim=others)
+    std = precise.var(dim=others, unbiased=False).sqrt()
     layer.b.copy_(-mean)
     layer.logs.copy_(-(std + 1e-6).clamp(min=SMALLEST_STD).log() / LOG_SCALE_FACTOR)
     layer.initialized.fill_(True)
-
-
-def _wide(per_channel: Float[Tensor, " channels"]) -> Float[Tensor, "channels 1 1"]:
-    return per_channel[:, None, None]

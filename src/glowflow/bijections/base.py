@@ -1,5 +1,6 @@
 """What every invertible map answers."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -20,7 +21,8 @@ class Bijection(nn.Module, ABC):
     """An invertible map y = f(x) with a tractable Jacobian determinant.
 
     `forward` gives `(y, log|det dy/dx|)` and `inverse` gives `(x, log|det dx/dy|)`. Both take
-    tensors whose first axis is the batch; image tensors are (batch, channels, height, width).
+    tensors whose first axis is the batch; images are (batch, channels, height, width), and fields
+    (batch, channels, *grid) with one, two or three axes of the grid.
     The log-determinant is per sample, of shape (batch,), in nats, float32 or better.
 
     `initialize` is `forward` preceded by the data-dependent initialisation of whatever is inside;
@@ -98,6 +100,21 @@ def sum_per_sample(log_det: Float[Tensor, "batch *shape"]) -> Float[Tensor, " ba
     )
 
 
-def pixels(x: Float[Tensor, "batch channels height width"]) -> int:
+def pixels(x: Float[Tensor, "batch channels *grid"]) -> int:
     """Positions that share each channel's parameters: height times width."""
-    return x.shape[2] * x.shape[3]
+    return math.prod(x.shape[2:])
+
+
+def wide(per_channel: Float[Tensor, "*batch channels"], x: Tensor) -> Tensor:
+    """One value a channel, as it is multiplied with or added to x: (channels, 1, 1) for images."""
+    return per_channel[(..., *(None,) * (x.dim() - 2))]
+
+
+def to_rows(x: Float[Tensor, "batch channels *grid"]) -> Float[Tensor, "batch *grid channels"]:
+    """A row a pixel, as a view."""
+    return x.permute(0, *range(2, x.dim()), 1)
+
+
+def from_rows(rows: Float[Tensor, "batch *grid channels"]) -> Float[Tensor, "batch channels *grid"]:
+    """The inverse of `to_rows`."""
+    return rows.permute(0, rows.dim() - 1, *range(1, rows.dim() - 1))

@@ -50,7 +50,7 @@ class Coupling(Bijection):
     With an odd number of channels the first half is the larger one. A subclass says what `g` is.
 
     Args:
-        network: maps (batch, ceil(C/2), height, width) to h; one whose `forward` has a parameter
+        network: maps (batch, ceil(C/2), *grid) to h; one whose `forward` has a parameter
             `context` is given that too.
     """
 
@@ -83,8 +83,8 @@ class Coupling(Bijection):
 
     @without_autocast
     def forward(
-        self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        self, x: Float[Tensor, "batch channels *grid"], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch channels *grid"], Float[Tensor, " batch"]]:
         """Return (x1, g(x2; network(x1))) and its log-determinant in nats."""
         x1, x2 = halves(x)
         y2, log_det = self.change(x2, conditioned(self.network, x1, context))
@@ -92,8 +92,8 @@ class Coupling(Bijection):
 
     @without_autocast
     def inverse(
-        self, y: Float[Tensor, "batch channels height width"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        self, y: Float[Tensor, "batch channels *grid"], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch channels *grid"], Float[Tensor, " batch"]]:
         """Return (y1, g⁻¹(y2; network(y1))) and its log-determinant in nats."""
         y1, y2 = halves(y)
         x2, log_det = self.restore(y2, conditioned(self.network, y1, context))
@@ -101,8 +101,8 @@ class Coupling(Bijection):
 
     @torch.no_grad()
     def initialize(
-        self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        self, x: Float[Tensor, "batch channels *grid"], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch channels *grid"], Float[Tensor, " batch"]]:
         """Initialise the network (where it can be) from the first half of `x`."""
         initialize = getattr(self.network, "initialize", None)
         if initialize is not None:
@@ -212,8 +212,8 @@ def _parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter]:
 
 
 def halves(
-    x: Float[Tensor, "batch channels height width"],
-) -> tuple[Float[Tensor, "batch kept height width"], Float[Tensor, "batch changed height width"]]:
+    x: Float[Tensor, "batch channels *grid"],
+) -> tuple[Float[Tensor, "batch kept *grid"], Float[Tensor, "batch changed *grid"]]:
     """The first and the second half of the channels, as views."""
     kept = (x.shape[1] + 1) // 2
     return x[:, :kept], x[:, kept:]

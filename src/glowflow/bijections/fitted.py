@@ -19,9 +19,7 @@ class FittedMap(Bijection):
         self.register_buffer("initialized", torch.tensor(False))
 
     @torch.no_grad()
-    def fit(
-        self, x: Float[Tensor, "batch channels height width"], noise_variance: float = 0.0
-    ) -> None:
+    def fit(self, x: Float[Tensor, "batch channels *grid"], noise_variance: float = 0.0) -> None:
         """Fit the map to these images, unless it was fitted before; the more, the better.
 
         Args:
@@ -38,8 +36,8 @@ class FittedMap(Bijection):
 
     @torch.no_grad()
     def initialize(
-        self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        self, x: Float[Tensor, "batch channels *grid"], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch channels *grid"], Float[Tensor, " batch"]]:
         """Fit the map to these images, unless it was fitted before, and apply it."""
         self.fit(x)
         return self(x, context)

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..errors import InputError
-from .base import Bijection, per_sample, pixels, without_autocast
+from .base import Bijection, from_rows, per_sample, pixels, to_rows, without_autocast
 from .exact import require_own_weights
 from .kept import Kept, is_traced
 
@@ -51,8 +51,8 @@ class ChannelMixing(Bijection, Kept):
 
     @without_autocast
     def forward(
-        self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        self, x: Float[Tensor, "batch channels *grid"], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch channels *grid"], Float[Tensor, " batch"]]:
         """Return W x at every pixel and h·w·log|det W| in nats."""
         W, log_det = self.kept(
             "forward", lambda: (self.matrix(), self.log_abs_det()), lambda: [self]
@@ -61,8 +61,8 @@ class ChannelMixing(Bijection, Kept):
 
     @without_autocast
     def inverse(
-        self, y: Float[Tensor, "batch channels height width"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        self, y: Float[Tensor, "batch channels *grid"], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch channels *grid"], Float[Tensor, " batch"]]:
         """Return W⁻¹ y at every pixel and −h·w·log|det W| in nats."""
         W_inverse, log_det = self.kept(
             "inverse", lambda: (self.inverse_matrix(), self.log_abs_det()), lambda: [self]
@@ -269,12 +269,12 @@ class Permutation(ChannelMixing):
 
 
 def mix(
-    x: Float[Tensor, "batch channels height width"],
+    x: Float[Tensor, "batch channels *grid"],
     weight: Float[Tensor, "channels channels"],
     bias: Float[Tensor, " channels"] | None = None,
-) -> Float[Tensor, "batch channels height width"]:
+) -> Float[Tensor, "batch channels *grid"]:
     """W x + bias at every pixel: a 1x1 convolution, as the matrix product that it is."""
-    return F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
+    return from_rows(F.linear(to_rows(x), weight, bias))
 
 
 def random_rotation(channels: int) -> Float[Tensor, "channels channels"]:

@@ -22,16 +22,16 @@ class Standardize(FittedMap):
     units: data that are a times as large have log p lower by D·log a.
 
     Args:
-        shape: channels, height, width.
+        shape: channels, height, width; or channels and another grid.
         positions: one μ and one σ for each position; otherwise for each channel.
     """
 
     mean: Tensor
     log_std: Tensor
 
-    def __init__(self, shape: tuple[int, int, int], positions: bool = False) -> None:
+    def __init__(self, shape: tuple[int, ...], positions: bool = False) -> None:
         super().__init__()
-        places = shape if positions else (shape[0], 1, 1)
+        places = shape if positions else (shape[0], *(1 for _ in shape[1:]))
         self.register_buffer("mean", torch.zeros(places))
         self.register_buffer("log_std", torch.zeros(places))
 
@@ -41,21 +41,21 @@ class Standardize(FittedMap):
 
     @without_autocast
     def forward(
-        self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        self, x: Float[Tensor, "batch channels *grid"], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch channels *grid"], Float[Tensor, " batch"]]:
         """Return y and −Σ log σ in nats."""
         return (x - self.mean) * (-self.log_std).exp(), -self._log_scale(x)
 
     @without_autocast
     def inverse(
-        self, y: Float[Tensor, "batch channels height width"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        self, y: Float[Tensor, "batch channels *grid"], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch channels *grid"], Float[Tensor, " batch"]]:
         """Return x and Σ log σ in nats."""
         return y * self.log_std.exp() + self.mean, self._log_scale(y)
 
     def _fit(self, x: Tensor, noise_variance: float) -> None:
         shared = x.numel() // self.mean.numel()
-        over = (0, *(axis for axis in (2, 3) if self.mean.shape[axis - 1] == 1))
+        over = (0, *(axis for axis in range(2, x.dim()) if self.mean.shape[axis - 1] == 1))
         mean = sum_of(x, lambda part: part.sum(over, keepdim=True)[0]) / shared
         squares = sum_of(x, lambda part: (part - mean).square().sum(over, keepdim=True)[0])
         variance = squares / shared + noise_variance

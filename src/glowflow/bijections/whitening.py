@@ -47,7 +47,7 @@ class Whitening(FittedMap):
     """log s, (k,), and after it log σ."""
 
     def __init__(
-        self, shape: tuple[int, int, int], rank: int, components: Bijection | None = None
+        self, shape: tuple[int, ...], rank: int, components: Bijection | None = None
     ) -> None:
         super().__init__()
         dims = math.prod(shape)
@@ -62,8 +62,8 @@ class Whitening(FittedMap):
 
     @without_autocast
     def forward(
-        self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        self, x: Float[Tensor, "batch channels *grid"], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch channels *grid"], Float[Tensor, " batch"]]:
         """Return y and its log-determinant in nats."""
         centred = (x - self.mean).flatten(1)
         along, rest = self._apart(centred)
@@ -73,8 +73,8 @@ class Whitening(FittedMap):
 
     @without_autocast
     def inverse(
-        self, y: Float[Tensor, "batch channels height width"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        self, y: Float[Tensor, "batch channels *grid"], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch channels *grid"], Float[Tensor, " batch"]]:
         """Return x and its log-determinant in nats."""
         white, rest = self._apart(y.flatten(1))
         rest = rest * self.log_std[-1].exp()
@@ -87,8 +87,8 @@ class Whitening(FittedMap):
 
     @torch.no_grad()
     def initialize(
-        self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        self, x: Float[Tensor, "batch channels *grid"], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch channels *grid"], Float[Tensor, " batch"]]:
         """Fit the map, initialise what is between the components, and apply both."""
         self.fit(x)
         if self.components is not None:

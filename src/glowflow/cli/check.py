@@ -191,7 +191,7 @@ def _both(options: Options) -> tuple[NDArray[Any], NDArray[Any], str]:
     from .model_data import choose, load_model_for
 
     device = check_device(options.device)
-    model = load_model_for(options.model, device, given=True)
+    model = load_model_for(options.model, device, any_kind=True)
     chosen = choose(
         model, options.model, options.data, limit=options.count, progress=not options.json
     )

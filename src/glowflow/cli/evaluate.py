@@ -42,7 +42,7 @@ def _run(options: Options, device: str) -> Outcome:
     from .model_data import chosen_by, load_model_for
 
     progress = not options.json and process_index() == 0
-    model = local_main_process_first(lambda: load_model_for(options.model, device, given=True))
+    model = local_main_process_first(lambda: load_model_for(options.model, device, any_kind=True))
     chosen = local_main_process_first(lambda: chosen_by(model, options, options.split))
     train = local_main_process_first(chosen.train)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,10 +18,11 @@ from ..errors import CheckpointError, InputError
 from ..files import path_of
 from ..models.companions import DIRECTIONS_FILE
 from ..models.conditional import ConditionalGlow
+from ..models.config import picture_shape, sides
 from ..models.flow import ImageFlow
 from ..models.pretrained import locate
 from ..models.registry import load_model
-from ..models.training_data import TrainingData
+from ..models.training_data import TrainingData, size_of
 from ..processes import process_index
 from ..progress import remark
 from ..training.config import CONFIG_FILE, TrainConfig, read_run_config
@@ -48,7 +49,7 @@ class Chosen:
     """Training images that go with them, to fit baselines on; None where there are none."""
 
 
-def load_model_for(source: str, device: str, *, given: bool = False) -> ImageFlow:
+def load_model_for(source: str, device: str, *, any_kind: bool = False) -> ImageFlow:
     """The model, which knows its training data as far as its files say.
 
     Where its `config.json` is of the first version, the run's `train.yaml` says how the images were
@@ -57,26 +58,32 @@ def load_model_for(source: str, device: str, *, given: bool = False) -> ImageFlo
     Args:
         source: how the model is named.
         device: where it goes.
-        given: whether the command is for conditional models too.
+        any_kind: whether the command is for conditional models too, and for data on grids of one or
+            three axes.
 
     Raises:
         CheckpointError: as `load_model`.
-        InputError: the model is a conditional one.
+        InputError: the model is of such a kind, and the command is not for it.
     """
     model = load_model(source, device=device)
-    if isinstance(model, ConditionalGlow) and not given:
+    if isinstance(model, ConditionalGlow) and not any_kind:
         names = ", ".join(model.config.names)
         raise InputError(
             f"{source} models x given {names}, and this command is for models of x alone: use "
             "glow sample --given, glow evaluate, glow check, or Python."
         )
+    grid = model.config.image_shape[1:]
+    if len(grid) != 2 and not any_kind:
+        raise InputError(
+            f"{source} models data on a grid of {sides(grid)}, and this command is for models of "
+            "images: use glow sample, glow evaluate, glow check, or Python."
+        )
     config = run_config(source) if model.trained_on is None else None
     if config is not None:
-        channels, height, width = model.config.image_shape
         model.trained_on = TrainingData(
             source=config.data.data,
-            size=(height, width),
-            channels=channels,
+            size=size_of(model.config.image_shape),
+            channels=model.config.image_shape[0],
             fit=config.data.fit,
             upscale=config.data.upscale,
             dtype="uint8" if model.config.bits is not None else "float32",
@@ -117,7 +124,14 @@ def conditional_data(model: ConditionalGlow, data: str) -> DataConfig:
         target=None if known is None else known.target or None,
         condition=",".join(model.config.names),
         missing=model.config.missing,
+        grid=_other_grid(model),
     )
+
+
+def _other_grid(model: ImageFlow) -> Literal[1, 2, 3] | None:
+    """Axes of the grid, where they are not those of images."""
+    axes = len(model.config.image_shape) - 1
+    return 1 if axes == 1 else 3 if axes == 3 else None
 
 
 def data_for(
@@ -148,7 +162,7 @@ def data_for(
     if known is not None and data.lower().endswith(SUFFIXES):
         target = known.target or None
     if model.config.bits is None or target is not None:
-        return DataConfig(data=data, target=target)
+        return DataConfig(data=data, target=target, grid=_other_grid(model))
     if known is None:
         if fit is None:
             say(
@@ -157,7 +171,7 @@ def data_for(
             )
         known = TrainingData()
     _tell_fit(fit, known, source)
-    channels, height, width = model.config.image_shape
+    channels, height, width = picture_shape(model.config.image_shape)
     wanted: Any = channels if channels in (1, 3, 4) else None
     how: Any = fit or known.fit
     return DataConfig(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..data.inputs import in_short
 from ..errors import InputError
+from ..models.config import picture_shape
 from ..models.flow import ImageFlow
 from ..models.likelihood import bits_per_dim
 from ..models.training_data import TrainingData
@@ -56,7 +57,7 @@ def read_photos(paths: tuple[Path, ...], model: ImageFlow, options: PhotoOptions
         raise InputError(
             f"--fit is {options.fit}, and --align or --crop says what is taken: leave --fit out."
         )
-    shape = model.config.image_shape
+    shape = picture_shape(model.config.image_shape)
     place = None if options.crop in (None, "center") else _place(str(options.crop), shape)
     fit, known = _fit(model, options), model.trained_on or TrainingData()
     upscale = options.upscale or known.upscale

@@ -70,7 +70,7 @@ def run(options: Options) -> Outcome:
         raise InputError("--out is for --dry-run: nothing else is written here.")
     if options.evaluation is not None and not options.evaluation.is_file():
         raise InputError(f"There is no file {options.evaluation}: give an evaluation.json.")
-    model = load_model_for(options.run, check_device(options.device), given=True)
+    model = load_model_for(options.run, check_device(options.device), any_kind=True)
     place = (
         nullcontext(new_folder(options.out, "push"))
         if options.dry_run

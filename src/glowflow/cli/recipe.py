@@ -38,6 +38,7 @@ def run_recipe(options: Replay, device: str) -> Outcome:
     from ..latents.directions import load_directions
     from ..latents.recipes import checksum, replay
     from ..models.companions import identity
+    from ..models.config import picture_shape
     from ..photos.crops import paste, whole
     from .model_data import directions_beside, load_model_for
 
@@ -55,7 +56,9 @@ def run_recipe(options: Replay, device: str) -> Outcome:
     save_png(folder / "edited.png", to_pil(after))
     if options.paste:
         known_fit = "crop" if model.trained_on is None else model.trained_on.fit
-        crop = recipe.crop or whole(photo, model.config.image_shape, recipe.fit or known_fit)
+        crop = recipe.crop or whole(
+            photo, picture_shape(model.config.image_shape), recipe.fit or known_fit
+        )
         save_png(folder / "pasted.png", to_pil(paste(photo, crop, before, after)))
     facts = {
         "out": str(folder),
@@ -91,6 +94,7 @@ def _seen(
     """The photograph, and the part of it that the recipe is of, as the model sees it."""
     import torch
 
+    from ..models.config import picture_shape
     from ..models.training_data import TrainingData
     from ..photos.crops import cut
     from ..photos.images import read_photo
@@ -98,7 +102,7 @@ def _seen(
     if model.config.bits is None:
         raise InputError("This model is for float data: it does not take image files.")
     known = model.trained_on or TrainingData()
-    shape = model.config.image_shape
+    shape = picture_shape(model.config.image_shape)
     photo = read_photo(path, shape[0], known.source_range)
     if recipe.crop is None:
         seen = model.prepare(path, fit=recipe.fit)[0].numpy()

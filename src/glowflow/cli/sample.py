@@ -59,7 +59,7 @@ def run(options: Options) -> Outcome:
         raise InputError(f"count is {options.count}: draw at least 1 image.")
     usual = "0.7" if options.given is None else "1"
     temperatures = numbers(options.temperature or usual, "--temperature")
-    model = load_model_for(options.model, device, given=True)
+    model = load_model_for(options.model, device, any_kind=True)
     labels = None
     if options.label is not None:
         labels = label_of(model, options.label, options.count, "--class")

@@ -98,11 +98,12 @@ def _config_from(source: str) -> TrainConfig:
     """What a run starts from that takes a model's weights: its architecture, and how its images
     were read."""
     from ..models.conditional import ConditionalGlow
+    from ..models.training_data import size_of
     from .model_data import conditional_data, load_model_for
 
-    model = load_model_for(source, "cpu", given=True)
+    model = load_model_for(source, "cpu", any_kind=True)
     known, shape = model.trained_on, model.config.image_shape
-    data = DataConfig(size=shape[1:]) if model.config.bits is not None else DataConfig()
+    data = DataConfig(size=size_of(shape)) if model.config.bits is not None else DataConfig()
     if known is not None and model.config.bits is not None:
         how: Any = {"fit": known.fit, "upscale": known.upscale, "source_range": known.source_range}
         data = replace(data, data=known.source or data.data, **how)
@@ -238,7 +239,7 @@ def _model_to_start_from(config: TrainConfig) -> "ImageFlow | None":
         return None
     from .model_data import load_model_for
 
-    model = load_model_for(config.started_from, "cpu", given=True)
+    model = load_model_for(config.started_from, "cpu", any_kind=True)
     own, asked = asdict(architecture_of(model.config)), asdict(config.model)
     for name, value in own.items():
         if name != "weight_classes" and asked.get(name) != value:

@@ -36,7 +36,11 @@ class DataConfig:
     array: str | None = None
     """Which array of an .npz file has the images."""
     target: str | None = None
-    """Which array of an .npz, HDF5 or Zarr file the model is for, (N, H, W) or (N, C, H, W)."""
+    """Which array of an .npz, HDF5 or Zarr file the model is for: (N, H, W) or (N, C, H, W); or
+    floats (N, L), (N, C, L) with --grid 1, (N, D, H, W) with --grid 3, (N, C, D, H, W)."""
+    grid: Literal[1, 2, 3] | None = None
+    """Axes of the grid that samples of an array are on; the axis before them, where there is one,
+    is that of the channels. By default 2, images, but 1 of (N, L) and 3 of (N, C, D, H, W)."""
     condition: str | None = None
     """Arrays of the same file that the model is given, NAME or NAME,NAME: fields on the same or a
     coarser grid, vectors (N, V), numbers (N,), or classes (N,) as whole numbers from 0."""
@@ -107,6 +111,9 @@ class DataConfig:
                 f"{name} is {value!r}: name an array, or leave it out.",
             )
         require_choice("missing", self.missing, Missing)
+        require(
+            self.grid in (None, 1, 2, 3), f"grid is {self.grid}: give 1, 2 or 3, or leave it out."
+        )
         require_choice("frames", self.frames, Literal["first", "all"])
         if self.layout is not None:
             require_choice("layout", self.layout, Layout)

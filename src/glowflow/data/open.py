@@ -118,6 +118,8 @@ def _stored(config: DataConfig, selection: Selection, cache: Path | None, progre
         f"{config.size} {config.channels} {config.fit} {config.upscale} {config.layout} "
         f"{config.array} {config.frames} {config.source_range}"
     )
+    if config.grid is not None:
+        how += f" grid {config.grid}"
     if config.target is not None or config.condition is not None:
         how += f" {config.target} {config.condition} {config.missing}"
     return store(

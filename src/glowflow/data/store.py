@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..models.conditions import Condition
+from ..models.config import sides
 from ..photos.images import SmallImageError, UnreadableImageError
 from ..progress import remark, with_bar
 from .config import Split
@@ -509,9 +510,12 @@ def _damaged(folder: Path, error: Exception) -> InputError:
 
 
 def _in_words(data: ImageData, info: dict[str, Any]) -> str:
-    channels, height, width = data.image_shape
+    channels, *grid = data.image_shape
+    if len(grid) != 2:
+        kind = f"samples on a grid of {sides(grid)}, {channels} channel{'s' * (channels > 1)}"
+        return f"{info['title']}: {len(data):,} {kind}"
     colours = {1: "grey", 3: "RGB", 4: "RGBA"}.get(channels, f"{channels} channels")
-    return f"{info['title']}: {len(data):,} images, {height}x{width} {colours}"
+    return f"{info['title']}: {len(data):,} images, {sides(grid)} {colours}"
 
 
 def _reading(info: dict[str, Any]) -> Reading:

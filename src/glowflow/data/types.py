@@ -56,7 +56,7 @@ class ImageData:
     """One split of a source."""
 
     images: NDArray[Any]
-    """(N, C, H, W), uint8 or float32, memory-mapped and read-only."""
+    """(N, C, H, W), uint8 or float32, memory-mapped and read-only; or float32 (N, C, *grid)."""
     labels: NDArray[np.int64] | None = None
     """(N,) class indices."""
     attributes: NDArray[np.bool_] | None = None
@@ -83,10 +83,9 @@ class ImageData:
         return len(self.images)
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
-        _, channels, height, width = self.images.shape
-        return channels, height, width
+    def image_shape(self) -> tuple[int, ...]:
+        """Channels, height, width; or channels and another grid."""
+        return tuple(self.images.shape[1:])
 
     def part(self, start: int, stop: int) -> "ImageData":
         """Images `start` to `stop`, as views."""
@@ -179,12 +178,12 @@ class Source:
     """Images that can be read one by one, before they are an array."""
 
     title: str
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     dtype: str
     """uint8 or float32."""
     names: tuple[str, ...]
     read: Callable[[int], NDArray[Any]]
-    """Image i as (C, H, W); raises `UnreadableImageError` for a broken one, and
+    """Image i, of `shape`; raises `UnreadableImageError` for a broken one, and
     `NoMoreImagesError` where a stream has ended before its time."""
     in_order: bool = False
     """Read with ascending i and from one thread only: large files, each opened once, and streams.

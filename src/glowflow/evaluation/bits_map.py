@@ -25,6 +25,7 @@ from ..bijections.batchnorm import by_batches
 from ..bijections.coupling import conditioned, halves
 from ..errors import InputError
 from ..fused.steps import Steps
+from ..models.config import picture_shape
 from ..models.flow import ImageFlow
 from ..models.likelihood import bits_per_dim
 from ..models.realnvp import RealNVP
@@ -77,7 +78,7 @@ def bits_map(model: ImageFlow, x: Float[Tensor, "batch channels height width"]) 
     Raises:
         InputError: x does not fit, or is so improbable that its bits overflow.
     """
-    dims = math.prod(model.config.image_shape)
+    dims = math.prod(picture_shape(model.config.image_shape))
     by_level = model.log_prob_by_level(x).double().sum(1).cpu()
     total = dims * bits_per_dim(by_level, dims, model.config.bits)
     x = x.to(model.dtype)

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..bijections import AdditiveCoupling, AffineCoupling, Coupling, FlowStep
-from ..bijections.base import per_sample, without_autocast
+from ..bijections.base import from_rows, per_sample, to_rows, without_autocast
 from ..bijections.coupling import halves
 from ..bijections.exact import has_hooks, is_batched, kind_of
 from ..bijections.kept import thawed
@@ -115,12 +115,12 @@ def _has_own_weights(layer: torch.nn.Module) -> bool:
 
 def forward_without_activations(
     steps: list[FlowStep],
-    x: Float[Tensor, "batch channels height width"],
+    x: Float[Tensor, "batch channels *grid"],
     A: tuple[Float[Tensor, "channels channels"], ...],
     c: tuple[Float[Tensor, " channels"], ...],
     guard: DriftGuard,
     context: Tensor | None = None,
-) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+) -> tuple[Float[Tensor, "batch channels *grid"], Float[Tensor, " batch"]]:
     """coupling(A x + c) for each step, and the couplings' log-determinant in nats.
 
     Only the input, the output, the context and the weights are kept for the backward pass, by
@@ -252,10 +252,9 @@ class _Step(torch.autograd.Function):
         )
         by_weight = iter(by_wanted)
         grad_context = next(by_weight) if needs_context else None
-        channels_last = (0, 2, 3, 1)
         with torch.no_grad():
-            mixed = torch.cat((run.x1, run.x2), dim=1).permute(channels_last)
-            grad = torch.cat((grad_y[:, :kept] + grad_1, grad_2), dim=1).permute(channels_last)
+            mixed = to_rows(torch.cat((run.x1, run.x2), dim=1))
+            grad = to_rows(torch.cat((grad_y[:, :kept] + grad_1, grad_2), dim=1))
             A_inverse = torch.linalg.inv_ex(precise(A)).inverse.to(A)
             x = (mixed - c) @ A_inverse.T
             grad_A: Tensor | None = None
@@ -265,8 +264,8 @@ class _Step(torch.autograd.Function):
                 grad_A, grad_c = way_back.gradients(A)
                 torch.mm(rows.T, x.reshape(rows.shape), out=grad_A)
                 torch.sum(rows, 0, out=grad_c)
-            grad_x = (grad @ A).permute(0, 3, 1, 2)
-            x = x.permute(0, 3, 1, 2)
+            grad_x = from_rows(grad @ A)
+            x = from_rows(x)
             if ctx.index == 0:
                 way_back.guard(x, ends[0], way_back.limit, A_inverse @ c)
             way_back.back(x)

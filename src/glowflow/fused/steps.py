@@ -55,8 +55,8 @@ class Steps(Chain, Kept):
 
     @without_autocast
     def forward(
-        self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        self, x: Float[Tensor, "batch channels *grid"], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch channels *grid"], Float[Tensor, " batch"]]:
         """Return the last step's output and the sum of the log-determinants in nats."""
         steps = self._known_steps()
         recomputed = self.reversible and torch.is_grad_enabled() and not is_transformed()
@@ -81,8 +81,8 @@ class Steps(Chain, Kept):
 
     @without_autocast
     def inverse(
-        self, y: Float[Tensor, "batch channels height width"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        self, y: Float[Tensor, "batch channels *grid"], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch channels *grid"], Float[Tensor, " batch"]]:
         """Return the first step's input and minus the sum of the log-determinants in nats."""
         steps = self._known_steps()
         if steps is None:

@@ -15,7 +15,7 @@ from ..bijections.linear import ChannelMixing
 from ..errors import InputError
 from ..fused.steps import Steps
 from ..models.priors import GaussianPrior, TopPrior
-from ..nn.convolutions import ScaledConv2d
+from ..nn.convolutions import ScaledConv
 from ..nn.coupling_network import CouplingNetwork
 
 Images = Float[Tensor, "batch channels height width"]
@@ -41,7 +41,7 @@ class Convolution(nn.Module):
         self.register_buffer("bias", bias)
 
     @classmethod
-    def of(cls, layer: ScaledConv2d) -> "Convolution":
+    def of(cls, layer: ScaledConv) -> "Convolution":
         """The layer's convolution, scaled, in float64."""
         scale = layer.scale().double()[:, None, None]
         edge = None if layer.edge is None else layer.edge * scale

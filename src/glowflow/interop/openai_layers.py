@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..bijections.linear import Invertible1x1Conv, Permutation
-from ..models.config import GlowConfig
+from ..models.config import GlowConfig, picture_shape
 from .mapping import is_permutation, no_classifier
 
 KINDS = {
@@ -38,7 +38,7 @@ class BadLayerError(Exception):
 
 def layers_of(config: GlowConfig, with_classifier: bool) -> Iterator[Layer]:
     """Every variable of a model, level by level."""
-    channels = 4 * config.image_shape[0]
+    channels = 4 * picture_shape(config.image_shape)[0]
     for level in range(config.levels):
         for step in range(config.steps):
             ours, theirs = f"levels.{level}.steps.{step}", f"model/{level}/{step}"

@@ -17,6 +17,7 @@ from ..bijections.exact import has_hooks, is_untouched, kind_of
 from ..bijections.linear import ChannelMixing
 from ..errors import InputError
 from ..fused.steps import Steps
+from ..models.config import picture_shape
 from ..models.flow import ImageFlow
 from ..models.priors import TopPrior
 from ..nn.convolutions import GatherConv, PointConv, ScatterConv
@@ -49,8 +50,10 @@ def portable(model: ImageFlow, precision: Precision = "float32") -> ImageFlow:
             exact, in either.
 
     Raises:
-        InputError: the model is not initialised, or has hooks, which no program calls.
+        InputError: the model is not initialised, is of no images, or has hooks, which no program
+            calls.
     """
+    picture_shape(model.config.image_shape)
     if not model.initialized:
         raise InputError(
             "This model has seen no images: train it, or initialise it, before it is exported."
@@ -62,7 +65,8 @@ def portable(model: ImageFlow, precision: Precision = "float32") -> ImageFlow:
                 "remove them, and make weights that they compute permanent (prune.remove)."
             )
     own = copy.deepcopy(model).cpu().eval().requires_grad_(False)
-    _replace(own, own.latent_shapes[-1][1:])
+    _, height, width = own.latent_shapes[-1]
+    _replace(own, (height, width))
     own.float()
     if precision == "float16":
         matrices = {

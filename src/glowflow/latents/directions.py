@@ -97,7 +97,7 @@ def load_directions(path: Path, model: ImageFlow) -> Directions:
     return load_companion(path, KIND, model, parse)
 
 
-def _checked(direction: Tensor, shape: tuple[int, int, int]) -> Tensor:
+def _checked(direction: Tensor, shape: tuple[int, ...]) -> Tensor:
     """The direction, if it is one of a level of this shape."""
     if tuple(direction.shape) != shape or direction.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"a direction is {direction.dtype} {tuple(direction.shape)}")

@@ -29,7 +29,7 @@ MOST_CLASSES = 40
 class LevelAxes:
     """The principal axes of one level's ε."""
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     mean: Float[Tensor, " D"]
     axes: Float[Tensor, "k D"]
     variances: Float[Tensor, " k"]
@@ -158,7 +158,7 @@ class _Fit(NamedTuple):
 def _fit(
     codes: Codes,
     truth: Bool[NDArray[np.bool_], "N A"],
-    shapes: Sequence[tuple[int, int, int]],
+    shapes: Sequence[tuple[int, ...]],
     components: int,
 ) -> _Fit:
     """Axes and normals of each level, in one pass."""

@@ -10,6 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from ..errors import InputError
 from .companions import CALIBRATION_FILE, DIRECTIONS_FILE
+from .config import sides
 from .training_data import TrainingData
 
 CARD_FILE = "README.md"
@@ -145,9 +146,10 @@ def _metadata(
 
 def _summary(model: Any) -> str:
     config = model.config
-    channels, height, width = config.image_shape
+    channels, *grid = config.image_shape
     name = type(model).__name__
     kind = {1: "grey", 3: "RGB", 4: "RGBA"}.get(channels, f"{channels}-channel")
+    of = "images of" if len(grid) == 2 else "data on a grid of"
     depth = "floats" if config.bits is None else f"{config.bits} bits"
     size = f"{sum(p.numel() for p in model.parameters()):,} parameters"
     shape = (
@@ -159,7 +161,7 @@ def _summary(model: Any) -> str:
     if conditions := getattr(config, "conditions", ()):
         classes = ", given " + ", ".join(f"{c.name} ({c.kind}, {c.shape})" for c in conditions)
     return (
-        f"A {name} (a normalizing flow) of {kind} images of {height}x{width}, {depth}{classes}: "
+        f"A {name} (a normalizing flow) of {kind} {of} {sides(grid)}, {depth}{classes}: "
         f"{shape}, {config.hidden_channels} hidden channels, {size}. It gives an exact "
         "log-likelihood, an exact latent code for every image, and samples in one pass."
     )
@@ -191,8 +193,8 @@ model = load_model("{repo}")
 
 
 def _likelihood(model: Any, figures: Figures | None) -> str:
-    channels, height, width = model.config.image_shape
-    dims = f"{channels} x {height} x {width} = {channels * height * width:,}"
+    shape = model.config.image_shape
+    dims = f"{' x '.join(map(str, shape))} = {math.prod(shape):,}"
     unit = f"A dimension is one value of one channel of one pixel ({dims} an image)" + (
         f", of {model.config.bits} bits." if model.config.bits is not None else ", a float."
     )

@@ -19,7 +19,7 @@ from .glow import Glow, NetworkFactory
 if TYPE_CHECKING:
     from torch.distributions import Distribution
 
-Features = tuple[Float[Tensor, "batch features height width"], ...]
+Features = tuple[Float[Tensor, "batch features *grid"], ...]
 """What the conditioning network makes of conditions: a map a level, first level first."""
 
 
@@ -192,7 +192,7 @@ class ConditionalGlow(Glow):
 
     @without_autocast
     def features(self, c: Any) -> Features:
-        """What the conditioning network makes of c, (batch, F, H/2^l, W/2^l) at level l.
+        """What the conditioning network makes of c, (batch, F, *grid/2^l) at level l.
 
         Wherever c is asked for, these do too, and the network does not run.
 
@@ -213,7 +213,7 @@ class ConditionalGlow(Glow):
 
     def _contexts(self, context: Any, batch: int) -> Sequence[Tensor]:
         maps = self.features(context)
-        return [h if h.shape[0] == batch else h.expand(batch, -1, -1, -1) for h in maps]
+        return [h if h.shape[0] == batch else h.expand(batch, *h.shape[1:]) for h in maps]
 
     def _initialize(self, x: Tensor, labels: Any = None) -> None:
         self.fit_conditions(labels)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..checks import require, require_choice
-from .config import Architecture, GlowConfig, is_whole
+from .config import Architecture, GlowConfig, is_whole, sides
 
 Kind = Literal["field", "vector", "class"]
 Missing = Literal["refuse", "mask"]
@@ -18,7 +18,7 @@ class Condition:
 
     name: str
     kind: Kind
-    """`field` (channels, height, width), also a mask; `vector` (entries); `class`, a number."""
+    """`field` (channels, *grid), also a mask; `vector` (entries); `class`, a number."""
     shape: tuple[int, ...]
     """Of a field or a vector; of a class how many classes there are, (K,)."""
 
@@ -31,11 +31,11 @@ class Condition:
         require_choice(f"kind of condition {self.name}", self.kind, Kind)
         given: Any = self.shape
         shape = tuple(given) if isinstance(given, (tuple, list)) else ()
-        axes = 3 if self.kind == "field" else 1
+        counts, said = ((2, 3, 4), "2, 3 or 4") if self.kind == "field" else ((1,), "1")
         require(
-            len(shape) == axes and all(map(is_whole, shape)) and 0 < min(shape) <= 2**30,
-            f"Condition {self.name} is a {self.kind} of shape {given}: give {axes} whole numbers "
-            "above 0.",
+            len(shape) in counts and all(map(is_whole, shape)) and 0 < min(shape) <= 2**30,
+            f"Condition {self.name} is a {self.kind} of shape {given}: give {said} "
+            "whole numbers above 0.",
         )
         object.__setattr__(self, "shape", shape)
 
@@ -73,14 +73,15 @@ class ConditionalGlowConfig(GlowConfig):
             f"conditions are {given}: give each a name of its own.",
         )
         require_choice("missing", self.missing, Missing)
-        _, height, width = self.image_shape
+        grid = self.image_shape[1:]
         for each in conditions:
             if each.kind == "field":
-                _, rows, columns = each.shape
+                own = each.shape[1:]
                 require(
-                    height % rows == 0 and width % columns == 0,
-                    f"Condition {each.name} is on a grid of {rows}x{columns} and the data on one "
-                    f"of {height}x{width}: give the same grid, or a coarser one that divides it.",
+                    len(own) == len(grid)
+                    and all(side % coarse == 0 for side, coarse in zip(grid, own, strict=True)),
+                    f"Condition {each.name} is on a grid of {sides(own)} and the data on one "
+                    f"of {sides(grid)}: give the same grid, or a coarser one that divides it.",
                 )
         require(
             self.classes == 0,
@@ -105,7 +106,7 @@ class ConditionalGlowConfig(GlowConfig):
     def given(
         cls,
         architecture: Architecture,
-        image_shape: tuple[int, int, int],
+        image_shape: tuple[int, ...],
         conditions: tuple[Condition, ...],
         missing: Missing = "refuse",
     ) -> "ConditionalGlowConfig":

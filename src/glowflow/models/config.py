@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
@@ -32,7 +33,7 @@ LARGEST = {
 }
 """Of what a model is counted in; more is a slip or a damaged file."""
 LARGEST_SIDE = 65_536
-"""Channels, height and width of an image."""
+"""Channels, height and width of an image, and of every other grid."""
 if TYPE_CHECKING:
     CouplingName: TypeAlias = str
     PermutationName: TypeAlias = str
@@ -140,6 +141,11 @@ class Architecture:
         )
 
     @property
+    def axes(self) -> int:
+        """Of the grid: 2 for images."""
+        return 2
+
+    @property
     def context_channels(self) -> int:
         """Channels of what couplings and priors are given at each level; 0 for nothing."""
         return 0
@@ -147,24 +153,35 @@ class Architecture:
 
 @dataclass(frozen=True, kw_only=True)
 class GlowConfig(Architecture):
-    """An architecture for images of one shape."""
+    """An architecture for images, or float data on another grid, of one shape."""
 
-    image_shape: tuple[int, int, int]
-    """Channels, height, width."""
+    image_shape: tuple[int, ...]
+    """Channels, height, width; or channels and the grid of float data on one or three axes: C, L or
+    C, D, H, W."""
     classes: int = 0
     """Number of classes the top prior is conditioned on; 0 for none."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
         super().__post_init__()
-        object.__setattr__(self, "image_shape", _checked_shape(self.image_shape))
+        object.__setattr__(self, "image_shape", _checked_shape(self.image_shape, axes=(1, 2, 3)))
         _require_counts(self, 0, "classes")
+        require(
+            self.axes == 2 or self.bits is None,
+            f"image_shape is {self.image_shape}: images of bytes have channels, height and width; "
+            "float data on a grid of one or three axes have bits None.",
+        )
         _require_halvings(self.image_shape, self.levels, "2^levels", "levels")
         require(
             self.padding != "reflect" or min(self.image_shape[1:]) > 2**self.levels,
             f"The last of {self.levels} levels is one pixel wide, which reflects nothing: take "
             "fewer levels, or padding periodic or zero.",
         )
+
+    @property
+    def axes(self) -> int:
+        """Of the grid: 2 for images."""
+        return len(self.image_shape) - 1
 
     @property
     def fewest_weights(self) -> int:
@@ -174,7 +191,7 @@ class GlowConfig(Architecture):
 
     @classmethod
     def of(
-        cls, architecture: Architecture, image_shape: tuple[int, int, int], classes: int = 0
+        cls, architecture: Architecture, image_shape: tuple[int, ...], classes: int = 0
     ) -> "GlowConfig":
         """The architecture, for images of this shape and this many classes."""
         return cls(**dataclasses.asdict(architecture), image_shape=image_shape, classes=classes)
@@ -227,7 +244,7 @@ class RealNVPArchitecture:
 class RealNVPConfig(RealNVPArchitecture):
     """An architecture for images of one shape."""
 
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
     """Channels, height, width."""
 
     def __post_init__(self) -> None:
@@ -248,11 +265,21 @@ class RealNVPConfig(RealNVPArchitecture):
         return 4 * (6 * self.scales - 2) * self.residual_blocks
 
     @classmethod
-    def of(
-        cls, architecture: RealNVPArchitecture, image_shape: tuple[int, int, int]
-    ) -> "RealNVPConfig":
+    def of(cls, architecture: RealNVPArchitecture, image_shape: tuple[int, ...]) -> "RealNVPConfig":
         """The architecture, for images of this shape."""
         return cls(**dataclasses.asdict(architecture), image_shape=image_shape)
+
+
+def picture_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Channels, height and width, for what is about pictures.
+
+    Raises:
+        InputError: the shape is of data on a grid of one or three axes.
+    """
+    if len(shape) != 3:
+        raise InputError(f"This is for images, and not for data on a grid of {sides(shape[1:])}.")
+    channels, height, width = shape
+    return channels, height, width
 
 
 def _require_bits(bits: int | None) -> None:
@@ -283,24 +310,30 @@ def is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _checked_shape(given: Any) -> tuple[int, int, int]:
-    shape = tuple(given) if isinstance(given, (tuple, list)) else None
-    if shape is None or len(shape) != 3 or not all(map(is_whole, shape)) or min(shape) < 1:
-        raise InputError(f"image_shape is {given}: give channels, height and width.")
-    channels, height, width = shape
+def _checked_shape(given: Any, axes: tuple[int, ...] = (2,)) -> tuple[int, ...]:
+    """Channels and a grid of so many axes."""
+    shape = tuple(given) if isinstance(given, (tuple, list)) else ()
+    if len(shape) - 1 not in axes or not all(map(is_whole, shape)) or min(shape) < 1:
+        others = "" if axes == (2,) else ", or channels and a grid of one or three axes"
+        raise InputError(f"image_shape is {given}: give channels, height and width{others}.")
     require(
         max(shape) <= LARGEST_SIDE,
         f"image_shape is {given}: give at most {LARGEST_SIDE:,} of each.",
     )
-    return channels, height, width
+    return shape
 
 
-def _require_halvings(
-    image_shape: tuple[int, int, int], halvings: int, factor: str, what: str
-) -> None:
-    _, height, width = image_shape
+def sides(grid: Sequence[int]) -> str:
+    """Height and width, or the sides of another grid, in words: 32x32."""
+    return "x".join(map(str, grid))
+
+
+def _require_halvings(image_shape: tuple[int, ...], halvings: int, factor: str, what: str) -> None:
+    grid = image_shape[1:]
+    images = "Images" if len(grid) == 2 else "Data on a grid"
+    each = "height and width" if len(grid) == 2 else "each side"
     require(
-        height % 2**halvings == 0 and width % 2**halvings == 0,
-        f"Images of {height}x{width} cannot be halved {halvings} times: height and width must be "
+        all(side % 2**halvings == 0 for side in grid),
+        f"{images} of {sides(grid)} cannot be halved {halvings} times: {each} must be "
         f"divisible by {factor} = {2**halvings}; change the size or the {what}.",
     )

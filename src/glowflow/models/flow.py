@@ -19,7 +19,7 @@ from ..checks import require_choice
 from ..errors import InputError, NotFiniteWarning
 from ..files import path_of
 from ..photos.fit import Fit
-from .config import GlowConfig, Memory, Precision
+from .config import GlowConfig, Memory, Precision, picture_shape
 from .execution import use_compile, use_memory, use_precision
 from .hub import Hub
 from .likelihood import bits_per_dim, dequantize, quantize
@@ -100,8 +100,9 @@ class ImageFlow(Bijection):
 
     log p(x) = Σ_levels log N(ε; 0, I) + log|det dε/dx| (paper, equation 6).
 
-    x is (batch, channels, height, width), float, scaled to [−½, ½) for images; labels are (batch,)
-    int64 and needed where `config.classes` > 0.
+    x is (batch, channels, height, width), float, scaled to [−½, ½) for images; or (batch, channels,
+    *grid) where the configuration has a grid of one or three axes. Labels are (batch,) int64 and
+    needed where `config.classes` > 0.
     """
 
     model_type: ClassVar[str]
@@ -113,8 +114,8 @@ class ImageFlow(Bijection):
 
     @property
     @abstractmethod
-    def latent_shapes(self) -> tuple[tuple[int, int, int], ...]:
-        """(channels, height, width) of each level's latent."""
+    def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """(channels, height, width), or (channels, *grid), of each level's latent."""
 
     @property
     def device(self) -> torch.device:
@@ -176,7 +177,7 @@ class ImageFlow(Bijection):
 
     def log_prob(
         self,
-        x: Float[Tensor, "batch channels height width"],
+        x: Float[Tensor, "batch channels *grid"],
         labels: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, " batch"]:
         """log p(x), or log p(x | label), in nats.
@@ -192,7 +193,7 @@ class ImageFlow(Bijection):
     @without_autocast
     def log_prob_by_level(
         self,
-        x: Float[Tensor, "batch channels height width"],
+        x: Float[Tensor, "batch channels *grid"],
         labels: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch levels"]:
         """Each level's part of log p(x), in nats, first level first; their sum is log p(x).
@@ -238,7 +239,7 @@ class ImageFlow(Bijection):
     @torch.no_grad()
     def encode(
         self,
-        x: Float[Tensor, "batch channels height width"],
+        x: Float[Tensor, "batch channels *grid"],
         labels: Int[Tensor, " batch"] | None = None,
     ) -> Latents:
         """The whitened latents of x; `decode` is the exact inverse.
@@ -255,7 +256,7 @@ class ImageFlow(Bijection):
     @torch.no_grad()
     def decode(
         self, latents: Latents, labels: Int[Tensor, " batch"] | None = None
-    ) -> Float[Tensor, "batch channels height width"]:
+    ) -> Float[Tensor, "batch channels *grid"]:
         """The x whose latents these are.
 
         Raises:
@@ -368,7 +369,7 @@ class ImageFlow(Bijection):
             yield Drawn(self.to_images(x).cpu(), *(each.cpu() for each in self.in_range(x)))
 
     def in_range(
-        self, x: Float[Tensor, "batch channels height width"]
+        self, x: Float[Tensor, "batch channels *grid"]
     ) -> tuple[Bool[Tensor, " batch"], Bool[Tensor, " batch"]]:
         """Whether each x is finite, and whether no value is farther than five times the range of
         images from its middle; float data have the range of the training images, if it is known."""
@@ -408,7 +409,7 @@ class ImageFlow(Bijection):
 
     def loss_terms(
         self,
-        x: Float[Tensor, "batch channels height width"],
+        x: Float[Tensor, "batch channels *grid"],
         labels: Int[Tensor, " batch"] | None = None,
     ) -> LossTerms:
         """The loss of a batch in bits, and the mean bits/dim in it.
@@ -421,7 +422,7 @@ class ImageFlow(Bijection):
 
     def loss(
         self,
-        x: Float[Tensor, "batch channels height width"],
+        x: Float[Tensor, "batch channels *grid"],
         labels: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, ""]:
         """What training minimises: mean bits/dim, plus whatever else the model asks for.
@@ -435,7 +436,7 @@ class ImageFlow(Bijection):
         dims = math.prod(self.config.image_shape)
         return bits_per_dim(log_prob, dims, self.config.bits).mean()
 
-    def class_scores(self, x: Float[Tensor, "batch channels height width"]) -> ClassScores:
+    def class_scores(self, x: Float[Tensor, "batch channels *grid"]) -> ClassScores:
         """log p(x | y) in nats for every class y, and the classifier's logits, in one pass.
 
         Raises:
@@ -450,7 +451,7 @@ class ImageFlow(Bijection):
         *,
         noise: str = "uniform",
         generator: torch.Generator | None = None,
-    ) -> Float[Tensor, "batch channels height width"]:
+    ) -> Float[Tensor, "batch channels *grid"]:
         """Dequantised images in [−½, ½), in the weights' dtype; float data as it is."""
         if self.config.bits is not None:
             images = dequantize(images, self.config.bits, noise=noise, generator=generator)
@@ -495,11 +496,11 @@ class ImageFlow(Bijection):
         require_choice("fit", fit, Fit)
         upscale = known.upscale if upscale is None else upscale
         data = replace(known, dtype=dtype, fit=fit, upscale=upscale)
-        return prepare(images, self.config.image_shape, data, axes=axes)
+        return prepare(images, picture_shape(self.config.image_shape), data, axes=axes)
 
     def to_images(
-        self, x: Float[Tensor, "batch channels height width"]
-    ) -> UInt8[Tensor, "batch channels height width"]:
+        self, x: Float[Tensor, "batch channels *grid"]
+    ) -> UInt8[Tensor, "batch channels *grid"]:
         """Bytes from [−½, ½); float data as it is."""
         return x if self.config.bits is None else quantize(x, self.config.bits)
 
@@ -646,11 +647,10 @@ class ImageFlow(Bijection):
     def _check_shape(self, x: Tensor) -> None:
         if not isinstance(x, Tensor):
             raise InputError(f"Images are a {type(x).__name__}: give a torch.Tensor.")
-        if x.dim() != 4 or tuple(x.shape[1:]) != self.config.image_shape:
-            channels, height, width = self.config.image_shape
+        if tuple(x.shape[1:]) != self.config.image_shape:
             raise InputError(
                 f"Images are {tuple(x.shape)}: this model takes "
-                f"(batch, {channels}, {height}, {width})."
+                f"(batch, {', '.join(map(str, self.config.image_shape))})."
             )
 
     def _check_labels(self, labels: Tensor | None, count: int) -> None:

@@ -38,7 +38,7 @@ from ..errors import InputError
 from ..fused.steps import Steps
 from ..nn.coupling_network import CouplingNetwork
 from ..nn.dense_network import DenseNetwork
-from .config import Architecture, CouplingScale, GlowConfig
+from .config import Architecture, CouplingScale, GlowConfig, picture_shape
 from .flow import ClassScores, ImageFlow, Latents, LossTerms
 from .parts import CONDITIONAL_NETWORKS, COUPLINGS, NETWORKS, PERMUTATIONS, part
 from .priors import (
@@ -58,6 +58,9 @@ NetworkFactory = Callable[[int, int, int], nn.Module]
 
 class Glow(ImageFlow):
     """Levels of [squeeze, K steps of flow, split], at the last of which all leaves (figure 2b).
+
+    On a grid of one or three axes everything is the same but the convolutions, and a squeeze makes
+    2 or 8 times the channels.
 
     Before them come, if the configuration names them, `dequantization(config)`, which shapes the
     noise in the bytes' bins, and `first_map(config)`.
@@ -98,15 +101,16 @@ class Glow(ImageFlow):
         self.levels = nn.ModuleList()
         channels = config.image_shape[0]
         for level in range(1, config.levels + 1):
-            channels *= 4
-            self.levels.append(Level(channels, config, top=level == config.levels, network=network))
+            channels *= 2**config.axes
+            top = level == config.levels
+            self.levels.append(Level(channels, config, number=level, top=top, network=network))
             channels //= 2
         self.register_load_state_dict_pre_hook(_with_present_names)  # type: ignore[no-untyped-call]
 
     @without_autocast
     def forward(
         self,
-        x: Float[Tensor, "batch channels height width"],
+        x: Float[Tensor, "batch channels *grid"],
         context: Int[Tensor, " batch"] | None = None,
     ) -> tuple[Latents, Float[Tensor, " batch"]]:
         """Return the whitened latents and log|det dε/dx| in nats."""
@@ -116,7 +120,7 @@ class Glow(ImageFlow):
     @without_autocast
     def inverse(
         self, y: Latents, context: Int[Tensor, " batch"] | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+    ) -> tuple[Float[Tensor, "batch channels *grid"], Float[Tensor, " batch"]]:
         """Return x and log|det dx/dε| in nats."""
         x: Any = None
         log_det: Any = 0.0
@@ -157,7 +161,7 @@ class Glow(ImageFlow):
         return x, log_det
 
     def log_prob_and_logits(
-        self, x: Float[Tensor, "batch channels height width"], labels: Int[Tensor, " batch"]
+        self, x: Float[Tensor, "batch channels *grid"], labels: Int[Tensor, " batch"]
     ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch classes"]]:
         """log p(x | label) in nats, and the classifier's logits, in one pass.
 
@@ -171,7 +175,7 @@ class Glow(ImageFlow):
 
     def loss_terms(
         self,
-        x: Float[Tensor, "batch channels height width"],
+        x: Float[Tensor, "batch channels *grid"],
         labels: Int[Tensor, " batch"] | None = None,
     ) -> LossTerms:
         """bits/dim, plus `weight_classes` times the classifier's cross entropy in bits.
@@ -187,7 +191,7 @@ class Glow(ImageFlow):
         return LossTerms(bits + weighted / math.log(2), bits)
 
     @without_autocast
-    def class_scores(self, x: Float[Tensor, "batch channels height width"]) -> ClassScores:
+    def class_scores(self, x: Float[Tensor, "batch channels *grid"]) -> ClassScores:
         """log p(x | y) in nats for every class y, and the classifier's logits.
 
         Where only the last level's prior knows the class, that is one pass. Where coupling networks
@@ -264,18 +268,16 @@ class Glow(ImageFlow):
         return [torch.full((len(x),), y, device=x.device) for y in range(self.config.classes)]
 
     @property
-    def latent_shapes(self) -> tuple[tuple[int, int, int], ...]:
-        """(channels, height, width) of each level's latent, first level first."""
-        channels, height, width = self.config.image_shape
-        last = self.config.levels
-        return tuple(
-            (
-                channels * 2 ** (level if level < last else level + 1),
-                height // 2**level,
-                width // 2**level,
-            )
-            for level in range(1, last + 1)
-        )
+    def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """(channels, height, width) of each level's latent, first level first; or another grid."""
+        channels, *grid = self.config.image_shape
+        shapes = []
+        for level in range(1, self.config.levels + 1):
+            channels *= 2**self.config.axes
+            leaving = channels if level == self.config.levels else channels // 2
+            shapes.append((leaving, *(side // 2**level for side in grid)))
+            channels -= leaving
+        return tuple(shapes)
 
     def _initialize(self, x: Tensor, labels: Tensor | None = None) -> None:
         if labels is None and self.config.classes:
@@ -385,11 +387,12 @@ class Level(Chain):
         channels: int,
         config: GlowConfig,
         *,
+        number: int = 1,
         top: bool = False,
         network: NetworkFactory | None = None,
     ) -> None:
         steps = Steps(Step(channels, config, network) for _ in range(config.steps))
-        prior = prior_of(channels, config, top)
+        prior = prior_of(channels, config, number, top)
         split = (
             Top(channels, config.learn_top, config.classes, prior)
             if top
@@ -409,26 +412,22 @@ class Step(FlowStep):
         )
 
 
-def prior_of(channels: int, config: GlowConfig, top: bool) -> GaussianPrior | None:
-    """That of what leaves a level of so many channels; None for what `Split` and `Top` have."""
+def prior_of(channels: int, config: GlowConfig, number: int, top: bool) -> GaussianPrior | None:
+    """That of what leaves a level of so many channels, by its number; None for what `Split` and
+    `Top` have."""
     leaving = channels if top else channels // 2
     kept = channels - leaving
+    how = (config.padding, config.axes)
     if config.prior == "diagonal":
-        return diagonal_prior(leaving, channels, config)
+        grid = (side // 2**number for side in config.image_shape[1:])
+        return DiagonalPrior((leaving, *grid), config.classes)
     if config.context_channels and (config.learn_top or not top):
-        return FeaturePrior(kept, leaving, config.context_channels, config.padding)
-    if config.padding == "zero":
+        return FeaturePrior(kept, leaving, config.context_channels, *how)
+    if how == ("zero", 2):
         return None
     if top:
-        return TopPrior(channels, config.learn_top, config.classes, config.padding)
-    return SplitPrior(kept, leaving, config.padding)
-
-
-def diagonal_prior(leaving: int, channels: int, config: GlowConfig) -> DiagonalPrior:
-    """That of the channels that leave a level of so many channels."""
-    image_channels, height, width = config.image_shape
-    smaller = channels // (2 * image_channels)
-    return DiagonalPrior((leaving, height // smaller, width // smaller), config.classes)
+        return TopPrior(channels, config.learn_top, config.classes, *how)
+    return SplitPrior(kept, leaving, *how)
 
 
 def dequantization(config: GlowConfig) -> VariationalDequantization | None:
@@ -450,7 +449,7 @@ def first_map(config: GlowConfig) -> FittedMap | None:
         case "none":
             return None
         case "marginals":
-            return Marginals(config.image_shape, config.bits or 8)
+            return Marginals(picture_shape(config.image_shape), config.bits or 8)
         case "standardize" | "standardize_positions":
             return Standardize(config.image_shape, config.first_map == "standardize_positions")
         case "whitening":
@@ -495,6 +494,8 @@ def coupling(
 def network_of(config: Architecture) -> NetworkFactory:
     """The coupling network that the configuration names."""
     how: dict[str, Any] = {} if config.padding == "zero" else {"padding": config.padding}
+    if config.axes != 2:
+        how["axes"] = config.axes
     if config.context_channels:
         how["context_channels"] = config.context_channels
         return partial(part(CONDITIONAL_NETWORKS, config.network), **how)

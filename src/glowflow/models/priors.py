@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..bijections.base import Bijection, sum_per_sample, without_autocast
+from ..bijections.base import Bijection, sum_per_sample, wide, without_autocast
 from ..bijections.coupling import halves
 from ..bijections.kept import is_traced
 from ..errors import InputError
@@ -35,16 +35,14 @@ class GaussianPrior(nn.Module):
 
     @abstractmethod
     def forward(
-        self, given: Float[Tensor, "batch kept height width"], context: Tensor | None = None
-    ) -> tuple[
-        Float[Tensor, "batch channels height width"], Float[Tensor, "batch channels height width"]
-    ]:
+        self, given: Float[Tensor, "batch kept *grid"], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch channels *grid"], Float[Tensor, "batch channels *grid"]]:
         """μ and log σ."""
 
     @without_autocast
     def whiten(
         self, z: Tensor, given: Tensor, context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+    ) -> tuple[Float[Tensor, "batch channels *grid"], Float[Tensor, " batch"]]:
         """Return the whitened latent ε and −Σ log σ in nats."""
         mean, log_std = self(given, context)
         return (z - mean) * (-log_std).exp(), -sum_per_sample(log_std)
@@ -52,7 +50,7 @@ class GaussianPrior(nn.Module):
     @without_autocast
     def unwhiten(
         self, eps: Tensor, given: Tensor, context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+    ) -> tuple[Float[Tensor, "batch channels *grid"], Float[Tensor, " batch"]]:
         """Return z = μ + σ·ε and Σ log σ in nats."""
         mean, log_std = self(given, context)
         return mean + eps * log_std.exp(), sum_per_sample(log_std)
@@ -65,16 +63,17 @@ class SplitPrior(GaussianPrior):
         kept: channels of z1.
         factored: channels of z2.
         padding: what the convolution sees beyond the edge.
+        axes: of the grid.
 
     Source: paper, section 2 (multi-scale architecture); the official code's `split2d`.
     """
 
-    def __init__(self, kept: int, factored: int, padding: Padding = "zero") -> None:
+    def __init__(self, kept: int, factored: int, padding: Padding = "zero", axes: int = 2) -> None:
         super().__init__()
-        self.conv = GatherConv(kept, 2 * factored, padding=padding)
+        self.conv = GatherConv(kept, 2 * factored, padding=padding, axes=axes)
 
     def forward(
-        self, given: Float[Tensor, "batch kept height width"], context: Tensor | None = None
+        self, given: Float[Tensor, "batch kept *grid"], context: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """μ(z1) and log σ(z1), with z1 given."""
         h = self.conv(given)
@@ -93,6 +92,7 @@ class TopPrior(GaussianPrior):
         learn: add the learned zero conv.
         classes: number of classes; 0 for none. The context is then (batch,) int64 labels.
         padding: what the convolution sees beyond the edge.
+        axes: of the grid.
 
     Raises:
         InputError: a class-conditional prior is used without labels, or with impossible ones.
@@ -100,18 +100,21 @@ class TopPrior(GaussianPrior):
     Source: the official code's `prior`.
     """
 
-    def __init__(self, channels: int, learn: bool, classes: int, padding: Padding = "zero") -> None:
+    def __init__(
+        self, channels: int, learn: bool, classes: int, padding: Padding = "zero", axes: int = 2
+    ) -> None:
         super().__init__()
         self.channels = channels
         self.classes = classes
-        self.conv = GatherConv(2 * channels, 2 * channels, padding=padding) if learn else None
+        both = 2 * channels
+        self.conv = GatherConv(both, both, padding=padding, axes=axes) if learn else None
         self.classes_map = ZeroLinear(classes, 2 * channels) if classes else None
 
     def forward(
-        self, given: Float[Tensor, "batch channels height width"], context: Tensor | None = None
+        self, given: Float[Tensor, "batch channels *grid"], context: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """μ and log σ, of the shape of `given`, for labels (batch,) where there are classes."""
-        h = given.new_zeros(1, 2 * self.channels, given.shape[2], given.shape[3])
+        h = given.new_zeros(1, 2 * self.channels, *given.shape[2:])
         if self.conv is not None:
             h = self.conv(h)
         if self.classes_map is not None:
@@ -119,8 +122,8 @@ class TopPrior(GaussianPrior):
             look = not self.training or given.device.type == "cpu"
             labels = check_labels(context, given.shape[0], self.classes, look)
             onehot = labels[:, None] == torch.arange(self.classes, device=labels.device)
-            h = h + self.classes_map(onehot.to(given))[:, :, None, None]
-        mean, log_std = h.expand(given.shape[0], -1, -1, -1).chunk(2, dim=1)
+            h = h + wide(self.classes_map(onehot.to(given)), given)
+        mean, log_std = h.expand(given.shape[0], *h.shape[1:]).chunk(2, dim=1)
         return mean, log_std
 
     def extra_repr(self) -> str:
@@ -137,24 +140,32 @@ class FeaturePrior(GaussianPrior):
         leaving: channels of z.
         context_channels: of the feature maps.
         padding: what the convolution sees beyond the edge.
+        axes: of the grid.
 
     Raises:
         InputError: there are no feature maps.
     """
 
     def __init__(
-        self, kept: int, leaving: int, context_channels: int, padding: Padding = "zero"
+        self,
+        kept: int,
+        leaving: int,
+        context_channels: int,
+        padding: Padding = "zero",
+        axes: int = 2,
     ) -> None:
         super().__init__()
         self.kept = kept
-        self.conv = (
-            GatherConv(kept, 2 * leaving, padding=padding, context_channels=context_channels)
-            if kept
-            else GatherConv(context_channels, 2 * leaving, padding=padding)
+        self.conv = GatherConv(
+            kept or context_channels,
+            2 * leaving,
+            padding=padding,
+            context_channels=context_channels if kept else 0,
+            axes=axes,
         )
 
     def forward(
-        self, given: Float[Tensor, "batch kept height width"], context: Tensor | None = None
+        self, given: Float[Tensor, "batch kept *grid"], context: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """μ and log σ."""
         if context is None:
@@ -167,7 +178,7 @@ class DiagonalPrior(GaussianPrior):
     """p(z | y) = N(μ_y, σ_y²) with μ and log σ for each position, from nothing but the class.
 
     Args:
-        shape: channels, height and width of z.
+        shape: of z: channels, height and width, or channels and another grid.
         classes: number of classes; 0 for one prior. The context is then (batch,) int64 labels.
 
     Raises:
@@ -176,18 +187,18 @@ class DiagonalPrior(GaussianPrior):
     Source: the base distributions of normflows' multiscale flows.
     """
 
-    def __init__(self, shape: tuple[int, int, int], classes: int) -> None:
+    def __init__(self, shape: tuple[int, ...], classes: int) -> None:
         super().__init__()
         self.classes = classes
         self.mean = nn.Parameter(torch.zeros(max(1, classes), *shape))
         self.log_std = nn.Parameter(torch.zeros(max(1, classes), *shape))
 
     def forward(
-        self, given: Float[Tensor, "batch kept height width"], context: Tensor | None = None
+        self, given: Float[Tensor, "batch kept *grid"], context: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """μ and log σ of each position, for labels (batch,) where there are classes."""
         if not self.classes:
-            shape = (given.shape[0], -1, -1, -1)
+            shape = (given.shape[0], *self.mean.shape[1:])
             return self.mean.expand(shape), self.log_std.expand(shape)
         look = not self.training or given.device.type == "cpu"
         labels = check_labels(context, given.shape[0], self.classes, look)
@@ -216,7 +227,7 @@ class Split(Bijection):
         self.prior = prior or SplitPrior(channels - factored, factored)
 
     def forward(
-        self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
+        self, x: Float[Tensor, "batch channels *grid"], context: Tensor | None = None
     ) -> tuple[tuple[Tensor, Tensor], Float[Tensor, " batch"]]:
         """Return (z1, ε) and −Σ log σ(z1) in nats."""
         z1, z2 = halves(x)
@@ -225,7 +236,7 @@ class Split(Bijection):
 
     def inverse(
         self, y: tuple[Tensor, Tensor], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+    ) -> tuple[Float[Tensor, "batch channels *grid"], Float[Tensor, " batch"]]:
         """Return x from (z1, ε), and Σ log σ(z1) in nats."""
         z1, eps = y
         z2, log_det = self.prior.unwhiten(eps, z1, context)
@@ -256,7 +267,7 @@ class Top(Bijection):
         self.classifier = ZeroLinear(channels, classes) if classes else None
 
     def forward(
-        self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
+        self, x: Float[Tensor, "batch channels *grid"], context: Tensor | None = None
     ) -> tuple[tuple[Tensor, Tensor], Float[Tensor, " batch"]]:
         """Return (z, ε) and −Σ log σ in nats."""
         eps, log_det = self.prior.whiten(x, x, context)
@@ -264,12 +275,12 @@ class Top(Bijection):
 
     def inverse(
         self, y: tuple[Tensor | None, Tensor], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+    ) -> tuple[Float[Tensor, "batch channels *grid"], Float[Tensor, " batch"]]:
         """Return z from (…, ε), and Σ log σ in nats."""
         _, eps = y
         return self.prior.unwhiten(eps, eps, context)
 
-    def logits(self, z: Float[Tensor, "batch channels height width"]) -> Tensor:
+    def logits(self, z: Float[Tensor, "batch channels *grid"]) -> Tensor:
         """The classifier's logits (batch, classes): a zero linear map of z's mean over the pixels.
 
         Raises:
@@ -277,10 +288,10 @@ class Top(Bijection):
         """
         if self.classifier is None:
             raise InputError("This model has no classes: make one with `classes` above 0.")
-        return self.classifier(z.mean(dim=(2, 3)))
+        return self.classifier(z.mean(dim=tuple(range(2, z.dim()))))
 
     def log_prob_by_class(
-        self, z: Float[Tensor, "batch channels height width"]
+        self, z: Float[Tensor, "batch channels *grid"]
     ) -> Float[Tensor, "batch classes"]:
         """log p(z | y) in nats of every class y; of the one prior there is, without classes."""
         by_class = []

@@ -36,7 +36,7 @@ class TrainingData:
     dataset: str = ""
     """The published data set that the images are, unaltered; empty for others."""
     size: tuple[int, int] | None = None
-    """Height and width."""
+    """Height and width; None of data on a grid of one or three axes."""
     channels: int | None = None
     """1 grey, 3 RGB, 4 RGBA; other numbers for arrays."""
     fit: str = "crop"
@@ -138,6 +138,11 @@ _OPTIONAL = {
     "held_out": _Numbers(float),
     "images": _Numbers(int, 3),
 }
+
+
+def size_of(shape: Sequence[int]) -> tuple[int, int] | None:
+    """The `size` of data of this shape, (channels, *grid)."""
+    return (shape[1], shape[2]) if len(shape) == 3 else None
 
 
 Picture = str | Path | Image.Image | NDArray[Any] | Tensor

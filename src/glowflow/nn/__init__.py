@@ -1,7 +1,7 @@
 """The networks in the couplings and the convolutions of the priors."""
 
 from .conditioning_network import ConditioningNetwork
-from .convolutions import GatherConv, PointConv, ScaledConv2d, ScatterConv, ZeroLinear
+from .convolutions import GatherConv, PointConv, ScaledConv, ScatterConv, ZeroLinear
 from .coupling_network import ConditionalCouplingNetwork, CouplingNetwork
 from .dense_network import DenseNetwork
 from .residual_network import ResidualNetwork
@@ -14,7 +14,7 @@ __all__ = [
     "GatherConv",
     "PointConv",
     "ResidualNetwork",
-    "ScaledConv2d",
+    "ScaledConv",
     "ScatterConv",
     "ZeroLinear",
 ]

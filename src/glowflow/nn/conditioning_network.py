@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..bijections.base import without_autocast
+from ..bijections.base import wide, without_autocast
+from ..bijections.squeeze import squeezed
 from .convolutions import Padding
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
@@ -16,12 +17,15 @@ PADDING_MODES: dict[Padding, PaddingMode] = {
     "zero": "zeros", "periodic": "circular", "reflect": "reflect"
 }  # fmt: skip
 """What `nn.Conv2d` calls them."""
+CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+"""By the number of axes of the grid."""
 SMALLEST_STD = 1e-6
 """A value that never changes is not scaled by its standard deviation."""
 
 
 class ConditioningNetwork(nn.Module):
-    """Feature maps (batch, channels, H/2^l, W/2^l) of the levels l = 1 … L, first level first.
+    """Feature maps (batch, channels, H/2^l, W/2^l) of the levels l = 1 … L, first level first; on
+    grids of one or three axes likewise.
 
         h_1 = conv 3x3 (squeeze of the fields),    h_l+1 = conv 1x1 (squeeze of the map of level l),
         map_l = r(h_l + W_l e),    r(h) = h + conv 3x3 (SiLU (conv 3x3 (SiLU h)))
@@ -31,7 +35,7 @@ class ConditioningNetwork(nn.Module):
     two layers makes of the vectors, plus a learned embedding of each class.
 
     Args:
-        fields: channels, height and width of each field.
+        fields: channels and grid, height and width for images, of each field.
         vectors: entries of each vector.
         classes: number of classes of each class.
         grid: H and W, multiples of the fields' sides and of 2^L.
@@ -52,10 +56,10 @@ class ConditioningNetwork(nn.Module):
 
     def __init__(
         self,
-        fields: Sequence[tuple[int, int, int]],
+        fields: Sequence[tuple[int, ...]],
         vectors: Sequence[int],
         classes: Sequence[int],
-        grid: tuple[int, int],
+        grid: tuple[int, ...],
         levels: int,
         channels: int,
         padding: Padding = "zero",
@@ -71,8 +75,9 @@ class ConditioningNetwork(nn.Module):
         self.register_buffer("std", torch.ones(values))
         mode = PADDING_MODES[padding]
         copies = 2 if masks else 1
-        first = 4 * copies * self.field_channels
-        self.first = nn.Conv2d(first, channels, 3, padding=1, padding_mode=mode) if fields else None
+        conv, block = CONVOLUTIONS[len(grid)], 2 ** len(grid)
+        first = block * copies * self.field_channels
+        self.first = conv(first, channels, 3, padding=1, padding_mode=mode) if fields else None
         self.dense = (
             nn.Sequential(
                 nn.Linear(copies * sum(vectors), channels), nn.SiLU(), nn.Linear(channels, channels)
@@ -81,9 +86,9 @@ class ConditioningNetwork(nn.Module):
             else None
         )
         self.embeddings = nn.ModuleList(nn.Embedding(count, channels) for count in classes)
-        self.down = nn.ModuleList(nn.Conv2d(4 * channels, channels, 1) for _ in range(levels - 1))
+        self.down = nn.ModuleList(conv(block * channels, channels, 1) for _ in range(levels - 1))
         self.everywhere = nn.ModuleList(nn.Linear(channels, channels) for _ in range(levels))
-        self.blocks = nn.ModuleList(_Residual(channels, mode) for _ in range(levels))
+        self.blocks = nn.ModuleList(_Residual(channels, mode, len(grid)) for _ in range(levels))
 
     @torch.no_grad()
     def fit(self, fields: Sequence[Tensor], vectors: Sequence[Tensor]) -> None:
@@ -104,10 +109,10 @@ class ConditioningNetwork(nn.Module):
     @without_autocast
     def forward(
         self,
-        fields: Sequence[Float[Tensor, "batch channels height width"]],
+        fields: Sequence[Float[Tensor, "batch channels *grid"]],
         vectors: Sequence[Float[Tensor, "batch entries"]],
         classes: Sequence[Int[Tensor, " batch"]],
-    ) -> tuple[Float[Tensor, "batch features height width"], ...]:
+    ) -> tuple[Float[Tensor, "batch features *grid"], ...]:
         """Return the map of each level."""
         batch = (*fields, *vectors, *classes)[0].shape[0]
         split = self.field_channels
@@ -117,17 +122,16 @@ class ConditioningNetwork(nn.Module):
             e = e + self.dense(self._with_masks(given))
         for embedding, numbers in zip(self.embeddings, classes, strict=True):
             e = e + embedding(numbers)
-        height, width = self.grid
-        h = self.mean.new_zeros(batch, self.channels, height // 2, width // 2)
+        h = self.mean.new_zeros(batch, self.channels, *(side // 2 for side in self.grid))
         if self.first is not None:
             seen = torch.cat([repeated(field, self.grid) for field in fields], dim=1)
-            seen = (seen - self.mean[:split, None, None]) / self.std[:split, None, None]
-            h = self.first(F.pixel_unshuffle(self._with_masks(seen), 2))
+            seen = (seen - wide(self.mean[:split], seen)) / wide(self.std[:split], seen)
+            h = self.first(squeezed(self._with_masks(seen)))
         maps: list[Tensor] = []
         for level, (everywhere, block) in enumerate(zip(self.everywhere, self.blocks, strict=True)):
             if level:
-                h = self.down[level - 1](F.pixel_unshuffle(maps[-1], 2))
-            maps.append(block(h + everywhere(F.silu(e))[:, :, None, None]))
+                h = self.down[level - 1](squeezed(maps[-1]))
+            maps.append(block(h + wide(everywhere(F.silu(e)), h)))
         return tuple(maps)
 
     def _with_masks(self, values: Tensor) -> Tensor:
@@ -139,20 +143,22 @@ class ConditioningNetwork(nn.Module):
 
 
 class _Residual(nn.Module):
-    def __init__(self, channels: int, mode: PaddingMode) -> None:
+    def __init__(self, channels: int, mode: PaddingMode, axes: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1, padding_mode=mode)
-        self.last = nn.Conv2d(channels, channels, 3, padding=1, padding_mode=mode)
+        self.first, self.last = (
+            CONVOLUTIONS[axes](channels, channels, 3, padding=1, padding_mode=mode)
+            for _ in range(2)
+        )
 
     def forward(self, h: Tensor) -> Tensor:
         return h + self.last(F.silu(self.first(F.silu(h))))
 
 
 def repeated(
-    field: Float[Tensor, "batch channels h w"], grid: tuple[int, int]
-) -> Float[Tensor, "batch channels height width"]:
+    field: Float[Tensor, "batch channels *coarse"], grid: tuple[int, ...]
+) -> Float[Tensor, "batch channels *grid"]:
     """A field on a finer grid, each value repeated."""
-    rows, columns = grid[0] // field.shape[2], grid[1] // field.shape[3]
-    if rows > 1:
-        field = field.repeat_interleave(rows, dim=2)
-    return field.repeat_interleave(columns, dim=3) if columns > 1 else field
+    for axis, side in enumerate(grid, start=2):
+        if side > field.shape[axis]:
+            field = field.repeat_interleave(side // field.shape[axis], dim=axis)
+    return field

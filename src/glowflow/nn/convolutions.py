@@ -1,6 +1,7 @@
 """Convolutions of the official model: with an edge channel, and scaled by exp(3·logs)."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -9,18 +10,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..bijections.actnorm import LOG_SCALE_FACTOR, set_from_batch
-from ..bijections.base import without_autocast
-from .rows import gather, row_ends, scatter, to_images, to_rows, with_ends
+from ..bijections.base import from_rows, to_rows, without_autocast
+from .rows import gather, row_ends, scatter, with_ends
 
 Padding = Literal["zero", "periodic", "reflect"]
 """What a 3x3 kernel sees beyond the image."""
 MODES: dict[Padding, str] = {"zero": "constant", "periodic": "circular", "reflect": "reflect"}
 """Their names in `torch.nn.functional.pad`."""
+CONVOLUTIONS: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+"""By the number of axes of the grid."""
 INITIAL_STD = 0.05
 """Standard deviation of the hidden convolutions' weights at the start."""
 
 
-class ScaledConv2d(nn.Module):
+class ScaledConv(nn.Module):
     """A convolution whose output is shifted and scaled, y = (conv(x) + b)·exp(3·logs).
 
     The scale is multiplied into the weights and the bias (`folded`), not into the output.
@@ -36,6 +39,7 @@ class ScaledConv2d(nn.Module):
         actnorm: start with random weights and let `initialize` give the output zero mean and unit
             variance; otherwise all weights start at zero.
         padding: what a 3x3 kernel sees beyond the image.
+        axes: of the grid; 2 for images, whose kernels are 3x3, or 1 or 3.
     """
 
     initialized: Tensor
@@ -47,12 +51,14 @@ class ScaledConv2d(nn.Module):
         kernel_size: int,
         actnorm: bool,
         padding: Padding = "zero",
+        axes: int = 2,
     ) -> None:
         super().__init__()
         self.padding: Padding = padding
-        kernel = (kernel_size, kernel_size)
+        self.axes = axes
+        kernel = (kernel_size,) * axes
         # Drawn as rows, pixel by pixel, which is what a seed has meant since the first version.
-        rows = torch.zeros(channels_out, *kernel, channels_in).permute(0, 3, 1, 2)
+        rows = from_rows(torch.zeros(channels_out, *kernel, channels_in))
         has_edge = kernel_size == 3 and padding == "zero"
         edge = torch.zeros(channels_out, *kernel) if has_edge else None
         if actnorm:
@@ -66,15 +72,13 @@ class ScaledConv2d(nn.Module):
         self.logs = nn.Parameter(torch.zeros(channels_out))
 
     @abstractmethod
-    def forward(
-        self, x: Float[Tensor, "batch in height width"]
-    ) -> Float[Tensor, "batch out height width"]:
+    def forward(self, x: Float[Tensor, "batch in *grid"]) -> Float[Tensor, "batch out *grid"]:
         """Return the shifted and scaled convolution."""
 
     @torch.no_grad()
     def initialize(
-        self, x: Float[Tensor, "batch in height width"], *context: Tensor
-    ) -> Float[Tensor, "batch out height width"]:
+        self, x: Float[Tensor, "batch in *grid"], *context: Tensor
+    ) -> Float[Tensor, "batch out *grid"]:
         """Normalise the output on this batch, once in the life of the layer."""
         set_from_batch(self, self(x, *context))
         return self(x, *context)
@@ -85,16 +89,29 @@ class ScaledConv2d(nn.Module):
 
     def extra_repr(self) -> str:
         """Channels and kernel, for `print`."""
-        channels_out, channels_in, kernel_size, _ = self.weight.shape
+        channels_out, channels_in, kernel_size, *_ = self.weight.shape
         padding = "" if self.padding == "zero" else f", padding={self.padding!r}"
-        return f"{channels_in}, {channels_out}, kernel_size={kernel_size}{padding}"
+        axes = "" if self.axes == 2 else f", axes={self.axes}"
+        return f"{channels_in}, {channels_out}, kernel_size={kernel_size}{padding}{axes}"
 
-    def convolved(self, x: Tensor) -> Float[Tensor, "batch out height width"]:
-        """The 3x3 convolution of a reflected image."""
-        padded = F.pad(x, (1, 1, 1, 1), MODES[self.padding])
+    @property
+    def by_rows(self) -> bool:
+        """Whether the 3x3 convolution is one of rows: of images, with zeros or their other side
+        beyond the edge."""
+        return self.axes == 2 and self.padding != "reflect"
+
+    def convolved(self, x: Float[Tensor, "batch in *grid"]) -> Float[Tensor, "batch out *grid"]:
+        """The 3x3 convolution as PyTorch's, on any grid, beyond whose edge there is anything."""
+        convolve, sides = CONVOLUTIONS[self.axes], (1, 1) * self.axes
         scale = self.scale()
-        weight, bias = self.weight * scale[:, None, None, None], self.b * scale
-        return F.conv2d(padded, weight.to(x.dtype), bias.to(x.dtype))
+        each = scale.view(-1, *(1 for _ in self.weight.shape[1:]))
+        weight, bias = (self.weight * each).to(x.dtype), (self.b * scale).to(x.dtype)
+        y = convolve(F.pad(x, sides, MODES[self.padding]), weight, bias)
+        if self.edge is None:
+            return y
+        # The edge channel is the same for every image.
+        outside = F.pad(x.new_zeros(1, 1, *x.shape[2:]), sides, value=1.0)
+        return y + convolve(outside, (self.edge[:, None] * each).to(x.dtype))
 
     def row_ends(
         self, height: int, width: int, dtype: torch.dtype
@@ -108,21 +125,21 @@ class ScaledConv2d(nn.Module):
         return torch.cat((*edge, self.b[:, None]), dim=1)
 
 
-class PointConv(ScaledConv2d):
+class PointConv(ScaledConv):
     """The 1x1 convolution, y = x Wᵀ + b for each pixel's row.
 
-    Args: as of `ScaledConv2d`.
+    Args: as of `ScaledConv`.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, *, actnorm: bool) -> None:
-        super().__init__(channels_in, channels_out, 1, actnorm)
+    def __init__(
+        self, channels_in: int, channels_out: int, *, actnorm: bool, axes: int = 2
+    ) -> None:
+        super().__init__(channels_in, channels_out, 1, actnorm, axes=axes)
 
     @without_autocast
-    def forward(
-        self, x: Float[Tensor, "batch in height width"]
-    ) -> Float[Tensor, "batch out height width"]:
+    def forward(self, x: Float[Tensor, "batch in *grid"]) -> Float[Tensor, "batch out *grid"]:
         """Return the shifted and scaled convolution."""
-        return to_images(F.linear(to_rows(x), *self.folded(x.dtype)))
+        return from_rows(F.linear(to_rows(x), *self.folded(x.dtype)))
 
     def folded(self, dtype: torch.dtype) -> tuple[Float[Tensor, "out in"], Float[Tensor, " out"]]:
         """W and b, scaled."""
@@ -130,13 +147,13 @@ class PointConv(ScaledConv2d):
         return (self.weight.flatten(1) * scale[:, None]).to(dtype), (self.b * scale).to(dtype)
 
 
-class GatherConv(ScaledConv2d):
+class GatherConv(ScaledConv):
     """The 3x3 convolution with few input channels: y = gather(x) Wᵀ.
 
     The edge channel and the bias are further columns of the gathered rows and of W, and so is a
     context, which is seen at the pixel alone.
 
-    Args: as of `ScaledConv2d`.
+    Args: as of `ScaledConv`.
         context_channels: of the context; 0 for none.
     """
 
@@ -148,8 +165,9 @@ class GatherConv(ScaledConv2d):
         actnorm: bool = False,
         padding: Padding = "zero",
         context_channels: int = 0,
+        axes: int = 2,
     ) -> None:
-        super().__init__(channels_in, channels_out, 3, actnorm, padding)
+        super().__init__(channels_in, channels_out, 3, actnorm, padding, axes)
         self.context_weight = None
         if context_channels:
             weight = torch.zeros(channels_out, context_channels)
@@ -160,21 +178,21 @@ class GatherConv(ScaledConv2d):
     @without_autocast
     def forward(
         self,
-        x: Float[Tensor, "batch in height width"],
-        context: Float[Tensor, "batch features height width"] | None = None,
-    ) -> Float[Tensor, "batch out height width"]:
+        x: Float[Tensor, "batch in *grid"],
+        context: Float[Tensor, "batch features *grid"] | None = None,
+    ) -> Float[Tensor, "batch out *grid"]:
         """Return the shifted and scaled convolution."""
-        if self.padding == "reflect":
+        if not self.by_rows:
             y = self.convolved(x)
             if context is None or self.context_weight is None:
                 return y
             weight = (self.context_weight * self.scale()[:, None]).to(x.dtype)
-            return y + to_images(F.linear(to_rows(context).to(x.dtype), weight))
+            return y + from_rows(F.linear(to_rows(context).to(x.dtype), weight))
         ends = self.row_ends(x.shape[2], x.shape[3], x.dtype)
         if context is not None:
             ends = after_context(context, ends)
         rows = with_ends(gather(to_rows(x), self.padding == "periodic"), ends)
-        return to_images(rows @ self.folded(x.dtype).T)
+        return from_rows(rows @ self.folded(x.dtype).T)
 
     def folded(self, dtype: torch.dtype) -> Float[Tensor, "out columns"]:
         """W, scaled: 9·in columns for the pixels, those of the context, 9 for the edge if there is
@@ -192,26 +210,26 @@ def after_context(
     return torch.cat((to_rows(context).to(ends), ends.expand(context.shape[0], -1, -1, -1)), dim=-1)
 
 
-class ScatterConv(ScaledConv2d):
+class ScatterConv(ScaledConv):
     """The 3x3 convolution with few output channels: y = scatter(x Wᵀ) + bias map.
 
     The edge channel is the same for every image, so it is a part of the bias map.
 
-    Args: as of `ScaledConv2d`.
+    Args: as of `ScaledConv`.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, *, padding: Padding = "zero") -> None:
-        super().__init__(channels_in, channels_out, 3, False, padding)
+    def __init__(
+        self, channels_in: int, channels_out: int, *, padding: Padding = "zero", axes: int = 2
+    ) -> None:
+        super().__init__(channels_in, channels_out, 3, False, padding, axes)
 
     @without_autocast
-    def forward(
-        self, x: Float[Tensor, "batch in height width"]
-    ) -> Float[Tensor, "batch out height width"]:
+    def forward(self, x: Float[Tensor, "batch in *grid"]) -> Float[Tensor, "batch out *grid"]:
         """Return the shifted and scaled convolution."""
-        if self.padding == "reflect":
+        if not self.by_rows:
             return self.convolved(x)
         y = scatter(to_rows(x) @ self.folded(x.dtype).T, self.padding == "periodic")
-        return to_images(y + self.bias_map(x.shape[2], x.shape[3]))
+        return from_rows(y + self.bias_map(x.shape[2], x.shape[3]))
 
     def folded(self, dtype: torch.dtype) -> Float[Tensor, "columns in"]:
         """W, scaled: for each of the 9 pixels of the kernel, in reverse, a row a channel."""

@@ -5,12 +5,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ..bijections.base import without_autocast
+from ..bijections.base import from_rows, to_rows, without_autocast
 from ..bijections.exact import is_exactly
 from ..bijections.kept import Kept
 from ..errors import InputError
 from .convolutions import GatherConv, Padding, PointConv, ScatterConv, after_context
-from .rows import run_network, to_images, to_rows
+from .rows import run_network
 
 
 class CouplingNetwork(Kept):
@@ -21,6 +21,7 @@ class CouplingNetwork(Kept):
         channels_out: channels of the shift, or of shift and scale together.
         hidden_channels: channels of the two hidden layers.
         padding: what the 3x3 kernels see beyond the image.
+        axes: of the grid; 2 for images.
 
     `compute_dtype`, if set, is what the products run in; input, output and weights keep theirs.
     """
@@ -33,22 +34,23 @@ class CouplingNetwork(Kept):
         channels_out: int,
         hidden_channels: int,
         padding: Padding = "zero",
+        axes: int = 2,
     ) -> None:
         super().__init__()
-        self.first = GatherConv(channels_in, hidden_channels, actnorm=True, padding=padding)
-        self.second = PointConv(hidden_channels, hidden_channels, actnorm=True)
-        self.last = ScatterConv(hidden_channels, channels_out, padding=padding)
+        self.first = GatherConv(
+            channels_in, hidden_channels, actnorm=True, padding=padding, axes=axes
+        )
+        self.second = PointConv(hidden_channels, hidden_channels, actnorm=True, axes=axes)
+        self.last = ScatterConv(hidden_channels, channels_out, padding=padding, axes=axes)
 
     @without_autocast
-    def forward(
-        self, x: Float[Tensor, "batch in height width"]
-    ) -> Float[Tensor, "batch out height width"]:
+    def forward(self, x: Float[Tensor, "batch in *grid"]) -> Float[Tensor, "batch out *grid"]:
         """Return what the coupling does to the other half; zero at the start."""
         return self._run(x)
 
     def _run(self, x: Tensor, *context: Tensor) -> Tensor:
         dtype = self.compute_dtype or x.dtype
-        if not self.has_exact_layers() or self.first.padding == "reflect":
+        if not self.has_exact_layers() or not self.first.by_rows:
             h = F.relu(self.second(F.relu(self.first(x.to(dtype), *context))))
             return self.last(h).to(x.dtype)
         height, width = x.shape[2:]
@@ -67,7 +69,7 @@ class CouplingNetwork(Kept):
             ends = after_context(each, ends)
         periodic = self.first.padding == "periodic"
         y = run_network(to_rows(x).to(dtype), ends, *weights, periodic=periodic)
-        return to_images(y.to(x.dtype) + bias)
+        return from_rows(y.to(x.dtype) + bias)
 
     def has_exact_layers(self) -> bool:
         """Whether the three layers are what they were made as, so that one kernel can run them."""
@@ -78,7 +80,7 @@ class CouplingNetwork(Kept):
         )
 
     @torch.no_grad()
-    def initialize(self, x: Float[Tensor, "batch in height width"]) -> None:
+    def initialize(self, x: Float[Tensor, "batch in *grid"]) -> None:
         """Initialise the hidden actnorms, one after the other, from the batch `x`."""
         self._initialize(x)
 
@@ -98,6 +100,7 @@ class ConditionalCouplingNetwork(CouplingNetwork):
         hidden_channels: channels of the two hidden layers.
         context_channels: channels of the feature maps.
         padding: what the 3x3 kernels see beyond the image.
+        axes: of the grid; 2 for images.
 
     Source: Lu & Huang 2020, "Structured output learning with conditional generative flows";
     Winkler et al. 2019, "Learning likelihoods with conditional normalizing flows".
@@ -110,22 +113,24 @@ class ConditionalCouplingNetwork(CouplingNetwork):
         hidden_channels: int,
         context_channels: int,
         padding: Padding = "zero",
+        axes: int = 2,
     ) -> None:
-        super().__init__(channels_in, channels_out, hidden_channels, padding)
+        super().__init__(channels_in, channels_out, hidden_channels, padding, axes)
         self.first = GatherConv(
             channels_in,
             hidden_channels,
             actnorm=True,
             padding=padding,
             context_channels=context_channels,
+            axes=axes,
         )
 
     @without_autocast
     def forward(
         self,
-        x: Float[Tensor, "batch in height width"],
-        context: Float[Tensor, "batch features height width"] | None = None,
-    ) -> Float[Tensor, "batch out height width"]:
+        x: Float[Tensor, "batch in *grid"],
+        context: Float[Tensor, "batch features *grid"] | None = None,
+    ) -> Float[Tensor, "batch out *grid"]:
         """Return what the coupling does to the other half; zero at the start.
 
         Raises:
@@ -134,9 +139,7 @@ class ConditionalCouplingNetwork(CouplingNetwork):
         return self._run(x, _required(context))
 
     @torch.no_grad()
-    def initialize(
-        self, x: Float[Tensor, "batch in height width"], context: Tensor | None = None
-    ) -> None:
+    def initialize(self, x: Float[Tensor, "batch in *grid"], context: Tensor | None = None) -> None:
         """Initialise the hidden actnorms, one after the other, from the batch `x` and its context.
 
         Raises:

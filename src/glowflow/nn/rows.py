@@ -203,17 +203,3 @@ def row_ends(
     """
     ones = torch.ones(1, height, width, 1, dtype=dtype, device=device)
     return ones if periodic else torch.cat((1.0 - gather(ones), ones), dim=-1)
-
-
-def to_rows(
-    x: Float[Tensor, "batch channels height width"],
-) -> Float[Tensor, "batch height width channels"]:
-    """A row a pixel, as a view."""
-    return x.permute(0, 2, 3, 1)
-
-
-def to_images(
-    x: Float[Tensor, "batch height width channels"],
-) -> Float[Tensor, "batch channels height width"]:
-    """The inverse of `to_rows`."""
-    return x.permute(0, 3, 1, 2)

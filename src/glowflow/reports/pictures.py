@@ -37,6 +37,28 @@ def to_pil(image: NDArray[Any]) -> Image.Image:
     return from_array(image)
 
 
+def pictured(samples: NDArray[Any]) -> NDArray[Any]:
+    """Images (N, C, H, W) as they are; of samples on other grids what can be shown of them: of
+    (N, C, D, H, W) the slice in the middle of D, of (N, C, L) the first channel as a curve."""
+    if samples.ndim == 5:
+        return samples[:, :, samples.shape[2] // 2]
+    return _curves(samples[:, 0]) if samples.ndim == 3 else samples
+
+
+def _curves(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """(N, 1, CELL, width) from (N, L): black on white, each between its own least and largest."""
+    wide = values.astype(np.float64).repeat(max(1, CELL // values.shape[1]), axis=1)
+    known = np.nan_to_num(wide, posinf=0.0, neginf=0.0)
+    low, high = known.min(1, keepdims=True), known.max(1, keepdims=True)
+    level = (known - low) / np.maximum(high - low, 1e-12)
+    row = ((1 - level) * (CELL - 1)).round().astype(np.int64)
+    before = np.concatenate((row[:, :1], row[:, :-1]), axis=1)
+    top, bottom = np.minimum(row, before), np.maximum(row, before)
+    places = np.arange(CELL)[:, None]
+    inked = (places >= top[:, None]) & (places <= bottom[:, None]) & np.isfinite(wide)[:, None]
+    return np.where(inked, 0, 255).astype(np.uint8)[:, None]
+
+
 def marked(label: str, drawn: Any) -> str:
     """A row's label, with how many of its samples (`Drawn`) are no pictures."""
     bad = drawn.not_finite + drawn.far
@@ -45,6 +67,7 @@ def marked(label: str, drawn: Any) -> str:
 
 def crossed(images: NDArray[Any], usable: NDArray[np.bool_]) -> NDArray[Any]:
     """Images (N, C, H, W) of which those that are no pictures (N,) are black with a white cross."""
+    images = pictured(images)
     if usable.all():
         return images
     shown = images.copy()
@@ -60,14 +83,15 @@ def crossed(images: NDArray[Any], usable: NDArray[np.bool_]) -> NDArray[Any]:
 
 
 def grid(images: NDArray[Any], columns: int | None = None) -> Image.Image:
-    """Images (N, C, H, W) in rows of `columns`, by default about a square."""
+    """Images (N, C, H, W) in rows of `columns`, by default about a square; see `pictured`."""
     columns = columns or max(1, round(len(images) ** 0.5))
     starts = range(0, len(images), columns)
     return _sheet([("", images[start : start + columns]) for start in starts], margin=0)
 
 
 def rows(labelled: Sequence[tuple[str, NDArray[Any]]], headings: Sequence[str] = ()) -> Image.Image:
-    """One row of images (N, C, H, W) per label, with a heading over each column if given."""
+    """One row of images (N, C, H, W) per label, with a heading over each column if given; see
+    `pictured`."""
     font = ImageFont.load_default(size=FONT)
     longest = max(font.getlength(label) for label, _ in labelled)
     return _sheet(labelled, margin=max(MARGIN, round(longest) + 12), headings=headings)
@@ -128,6 +152,7 @@ def png_bytes(image: Image.Image) -> bytes:
 def _sheet(
     labelled: Sequence[tuple[str, NDArray[Any]]], margin: int, headings: Sequence[str] = ()
 ) -> Image.Image:
+    labelled = [(label, pictured(images)) for label, images in labelled]
     height, width = labelled[0][1].shape[2:]
     scale = max(1, -(-CELL // max(height, width)))
     step_x, step_y = width * scale + GAP, height * scale + GAP

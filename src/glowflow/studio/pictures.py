@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import InputError, in_one_line
+from ..models.config import picture_shape
 from ..models.flow import ImageFlow
 from ..models.training_data import TrainingData
 from ..photos.crops import Crop, box, cut, paste, whole
@@ -64,7 +65,7 @@ class Photograph:
         """
         pixels = self.pixels(model)
         known = model.trained_on or TrainingData()
-        crop = self.crop or whole(pixels, model.config.image_shape, known.fit)
+        crop = self.crop or whole(pixels, picture_shape(model.config.image_shape), known.fit)
         return paste(pixels, crop, before, after)
 
 
@@ -118,7 +119,7 @@ def framed(
     Raises:
         InputError: it is broken or too small, no face is found, or the box is not in it.
     """
-    known, shape = model.trained_on or TrainingData(), model.config.image_shape
+    known, shape = model.trained_on or TrainingData(), picture_shape(model.config.image_shape)
     pixels = photograph.pixels(model)
     if framing == "whole":
         try:

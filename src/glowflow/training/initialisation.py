@@ -1,5 +1,6 @@
 """The model that a run trains, and its first weights."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -10,10 +11,10 @@ from ..data.types import ImageData, Reading, Splits
 from ..errors import InputError
 from ..models.conditional import ConditionalGlow
 from ..models.conditions import ConditionalGlowConfig
-from ..models.config import Architecture, GlowConfig, RealNVPArchitecture, RealNVPConfig
+from ..models.config import Architecture, GlowConfig, RealNVPArchitecture, RealNVPConfig, sides
 from ..models.flow import ImageFlow
 from ..models.glow import Glow
-from ..models.training_data import TrainingData
+from ..models.training_data import TrainingData, size_of
 from .batches import noise_for
 from .config import TrainConfig
 from .first_map import VALUES, fitting_images
@@ -33,6 +34,12 @@ def model_config_for(config: TrainConfig, splits: Splits) -> GlowConfig | RealNV
         raise InputError(f"bits is None, but {splits.source} has bytes: give bits from 1 to 8.")
     if config.conditional and not data.class_names:
         raise InputError(f"{splits.source} has no labels: train without --conditional.")
+    grid = data.image_shape[1:]
+    if len(grid) != 2 and (config.flip or config.shift):
+        raise InputError(
+            f"Samples on a grid of {sides(grid)} are not mirrored or shifted as images are: leave "
+            "--flip and --shift out."
+        )
     if isinstance(architecture, RealNVPArchitecture):
         if data.given:
             raise InputError("A RealNVP is given nothing: train a Glow, or leave --condition out.")
@@ -62,14 +69,13 @@ def without_bins(
 def training_data(config: TrainConfig, splits: Splits) -> TrainingData:
     """What the model keeps of the data that it is trained on."""
     some, data, reading = splits.train, config.data, splits.reading or Reading()
-    channels, height, width = some.image_shape
     bits = some.images.dtype == "uint8"
     return TrainingData(
         source=data.data,
         layout=reading.layout,
         dataset=splits.dataset,
-        size=(height, width),
-        channels=channels,
+        size=size_of(some.image_shape),
+        channels=some.image_shape[0],
         fit=data.fit,
         upscale=data.upscale,
         aligned=reading.aligned,
@@ -107,9 +113,9 @@ def take_weights(model: ImageFlow, source: ImageFlow) -> None:
 
 
 def initial_batch_size(config: GlowConfig | RealNVPConfig) -> int:
-    """Images of the data-dependent initialisation: 256 at 32x32, scaled by 32²/(height·width)."""
-    _, height, width = config.image_shape
-    return max(16, 256 * 32 * 32 // (height * width))
+    """Images of the data-dependent initialisation: 256 at 32x32, scaled by 32²/(height·width), or
+    over the size of another grid."""
+    return max(16, 256 * 32 * 32 // math.prod(config.image_shape[1:]))
 
 
 def initialize(model: ImageFlow, data: ImageData, seed: int) -> None:

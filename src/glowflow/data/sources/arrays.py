@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ...errors import InputError, in_one_line
 from ...photos.images import refit, to_bytes, values_of
 from ..config import DataConfig
+from ..grids import require_floats, with_channels
 from ..types import TEST, TRAIN, VALID, Source
 from .folder import MOST_CLASSES, natural
 
@@ -207,11 +208,17 @@ def _words(name: str) -> list[str]:
 
 
 def _axes(images: NDArray[Any], path: Path, config: DataConfig, notes: list[str]) -> NDArray[Any]:
-    """(N, C, H, W), as a view."""
+    """(N, C, H, W), as a view; or floats (N, C, *grid)."""
     if images.dtype.kind not in "iufb":
         raise InputError(
             f"The array in {path} is {images.dtype}: give uint8 images (0 to 255) or floats."
         )
+    if config.grid in (1, 3) or (images.dtype.kind == "f" and images.ndim in (2, 5)):
+        what = f"The array in {path}"
+        shape = with_channels(images.shape[1:], config.grid, what)
+        if images.dtype.kind != "f":
+            require_floats("uint8", shape, what)
+        return images.reshape(len(images), *shape)
     if images.ndim not in (3, 4) or 0 in images.shape:
         raise InputError(
             f"The array in {path} has shape {images.shape}: give (N, H, W), (N, C, H, W) or "

@@ -12,17 +12,22 @@ from ...errors import InputError
 from ...models.conditions import Condition
 from ..config import DataConfig
 from ..formats.named_arrays import NamedArray, open_arrays
+from ..grids import require_floats, with_channels
 from ..types import BY_NAME, Source
 from .folder import MOST_CLASSES
+
+FIELDS = {1: "(N, C, L)", 2: "(N, H, W) or (N, C, H, W)", 3: "(N, D, H, W) or (N, C, D, H, W)"}
+"""Conditions that are fields, by the axes of the grid."""
 
 
 def field_source(path: Path, config: DataConfig) -> Source | None:
     """Samples of the array `--target`, given those of `--condition`, of an .npz, HDF5 or Zarr file.
 
     The target is (N, H, W) or (N, C, H, W): floats of any width, which become float32 and are
-    neither scaled nor dequantised, or uint8, which are bytes of images. Conditions are fields (N,
-    H, W) or (N, C, H, W), vectors (N, V), single numbers (N,), or classes: (N,) whole numbers from
-    0. Of all arrays one sample at a time is read.
+    neither scaled nor dequantised, or uint8, which are bytes of images; floats may be on another
+    grid, see `with_channels`. Conditions are fields on a grid of as many axes, (N, H, W) or (N, C,
+    H, W) for images, (N, C, L) for one axis; vectors (N, V), single numbers (N,), or classes: (N,)
+    whole numbers from 0. Of all arrays one sample at a time is read.
 
     Returns:
         None for an .npz file of which nothing is named: its images are found by `array_source`.
@@ -50,7 +55,7 @@ def field_source(path: Path, config: DataConfig) -> Source | None:
             )
     shape, dtype = _target_shape(path, target, config)
     chosen = [arrays[name] for name in names]
-    conditions = tuple(condition_of(array, path) for array in chosen)
+    conditions = tuple(condition_of(array, path, len(shape) - 1) for array in chosen)
 
     def read(index: int) -> NDArray[Any]:
         return _finite(target, index, path).reshape(shape).astype(dtype, copy=False)
@@ -66,6 +71,7 @@ def field_source(path: Path, config: DataConfig) -> Source | None:
         read=read,
         in_order=True,
         layout=BY_NAME,
+        notes=_notes(conditions, shape, path),
         conditions=conditions,
         given=given if names else None,
     )
@@ -76,8 +82,8 @@ def condition_names(config: DataConfig) -> tuple[str, ...]:
     return tuple(name.strip() for name in (config.condition or "").split(",") if name.strip())
 
 
-def condition_of(array: NamedArray, path: Path) -> Condition:
-    """What an array is to a model that is given it.
+def condition_of(array: NamedArray, path: Path, axes: int = 2) -> Condition:
+    """What an array is to a model, of data on a grid of so many axes, that is given it.
 
     Raises:
         InputError: it is of another shape, or its whole numbers are no classes.
@@ -94,11 +100,22 @@ def condition_of(array: NamedArray, path: Path) -> Condition:
         return Condition(name=name, kind="class", shape=(int(values.max()) + 1,))
     if len(shape) <= 1:
         return Condition(name=name, kind="vector", shape=shape or (1,))
-    if len(shape) in (2, 3):
-        return Condition(name=name, kind="field", shape=shape if len(shape) == 3 else (1, *shape))
+    if len(shape) in (axes, axes + 1):
+        field = with_channels(shape, axes, f"The array {name} of {path}")
+        return Condition(name=name, kind="field", shape=field)
     raise InputError(
-        f"The array {name} of {path} is {array.shape}: a condition is (N,), (N, V), (N, H, W) or "
-        "(N, C, H, W)."
+        f"The array {name} of {path} is {array.shape}: a condition is (N,), (N, V) or "
+        f"{FIELDS[axes]}."
+    )
+
+
+def _notes(conditions: Sequence[Condition], shape: tuple[int, ...], path: Path) -> tuple[str, ...]:
+    """What may have been meant for something else."""
+    return tuple(
+        f"The array {c.name} of {path.name} is read as a vector, which has no places; save it as "
+        "(N, 1, L) if it is a field."
+        for c in conditions
+        if len(shape) == 2 and c.kind == "vector" and c.shape == shape[1:]
     )
 
 
@@ -127,24 +144,20 @@ def _target(
 
 def _target_shape(
     path: Path, target: NamedArray, config: DataConfig
-) -> tuple[tuple[int, int, int], str]:
-    shape = target.shape[1:]
-    if len(shape) not in (2, 3) or 0 in target.shape:
-        raise InputError(
-            f"The array {target.name} of {path} is {target.shape}: a target is (N, H, W) or (N, C, "
-            "H, W); fields of one or three dimensions are not modelled yet."
-        )
+) -> tuple[tuple[int, ...], str]:
+    what = f"The array {target.name} of {path}"
+    shape = with_channels(target.shape[1:], config.grid, what)
+    if not target.shape[0]:
+        raise InputError(f"{what} is {target.shape}: there are no samples.")
     if target.dtype.kind != "f" and target.dtype != np.uint8:
         raise InputError(
             f"The array {target.name} of {path} is {target.dtype}: give floats, or uint8 images."
         )
-    channels, height, width = shape if len(shape) == 3 else (1, *shape)
-    if config.size not in (None, (height, width)) or config.channels not in (None, channels):
-        raise InputError(
-            f"The array {target.name} of {path} has samples of {(channels, height, width)}: leave "
-            "--size and --channels out."
-        )
-    return (channels, height, width), "uint8" if target.dtype == np.uint8 else "float32"
+    if config.size not in (None, shape[1:]) or config.channels not in (None, shape[0]):
+        raise InputError(f"{what} has samples of {shape}: leave --size and --channels out.")
+    dtype = "uint8" if target.dtype == np.uint8 else "float32"
+    require_floats(dtype, shape, what)
+    return shape, dtype
 
 
 def _finite(array: NamedArray, index: int, path: Path, missing: str = "refuse") -> NDArray[Any]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from ...data.inputs import evenly
 from ...data.types import ImageData
 from ...latents.matching import held_attributes, match
+from ...models.config import picture_shape
 
 NEVER = 1e-3
 """A combination of two attributes that is rarer than this among the images of a side."""
@@ -80,7 +81,7 @@ def own_pixels(data: ImageData, columns: Sequence[int], minimum: int) -> NDArray
     sides = np.minimum(attributes.sum(0), (~attributes).sum(0))
     held = held_attributes(attributes, np.flatnonzero(sides >= minimum).tolist(), minimum)
     weights = np.stack([match(attributes[:, a], attributes[:, held[a]]).weights for a in columns])
-    channels, height, width = data.image_shape
+    channels, height, width = picture_shape(data.image_shape)
     sums = np.zeros((len(columns), channels * height * width))
     for start in range(0, len(indices), 1024):
         some = slice(start, start + 1024)

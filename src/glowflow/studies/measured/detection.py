@@ -12,6 +12,7 @@ from ...evaluation.calibration import Calibration, calibrate
 from ...evaluation.comparison import Comparison, compare
 from ...evaluation.estimate import Estimate
 from ...evaluation.scoring import Scores, score
+from ...models.config import picture_shape
 from ...models.flow import ImageFlow
 from .other_images import other_images
 
@@ -99,7 +100,9 @@ def measure_detection(
         for name, part in (("valid", splits.valid), ("train", splits.train))
     }
     own = _strangeness(test, calibrations["valid"])
-    kinds = other_images(model.config.image_shape, splits, limit, fashion, seed, progress)
+    kinds = other_images(
+        picture_shape(model.config.image_shape), splits, limit, fashion, seed, progress
+    )
     others, left_out = [], {}
     for name, how, images in kinds:
         if isinstance(images, str):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ...data.inputs import require_attributes
 from ...data.types import ImageData
 from ...errors import InputError
+from ...models.config import picture_shape
 from ...progress import with_bar
 
 BATCH = 64
@@ -103,7 +104,7 @@ def train_judge(
         raise InputError(f"The judge's number of images is {images}: give at least 1.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        judge = Judge(data.image_shape, len(data.attribute_names)).to(device)
+        judge = Judge(picture_shape(data.image_shape), len(data.attribute_names)).to(device)
     random = np.random.default_rng(seed)
     noise = torch.Generator().manual_seed(seed)
     batch = min(BATCH, len(data))

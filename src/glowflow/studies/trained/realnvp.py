@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...data.types import Splits
-from ...models.config import CouplingName, RealNVPArchitecture, RealNVPConfig
+from ...models.config import CouplingName, RealNVPArchitecture, RealNVPConfig, picture_shape
 from ...training.config import TrainConfig
 from ..page import Plot, Section
 from ..study import Findings
@@ -62,7 +62,9 @@ class BesideRealNVP(GlowStudy):
         from .realnvp_matching import shapes
 
         super().check(splits)
-        for shape in shapes(splits.train.image_shape, self.scales, self.residual_blocks):
+        for shape in shapes(
+            picture_shape(splits.train.image_shape), self.scales, self.residual_blocks
+        ):
             RealNVPConfig.of(shape, splits.train.image_shape)
 
     def measure(
@@ -80,7 +82,7 @@ class BesideRealNVP(GlowStudy):
         target = count_parameters(glow, splits)
         model = match_parameters(
             target,
-            splits.train.image_shape,
+            picture_shape(splits.train.image_shape),
             scales=self.scales,
             residual_blocks=self.residual_blocks,
         )

@@ -1,0 +1,38 @@
+"""Which axes of an array are the grid, and which are channels."""
+
+from ..errors import InputError
+from ..models.config import sides
+
+
+def with_channels(shape: tuple[int, ...], grid: int | None, what: str) -> tuple[int, ...]:
+    """(channels, *grid) of a sample; one channel where the sample has as many axes as the grid.
+
+    Args:
+        shape: of a sample.
+        grid: axes of the grid; by default 2, but 1 of one axis and 3 of four.
+        what: the array, for the message of an error.
+
+    Raises:
+        InputError: a sample has no such grid.
+    """
+    axes = grid or {1: 1, 4: 3}.get(len(shape), 2)
+    if len(shape) not in (axes, axes + 1) or 0 in shape:
+        raise InputError(
+            f"{what} has samples of {sides(shape) or 'no axis'}, which is no grid of {axes} with "
+            "or without channels: give (N, H, W) or (N, C, H, W), floats (N, L) or "
+            "(N, C, D, H, W), or, with --grid 1 or --grid 3, (N, C, L) or (N, D, H, W)."
+        )
+    return shape if len(shape) == axes + 1 else (1, *shape)
+
+
+def require_floats(dtype: str, shape: tuple[int, ...], what: str) -> None:
+    """Refuse bytes on a grid that is no image's.
+
+    Raises:
+        InputError: they are.
+    """
+    if len(shape) != 3 and dtype == "uint8":
+        raise InputError(
+            f"{what} is of bytes on a grid of {sides(shape[1:])}, and bytes are of images: save it "
+            "as floats."
+        )
