@@ -7,6 +7,7 @@ import torch
 
 from glowflow import Glow, GlowConfig, InputError
 from glowflow.inverse import Blur, Downsample, Mask, Problem, identity, own_operator, solve
+from glowflow.inverse.curvature import batches, curvature
 from glowflow.inverse.hmc import hmc
 
 SHAPE = (1, 4, 4)
@@ -51,6 +52,8 @@ OPERATORS = {
     "blur": Blur(0.8, "periodic"),
     "downsample": Downsample(2),
 }
+
+SMOOTH = Blur(0.7, "periodic")
 
 
 @pytest.mark.parametrize("name", ["mask", pytest.param("downsample", marks=pytest.mark.slow)])
@@ -168,3 +171,37 @@ def test_operators_by_hand():
 def test_bad_problems_are_a_sentence(prior, make, says):
     with pytest.raises(InputError, match=says):
         make(prior)
+
+
+def test_chains_are_scaled_by_the_curvature(prior):
+    """Of a linear problem: u given y is standard normal."""
+    problem = Problem(prior, SMOOTH, torch.zeros(SHAPE), 0.05)
+    _, J = linear(problem)
+    zero, eye = torch.zeros(1, *SHAPE, dtype=torch.float64), torch.eye(16, dtype=torch.float64)
+    A = (SMOOTH(eye.reshape(16, *SHAPE)) - SMOOTH(zero)).flatten(1).T
+    told = []
+    scaling = curvature(problem, torch.randn(16, dtype=torch.float64), told.append)
+    assert told == [1] == [batches(problem)]
+    L = scaling.latents(eye) - scaling.latents(torch.zeros_like(eye))
+    precision = eye + (A @ J).T @ (A @ J) / 0.05**2
+    assert torch.allclose(L @ precision @ L.T, eye, atol=0.02)  # curvatures below 0.01 are left
+    latents = torch.randn(5, 16, dtype=torch.float64)
+    assert torch.allclose(scaling.latents(scaling.scaled(latents)), latents)
+
+
+def test_more_values_than_have_rows_are_not_scaled(prior, monkeypatch):
+    monkeypatch.setattr("glowflow.inverse.curvature.LARGEST", 15)
+    problem = Problem(prior, identity, torch.zeros(SHAPE), 0.05)
+    assert batches(problem) == 0
+    at = torch.randn(16, dtype=torch.float64)
+    scaling = curvature(problem, at, lambda done: None)
+    assert torch.equal(scaling.latents(torch.zeros(1, 16, dtype=torch.float64))[0], at)
+
+
+def test_little_noise_makes_no_slow_chains(prior):
+    """Curvatures from 1 to ten thousands, of directions that are no axes."""
+    y = SMOOTH(prior.inverse((torch.zeros(1, *prior.latent_shapes[0]).double(),))[0])[0]
+    problem = Problem(prior, SMOOTH, y.detach(), 0.01)
+    found = solve(problem, chains=2, draws=200, warmup=100, progress=False)
+    assert found.why_not_converged == ""
+    assert found.ess.min() > 200
