@@ -46,6 +46,8 @@ class DataConfig:
     coarser grid, vectors (N, V), numbers (N,), or classes (N,) as whole numbers from 0."""
     missing: Missing = "refuse"
     """What becomes of NaN in a condition: `mask` takes it for the mean, and says where it was."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """What float data are kept in, and a model that is trained on the data computes in."""
     frames: Literal["first", "all"] = "first"
     """Of animations and files of several pages: the first frame, or each as an image."""
     source_range: tuple[float, float] | None = None
@@ -111,6 +113,7 @@ class DataConfig:
                 f"{name} is {value!r}: name an array, or leave it out.",
             )
         require_choice("missing", self.missing, Missing)
+        require_choice("dtype", self.dtype, Literal["float32", "float64"])
         require(
             self.grid in (None, 1, 2, 3), f"grid is {self.grid}: give 1, 2 or 3, or leave it out."
         )

@@ -1,5 +1,7 @@
 """Which axes of an array are the grid, and which are channels."""
 
+import numpy as np
+
 from ..errors import InputError
 from ..models.config import sides
 
@@ -36,3 +38,8 @@ def require_floats(dtype: str, shape: tuple[int, ...], what: str) -> None:
             f"{what} is of bytes on a grid of {sides(shape[1:])}, and bytes are of images: save it "
             "as floats."
         )
+
+
+def end_of(dtype: str) -> str:
+    """Where a float's range ends, in words."""
+    return f"{dtype} ends at {np.finfo(dtype).max:.1e}".replace("e+", "e")

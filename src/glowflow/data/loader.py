@@ -35,7 +35,7 @@ def batches(
 
     Yields:
         Images (batch, C, H, W) in the array's dtype, and what they are given: rows of conditions
-        (batch, V) float32 where there are any, else labels (batch,) int64, or None.
+        (batch, V) floats where there are any, else labels (batch,) int64, or None.
     """
     count = len(data)
     order = np.random.default_rng((seed, epoch)).permutation(count) if shuffle else np.arange(count)

@@ -120,6 +120,8 @@ def _stored(config: DataConfig, selection: Selection, cache: Path | None, progre
     )
     if config.grid is not None:
         how += f" grid {config.grid}"
+    if config.dtype != "float32":
+        how += f" {config.dtype}"
     if config.target is not None or config.condition is not None:
         how += f" {config.target} {config.condition} {config.missing}"
     return store(

@@ -301,11 +301,11 @@ class Looks:
         self.highest = np.zeros(count)
         self.flat = np.zeros(count, dtype=bool)
 
-    def note(
-        self, row: int, image: NDArray[Any], conditions: NDArray[np.float32] | None = None
-    ) -> None:
+    def note(self, row: int, image: NDArray[Any], conditions: NDArray[Any] | None = None) -> None:
         """Take the hash, the range and whether every pixel is the same."""
-        whole = image if conditions is None else np.append(image.astype(np.float32), conditions)
+        whole = image
+        if conditions is not None:
+            whole = np.append(image.astype(conditions.dtype), conditions)
         self.contents[row] = content_of(whole)
         values = image.reshape(len(image), -1)
         lowest, highest = values.min(axis=1), values.max(axis=1)
@@ -338,14 +338,16 @@ def _allocate_conditions(folder: Path, source: Source, count: int) -> Any:
     if not source.conditions:
         return None
     shape = (count, sum(condition.size for condition in source.conditions))
-    if 4 * math.prod(shape) > (free := shutil.disk_usage(folder).free):
+    dtype = np.dtype("float64" if source.dtype == "float64" else "float32")
+    needed = dtype.itemsize * math.prod(shape)
+    if needed > (free := shutil.disk_usage(folder).free):
         raise InputError(
-            f"The conditions of {source.title} need {4 * math.prod(shape) / 1e9:,.1f} GB and "
+            f"The conditions of {source.title} need {needed / 1e9:,.1f} GB and "
             f"{folder.parent} has {free / 1e9:,.1f} GB free: give a --limit, or set GLOWFLOW_CACHE "
             "to another disk."
         )
     path = folder / "conditions.npy"
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
 
 
 def _images(

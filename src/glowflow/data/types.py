@@ -74,7 +74,7 @@ class ImageData:
     """(N, 3) the number of the image that each square was cut from, its row and its column, in
     squares; None where images are whole. The number n is written −1 − n where squares of the image
     are missing."""
-    conditions: NDArray[np.float32] | None = None
+    conditions: NDArray[Any] | None = None
     """(N, V) what each image is given, as `ConditionalGlow.pack` makes rows; memory-mapped."""
     given: tuple[Condition, ...] = ()
     """What is in the rows of `conditions`."""
@@ -218,7 +218,7 @@ class Source:
     """As in `ImageData`."""
     conditions: tuple[Condition, ...] = ()
     """What images are given."""
-    given: Callable[[int], NDArray[np.float32]] | None = None
+    given: Callable[[int], NDArray[Any]] | None = None
     """The row of conditions of image i. A source that has them leaves no image out."""
 
 

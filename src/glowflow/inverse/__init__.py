@@ -1,7 +1,8 @@
 """Inverse problems with a trained flow as the prior."""
 
 from .operators import Blur, Downsample, Mask, Operator, identity, own_operator
-from .solve import Problem, Solution, prior_of, solve
+from .problem import Problem, prior_of
+from .solve import Solution, solve
 
 __all__ = [
     "Blur",

@@ -2,16 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ..models.flow import IMAGES_AT_ONCE
-
-if TYPE_CHECKING:
-    from .solve import Problem
+from .problem import Problem
 
 LARGEST = 4096
 """Observed values for whose gradients there is a row each; with more, chains are not scaled."""
@@ -43,14 +40,14 @@ class Scaling:
         return away + (away @ self.V * (1 / (1 + self.shrink) - 1)) @ self.V.T
 
 
-def batches(problem: "Problem") -> int:
+def batches(problem: Problem) -> int:
     """How many `curvature` computes one after another; 0 where there are too many values."""
     values = problem.observed.numel()
     return 0 if values > LARGEST else -(-values // IMAGES_AT_ONCE)
 
 
 def curvature(
-    problem: "Problem", at: Float[Tensor, " dims"], shown: Callable[[int], None]
+    problem: Problem, at: Float[Tensor, " dims"], shown: Callable[[int], None]
 ) -> Scaling:
     """The scaling by the Gauss-Newton curvature I + JᵀJ of −log p(ε | y) at these latents.
 
@@ -66,7 +63,9 @@ def curvature(
     if not count:
         return Scaling(at, at.new_zeros(len(at), 0), at.new_zeros(0))
     rows = []
-    for index, some in enumerate(torch.arange(problem.observed.numel()).split(IMAGES_AT_ONCE)):
+    for index, some in enumerate(
+        torch.split(torch.arange(problem.observed.numel()), IMAGES_AT_ONCE)
+    ):
         with torch.enable_grad():
             copies = at.expand(len(some), -1).clone().requires_grad_()
             values = (problem.made(copies) / problem.noise).flatten(1)

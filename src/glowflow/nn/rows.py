@@ -75,6 +75,7 @@ def run_network(
     w2: Float[Tensor, "hidden hidden"],
     b2: Float[Tensor, " hidden"],
     w3: Float[Tensor, "9*out hidden"],
+    *,
     periodic: bool = False,
 ) -> Float[Tensor, "batch height width out"]:
     """scatter(h2 w3ᵀ) with h2 = relu(h1 w2ᵀ + b2), h1 = relu([gather(x), ends] w1ᵀ)."""
@@ -96,7 +97,8 @@ def _traced_network(
     pixels = [padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
     rows = with_ends(torch.cat(pixels, dim=-1), ends)
     h = F.relu(F.linear(F.relu(rows @ w1.T), w2, b2))
-    given = _padded(h @ w3.T, periodic).unflatten(3, (3, 3, len(w3) // 9))
+    given = _padded(h @ w3.T, periodic)
+    given = given.view(*given.shape[:3], 3, 3, len(w3) // 9)
     return torch.stack(
         [
             given[:, 2 - i : 2 - i + height, 2 - j : 2 - j + width, i, j]

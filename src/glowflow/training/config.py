@@ -81,6 +81,9 @@ class TrainConfig:
     the run does not fit."""
     compile: bool = False
     """Run the couplings through torch.compile: for GPUs, slower on the processor measured."""
+    deterministic: bool = False
+    """Compute by operations alone that give the same bits each time, on a GPU too, where that is
+    slower."""
     seed: int = 0
     """Of the weights, the order of the images and the dequantisation noise."""
     log_every: int = 20

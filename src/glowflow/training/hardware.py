@@ -1,7 +1,10 @@
 """What a device is good at: bfloat16, torch.compile."""
 
 import math
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +37,24 @@ def bf16_is_faster(channels: int, device: torch.device, repeats: int = 5) -> boo
 
     with torch.no_grad():
         return seconds(torch.bfloat16) < 0.8 * seconds(torch.float32)
+
+
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Within it PyTorch has operations alone that give the same bits each time, if that is wanted;
+    one that it lacks is an error of its own."""
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA begins
+    before = torch.are_deterministic_algorithms_enabled()
+    tuned, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.backends.cudnn.benchmark = tuned
 
 
 def can_compile(device: torch.device) -> bool:

@@ -25,6 +25,7 @@ from ..processes import (
 from .batches import TrainingBatches
 from .config import TrainConfig
 from .first_map import first_map_chosen, with_recorded_first_map
+from .hardware import deterministic
 from .interruption import stop_signals
 from .objective import Objective
 from .optimisation import Schedule
@@ -107,7 +108,7 @@ def train(
             process has ended.
     """
     join_process_group(device)
-    with explain_lost_process(), in_use(folder) as lock:
+    with explain_lost_process(), in_use(folder) as lock, deterministic(config.deterministic):
         on_main_process(lock)
         if resume:
             config = on_main_process(lambda: with_recorded_first_map(config, folder))

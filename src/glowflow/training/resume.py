@@ -22,7 +22,7 @@ HISTORY_FILE = "resumed.jsonl"
 MAY_CHANGE = frozenset(
     (
         "images", "minutes", "batch_size", "accumulate", "lr", "warmup_images", "decay", "clip",
-        "ema", "precision", "memory", "compile", "log_every", "validate_every",
+        "ema", "precision", "memory", "compile", "deterministic", "log_every", "validate_every",
         "validation_images", "evaluation_images", "keep", "track", "data.data", "data.strict",
     )
 )  # fmt: skip

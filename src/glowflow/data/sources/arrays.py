@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ...errors import InputError, in_one_line
 from ...photos.images import refit, to_bytes, values_of
 from ..config import DataConfig
-from ..grids import require_floats, with_channels
+from ..grids import end_of, require_floats, with_channels
 from ..types import TEST, TRAIN, VALID, Source
 from .folder import MOST_CLASSES, natural
 
@@ -45,10 +45,10 @@ def array_source(path: Path, config: DataConfig) -> Source:
     its own as Keras' files (`x_train`, `y_train`, …) and MedMNIST's (`train_images`, …). Of several
     that may be the images, `array` names one. Axes may be (N, H, W), (N, C, H, W) or
     (N, H, W, C); `layout` says which where both can be. uint8 arrays are bytes of images, and so
-    are other integers from 0 to 255; larger ones need `source_range`. Float arrays become float32
-    and are neither scaled nor dequantised. Labels are whole numbers, truth values, text, or one
-    column a class: their distinct values are the classes. Several columns of 0 and 1 are
-    attributes.
+    are other integers from 0 to 255; larger ones need `source_range`. Float arrays become
+    `config.dtype` and are neither scaled nor dequantised. Labels are whole numbers, truth values,
+    text, or one column a class: their distinct values are the classes. Several columns of 0 and 1
+    are attributes.
 
     Raises:
         InputError: the file is damaged, or an array is of another type or shape, or empty, or has
@@ -67,7 +67,7 @@ def array_source(path: Path, config: DataConfig) -> Source:
     shape = (config.channels or native[0], *(config.size or native[1:]))
     if is_float:
         for images in parts:
-            _require_finite(images, path)
+            _require_finite(images, path, config.dtype)
         _note_bytes(some, path, notes)
     if shape != native and (is_float or native[0] not in (1, 3, 4)):
         raise InputError(
@@ -84,7 +84,7 @@ def array_source(path: Path, config: DataConfig) -> Source:
         part = int(np.searchsorted(starts, index, side="right")) - 1
         image = parts[part][index - starts[part]]
         if is_float:
-            return image.astype(np.float32)
+            return image.astype(config.dtype)
         values = image if scale is None else to_bytes(image, scale)
         return refit(values.astype(np.uint8), shape, config.fit, config.upscale, f"{path}[{index}]")
 
@@ -92,7 +92,7 @@ def array_source(path: Path, config: DataConfig) -> Source:
     return Source(
         title=str(path.name),
         shape=shape,
-        dtype="float32" if is_float else "uint8",
+        dtype=config.dtype if is_float else "uint8",
         names=tuple(map(str, range(count))),
         read=read,
         labels=labels,
@@ -395,17 +395,17 @@ def _one_each(labels: NDArray[Any], count: int, path: Path) -> NDArray[Any]:
     )
 
 
-def _require_finite(images: NDArray[Any], path: Path) -> None:
+def _require_finite(images: NDArray[Any], path: Path, dtype: str) -> None:
     bad = 0
     first = -1
     for index, image in enumerate(images):
         with np.errstate(over="ignore"):
-            count = int((~np.isfinite(image.astype(np.float32, copy=False))).sum())
+            count = int((~np.isfinite(image.astype(dtype, copy=False))).sum())
         bad += count
         if count and first < 0:
             first = index
     if bad:
         raise InputError(
             f"The array in {path} has {bad} values that are NaN or infinite, the first in image "
-            f"{first}: mend or remove them (float32 ends at 3.4e38)."
+            f"{first}: mend or remove them ({end_of(dtype)})."
         )

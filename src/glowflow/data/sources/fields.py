@@ -12,7 +12,7 @@ from ...errors import InputError
 from ...models.conditions import Condition
 from ..config import DataConfig
 from ..formats.named_arrays import NamedArray, open_arrays
-from ..grids import require_floats, with_channels
+from ..grids import end_of, require_floats, with_channels
 from ..types import BY_NAME, Source
 from .folder import MOST_CLASSES
 
@@ -23,11 +23,11 @@ FIELDS = {1: "(N, C, L)", 2: "(N, H, W) or (N, C, H, W)", 3: "(N, D, H, W) or (N
 def field_source(path: Path, config: DataConfig) -> Source | None:
     """Samples of the array `--target`, given those of `--condition`, of an .npz, HDF5 or Zarr file.
 
-    The target is (N, H, W) or (N, C, H, W): floats of any width, which become float32 and are
-    neither scaled nor dequantised, or uint8, which are bytes of images; floats may be on another
-    grid, see `with_channels`. Conditions are fields on a grid of as many axes, (N, H, W) or (N, C,
-    H, W) for images, (N, C, L) for one axis; vectors (N, V), single numbers (N,), or classes: (N,)
-    whole numbers from 0. Of all arrays one sample at a time is read.
+    The target is (N, H, W) or (N, C, H, W): floats of any width, which become `config.dtype`
+    and are neither scaled nor dequantised, or uint8, which are bytes of images; floats may be on
+    another grid, see `with_channels`. Conditions are fields on a grid of as many axes, (N, H, W) or
+    (N, C, H, W) for images, (N, C, L) for one axis; vectors (N, V), single numbers (N,), or
+    classes: (N,) whole numbers from 0. Of all arrays one sample at a time is read.
 
     Returns:
         None for an .npz file of which nothing is named: its images are found by `array_source`.
@@ -58,10 +58,11 @@ def field_source(path: Path, config: DataConfig) -> Source | None:
     conditions = tuple(condition_of(array, path, len(shape) - 1) for array in chosen)
 
     def read(index: int) -> NDArray[Any]:
-        return _finite(target, index, path).reshape(shape).astype(dtype, copy=False)
+        return _finite(target, index, path, config.dtype).reshape(shape)
 
-    def given(index: int) -> NDArray[np.float32]:
-        return np.concatenate([_finite(a, index, path, config.missing).ravel() for a in chosen])
+    def given(index: int) -> NDArray[Any]:
+        parts = (_finite(a, index, path, config.dtype, config.missing) for a in chosen)
+        return np.concatenate([part.ravel() for part in parts])
 
     return Source(
         title=f"{path.name}: {target.name}{' given ' + ', '.join(names) if names else ''}",
@@ -155,13 +156,15 @@ def _target_shape(
         )
     if config.size not in (None, shape[1:]) or config.channels not in (None, shape[0]):
         raise InputError(f"{what} has samples of {shape}: leave --size and --channels out.")
-    dtype = "uint8" if target.dtype == np.uint8 else "float32"
+    dtype = "uint8" if target.dtype == np.uint8 else config.dtype
     require_floats(dtype, shape, what)
     return shape, dtype
 
 
-def _finite(array: NamedArray, index: int, path: Path, missing: str = "refuse") -> NDArray[Any]:
-    """A sample, as float32 unless it is bytes.
+def _finite(
+    array: NamedArray, index: int, path: Path, dtype: str, missing: str = "refuse"
+) -> NDArray[Any]:
+    """A sample, in this dtype unless it is bytes.
 
     Raises:
         InputError: a value is infinite, or missing and that is refused.
@@ -170,7 +173,7 @@ def _finite(array: NamedArray, index: int, path: Path, missing: str = "refuse") 
     if array.dtype == np.uint8:
         return sample
     with np.errstate(over="ignore"):
-        values = sample.astype(np.float32)
+        values = sample.astype(dtype)
     finite = ~np.isinf(values) if missing == "mask" else np.isfinite(values)
     if not finite.all():
         first = int(np.flatnonzero(~finite.ravel())[0])
@@ -180,6 +183,6 @@ def _finite(array: NamedArray, index: int, path: Path, missing: str = "refuse") 
         raise InputError(
             f"The array {array.name} of {path} is NaN or infinite in sample {index}{where} "
             f"({count:,} of its {values.size:,} values): fill them in, or leave the sample out; "
-            "--missing mask takes NaN in a condition (float32 ends at 3.4e38)."
+            f"--missing mask takes NaN in a condition ({end_of(dtype)})."
         )
     return values
