@@ -171,3 +171,31 @@ def test_a_resumed_run_is_the_uninterrupted_one(data, tmp_path):
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
     whole, cut = (load_checkpoint(tmp_path / name).model for name in ("whole", "cut"))
     assert all((whole[name] == weight).all() for name, weight in cut.items())
+
+
+def test_a_run_with_conditions_is_planned_from_its_file(data, capsys):
+    found = answer(
+        capsys, "plan", "--data", data / "data.h5", "--target", "x", "--condition", "y,theta",
+        "--levels", 1, "--steps", 2, "--hidden-channels", 4,
+    )  # fmt: skip
+    assert [c["name"] for c in found["model"]["conditions"]] == ["y", "theta"]
+    config = model_config_for(
+        replace(CONFIG, model=Architecture(levels=1, steps=2, hidden_channels=4)),
+        open_splits(
+            DataConfig(data=str(data / "data.h5"), target="x", condition="y,theta"), progress=False
+        ),
+    )
+    weights = sum(
+        p.numel() for p in ConditionalGlow(replace(config, first_map="standardize")).parameters()
+    )
+    assert found["parameters"] == weights
+    assert found["modes"]["reversible"]["fits"] and found["modes"]["stored"]["seconds"] > 0
+
+
+def test_a_study_on_data_with_conditions(data, tmp_path, capsys):
+    found = answer(
+        capsys, "study", "lu", "--data", data / "data.h5", "--target", "x", "--condition",
+        "y,theta", "--images", 64, "--hidden-channels", 4, "--levels", 1, "--steps", 1,
+        "--seeds", 1, "--widths", 2, 4, "--rounds", 1, "--out", tmp_path / "study",
+    )  # fmt: skip
+    assert [each["latents"] < 1e-3 for each in found["agreement"]] == [True] * 4

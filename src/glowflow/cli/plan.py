@@ -113,9 +113,9 @@ ROWS: tuple[tuple[str, Callable[["ModePlan"], str]], ...] = (
 
 
 def _table(plan: "Plan") -> Table:
-    channels, height, width = plan.config.image_shape
+    channels, *grid = plan.config.image_shape
     title = (
-        f"{height}x{width}x{channels}, {_depth(plan)}, "
+        f"{'x'.join(map(str, (*grid, channels)))}, {_depth(plan)}, "
         f"{plan.parameters:,} parameters, {_flops(plan.flops)}FLOPs an image forward; "
         f"batches of {plan.batch:,} on {_devices(plan)}"
     )

@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..bijections.kept import Kept
 from ..errors import InputError
+from ..models.conditions import ConditionalGlowConfig
 from ..models.config import GlowConfig, Memory, Precision, RealNVPConfig
 from ..models.flow import ImageFlow
 from ..nn import rows
@@ -84,7 +85,7 @@ class FakeModel:
         self.model.use(memory=memory, precision=precision).train()
         with self._running(images, processor) as start, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that some step's activations are stored all the same
-            x, labels = self._batch(images)
+            x, labels = batch_of(self.model.config, images)
             start()
             loss = self.model.loss(x, labels)
             kept = self._recorder.kept
@@ -96,7 +97,7 @@ class FakeModel:
         """log p(x) without gradients, of a frozen model; `kept` is what that keeps."""
         self.model.use(memory="stored", precision=precision).eval()
         with self._running(images, processor) as start, torch.no_grad(), _keeping(self.model):
-            x, labels = self._batch(images)
+            x, labels = batch_of(self.model.config, images)
             start()
             self.model.log_prob(x, labels)
             kept = self._recorder.kept
@@ -109,16 +110,14 @@ class FakeModel:
         """The data-dependent initialisation."""
         self.model.use(memory="stored", precision="float32").train()
         with self._running(images, processor, new=True) as start:
-            x, _ = self._batch(images)
+            x, given = batch_of(self.model.config, images)
             batch = x if self.model.config.bits is None else x.to(torch.uint8)
             start()
-            self.model.initialize(batch)
+            if isinstance(self.model.config, ConditionalGlowConfig):
+                self.model.initialize(batch, labels=given)
+            else:
+                self.model.initialize(batch)
             return self._recorder.trace()
-
-    def _batch(self, images: int) -> tuple[Tensor, Tensor | None]:
-        """Images, and labels where there are classes."""
-        x = torch.empty(images, *self.model.config.image_shape)
-        return x, torch.zeros(images, dtype=torch.int64) if self.model.config.classes else None
 
     @contextmanager
     def _running(
@@ -140,6 +139,14 @@ class FakeModel:
             ) from error
         finally:
             rows.CHUNKED = chunked
+
+
+def batch_of(config: Config, images: int) -> tuple[Tensor, Tensor | None]:
+    """Images of nothing, and what they are given: labels, rows of conditions, or nothing."""
+    x = torch.zeros(images, *config.image_shape)
+    if isinstance(config, ConditionalGlowConfig):
+        return x, torch.zeros(images, sum(c.size for c in config.conditions))
+    return x, torch.zeros(images, dtype=torch.int64) if config.classes else None
 
 
 @contextmanager

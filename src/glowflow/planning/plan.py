@@ -5,15 +5,27 @@ Nothing of the model is computed or allocated: it is made and run on fake tensor
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from accelerate.utils import get_max_memory
 
+from ..data.sources.fields import field_source
 from ..errors import InputError
-from ..models.config import GlowConfig, Memory, Precision, RealNVPArchitecture, RealNVPConfig
+from ..models.conditions import ConditionalGlowConfig
+from ..models.config import (
+    Architecture,
+    FirstMap,
+    GlowConfig,
+    Memory,
+    Precision,
+    RealNVPArchitecture,
+    RealNVPConfig,
+)
 from ..models.registry import make_model
 from ..training.config import TrainConfig
 from ..training.hardware import bf16_is_faster
+from ..training.initialisation import without_bins
 from ..training.presets import PRESETS
 from ..training.requirements import require_equal_parts
 from .cost import count_parameters, forward_flops, memory_modes, passes
@@ -232,7 +244,8 @@ def largest_batch(fits: Callable[[int], bool]) -> int:
 
 
 def planned_config(train: TrainConfig, preset: str | None = None, classes: int = 0) -> Config:
-    """The model that this run trains, without a look at the data.
+    """The model that this run trains; of the data only a file of arrays by name is looked at, for
+    what they are.
 
     Args:
         train: of the run.
@@ -242,6 +255,8 @@ def planned_config(train: TrainConfig, preset: str | None = None, classes: int =
     Raises:
         InputError: the size of the images or the classes are not given.
     """
+    if train.data.target is not None or train.data.condition is not None:
+        return _of_arrays(train)
     if train.data.size is None:
         raise InputError(
             f"The size of the images is not given: give --size HEIGHT WIDTH, or one of "
@@ -256,7 +271,24 @@ def planned_config(train: TrainConfig, preset: str | None = None, classes: int =
     image_shape = (train.data.channels or 3, *train.data.size)
     if isinstance(train.model, RealNVPArchitecture):
         return RealNVPConfig.of(train.model, image_shape)
-    model = train.model
-    if model.first_map == "auto":  # decided by images; of the two, the larger
-        model = replace(model, first_map="whitening")
-    return GlowConfig.of(model, image_shape, classes)
+    return GlowConfig.of(_decided(train.model, "whitening"), image_shape, classes)
+
+
+def _of_arrays(train: TrainConfig) -> Config:
+    """Of arrays by name."""
+    source = field_source(Path(train.data.data), train.data)
+    assert source is not None  # of what is named
+    model = train.model if source.dtype == "uint8" else without_bins(train.model)
+    if isinstance(model, RealNVPArchitecture):
+        return RealNVPConfig.of(model, source.shape)
+    if source.conditions:
+        return ConditionalGlowConfig.given(
+            _decided(model, "standardize"), source.shape, source.conditions, train.data.missing
+        )
+    images = len(source.shape) == 3
+    return GlowConfig.of(_decided(model, "whitening" if images else "standardize"), source.shape)
+
+
+def _decided(model: Architecture, largest: FirstMap) -> Architecture:
+    """With the larger of the first maps that `auto` chooses from by looking at images."""
+    return replace(model, first_map=largest) if model.first_map == "auto" else model

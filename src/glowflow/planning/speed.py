@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..bijections import Bijection
+from ..models.conditions import ConditionalGlowConfig
 from ..models.config import GlowConfig, Memory, Precision
 from ..models.flow import ImageFlow
 from ..models.glow import Level
@@ -21,7 +22,7 @@ from ..training.config import TrainConfig
 from ..training.optimisation import make_average, make_optimizer
 from .cost import count_parameters, level_flops, passes
 from .devices import UTILISATION, DeviceFigures
-from .fake_model import Config, Make, levels_of
+from .fake_model import Config, Make, batch_of, levels_of
 
 CALIBRATION_ROWS = {True: 2**12, False: 2**16}
 """Pixels of the batch by which a processor (True) or an accelerator is timed."""
@@ -95,52 +96,69 @@ def measured_speed(
         show = track(
             levels, "timing the device", disable=not progress, console=Console(stderr=True)
         )
-        by_level = tuple(_speed_of(level, x, batch, device, clock) for level, x in show)
+        by_level = tuple(_speed_of(*level, batch, device, clock) for level in show)
     count, size = CALIBRATION_WEIGHTS
     return Speed(by_level, count * size / _seconds(_update(train, device), device, clock))
 
 
 @torch.no_grad()
-def _levels_with_inputs(model: ImageFlow) -> list[tuple[Bijection, Tensor]]:
-    """What is timed of each level, and what goes into it: one image, or what has become of it."""
-    entered: list[tuple[Any, Tensor]] = []
+def _levels_with_inputs(model: ImageFlow) -> list[tuple[Bijection, Tensor, Tensor | None]]:
+    """What is timed of each level, and what goes into it: one image, or what has become of it, and
+    the feature maps of what it is given."""
+    entered: list[tuple[Any, Tensor, Tensor | None]] = []
     levels = levels_of(model)
     hooks = [
-        level.register_forward_pre_hook(lambda level, inputs: entered.append((level, inputs[0])))
+        level.register_forward_pre_hook(
+            lambda level, inputs: entered.append((level, inputs[0], (*inputs, None)[1]))
+        )
         for level in levels
     ]
-    image = torch.zeros(1, *model.config.image_shape, device=model.device)
-    label = torch.zeros(1, dtype=torch.int64, device=model.device)
-    model.log_prob(image, label if model.config.classes else None)
+    image, given = batch_of(model.config, 1)
+    model.log_prob(image.to(model.device), None if given is None else given.to(model.device))
     for hook in hooks:
         hook.remove()
+    maps = isinstance(model.config, ConditionalGlowConfig)  # labels reach no step
     return [
-        (level.steps, level.squeeze(x)[0]) if isinstance(level, Level) else (level, x)
-        for level, x in entered
+        (level.steps, level.squeeze(x)[0], context if maps else None)
+        if isinstance(level, Level)
+        else (level, x, None)
+        for level, x, context in entered
     ]
 
 
 def _speed_of(
-    part: Bijection, one: Tensor, batch: int, device: str, clock: Callable[[], float]
+    part: Bijection,
+    one: Tensor,
+    context: Tensor | None,
+    batch: int,
+    device: str,
+    clock: Callable[[], float],
 ) -> float:
     rows = CALIBRATION_ROWS[device == "cpu"]
     images = max(1, min(batch, rows // one[0, 0].numel()))
     x = torch.randn(images, *one.shape[1:], device=device)
-    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
-    part.initialize(x)
+    if x.dim() == 4:
+        x = x.contiguous(memory_format=torch.channels_last)
+    x, given = x.requires_grad_(), _repeated(context, images)
+    part.initialize(x, given)
 
     def train() -> None:
-        y, log_det = part(x)
+        y, log_det = part(x, given)
         torch.autograd.backward(y.square().mean() - log_det.mean())
 
-    flops = _flops(part, torch.cat((one, one))) - _flops(part, one)
+    two = torch.cat((one, one))
+    flops = _flops(part, two, _repeated(context, 2)) - _flops(part, one, context)
     return passes("stored") * images * flops / _seconds(train, device, clock)
 
 
+def _repeated(context: Tensor | None, images: int) -> Tensor | None:
+    return None if context is None else context.repeat(images, *(1 for _ in context.shape[1:]))
+
+
 @torch.no_grad()
-def _flops(part: Bijection, x: Tensor) -> int:
+def _flops(part: Bijection, x: Tensor, context: Tensor | None) -> int:
     with FlopCounterMode(display=False) as counter:
-        part(x)
+        part(x, context)
     return counter.get_total_flops()
 
 

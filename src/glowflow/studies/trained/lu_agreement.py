@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 
 from ...bijections import ChannelMixing, Invertible1x1Conv
+from ...data.inputs import given_to_samples
 from ...data.types import ImageData, Splits
 from ...models.config import GlowConfig, PermutationName
+from ...models.flow import ImageFlow
 from ...models.glow import Glow
+from ...models.registry import load_model, make_model
 from ...training.initialisation import initialize, model_config_for
 from .results import TrialResult, of
 from .study import Trial
@@ -42,16 +45,17 @@ def agreements_of(
         initialised(config, kind, splits.train, trial.config.seed) for kind in ("lu", "plain")
     )
     some = torch.from_numpy(splits.train.images[:COMPARED].copy())
+    given = given_to_samples(plain, splits.train, len(some))
     agreements = [
-        agreement("at the start of a trial", plain, lu, some),
-        agreement("at the start, W decomposed", plain.double(), decomposed(plain), some),
+        agreement("at the start of a trial", plain, lu, some, given),
+        agreement("at the start, W decomposed", plain.double(), decomposed(plain), some, given),
     ]
     ended = [result for result in of(results, "plain") if not result.stopped]
     if ended:
         run = run_folder(folder, "plain", ended[0].seed)
-        for model in (Glow.from_pretrained(run), Glow.from_pretrained(run).double()):
+        for model in (_glow(load_model(run)), _glow(load_model(run).double())):
             agreements.append(
-                agreement("after training, W decomposed", model, decomposed(model), some)
+                agreement("after training, W decomposed", model, decomposed(model), some, given)
             )
     return agreements
 
@@ -61,15 +65,21 @@ def initialised(
 ) -> Glow:
     """The model that a trial of this seed starts from."""
     torch.manual_seed(seed)
-    model = Glow(replace(config, permutation=permutation))
+    model = _glow(make_model(replace(config, permutation=permutation)))
     initialize(model, data, seed)
     return model.eval()
+
+
+def _glow(model: ImageFlow) -> Glow:
+    assert isinstance(model, Glow)
+    return model
 
 
 @torch.no_grad()
 def decomposed(plain: Glow) -> Glow:
     """The same function with each W as P L (U + diag(s))."""
-    model = Glow(replace(plain.config, permutation="lu")).to(plain.device, plain.dtype)
+    model = _glow(make_model(replace(plain.config, permutation="lu")))
+    model = model.to(plain.device, plain.dtype)
     model.load_state_dict(plain.state_dict(), strict=False)
     theirs = {name: m for name, m in plain.named_modules() if isinstance(m, ChannelMixing)}
     for name, mixing in model.named_modules():
@@ -79,10 +89,12 @@ def decomposed(plain: Glow) -> Glow:
 
 
 @torch.no_grad()
-def agreement(when: str, one: Glow, other: Glow, images: Tensor) -> Agreement:
-    """Of two models, on the same images."""
+def agreement(
+    when: str, one: Glow, other: Glow, images: Tensor, given: Tensor | None = None
+) -> Agreement:
+    """Of two models, on the same images, given the same."""
     x = one.to_float(images, noise="center")
-    (latents, log_det), (others, other_log_det) = one(x), other(x)
+    (latents, log_det), (others, other_log_det) = one(x, given), other(x, given)
     by_level = [float((a - b).abs().max()) for a, b in zip(latents, others, strict=True)]
     by_image = float((log_det - other_log_det).abs().max())
     return Agreement(when, str(one.dtype).removeprefix("torch."), max(by_level), by_image)
