@@ -25,7 +25,7 @@ OPTIONS = (
 )  # fmt: skip
 SOLVE = (
     "--operator", "benchmarks.science.gaussian:blurred_and_masked",
-    "--chains", "4", "--warmup", "200", "--draws", "600",
+    "--chains", "4", "--warmup", "150", "--draws", "400",
 )  # fmt: skip
 
 
