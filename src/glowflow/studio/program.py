@@ -6,6 +6,7 @@ thread that answers the browser waits for its lock.
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,7 +41,8 @@ def program_of(model: ImageFlow) -> Program | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch warns of shapes, which are the model's own
         try:
-            traced = torch.jit.trace(inverse, given, check_trace=False)  # type: ignore[no-untyped-call]
+            traced: Any = torch.jit.trace(inverse, given, check_trace=False)  # type: ignore[no-untyped-call]
+            _simplify(traced.graph)
         except Exception:  # whatever the parts of a model raise when they are recorded
             return None
 
@@ -54,6 +56,14 @@ def program_of(model: ImageFlow) -> Program | None:
         for code in others
     ]
     return program if all(same) else None
+
+
+def _simplify(graph: torch.Graph) -> None:
+    """Put the sizes of tensors into the program, which asks for them at each step otherwise."""
+    torch._C._jit_pass_inline(graph)
+    torch._C._jit_pass_peephole(graph, disable_shape_peepholes=False)
+    torch._C._jit_pass_constant_propagation(graph)
+    torch._C._jit_pass_dce(graph)
 
 
 def _code(model: ImageFlow, seed: int) -> Latents:

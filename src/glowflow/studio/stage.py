@@ -173,7 +173,8 @@ class Stage:
     @torch.inference_mode()
     def decode(self, code: Latents, labels: Tensor | None = None) -> list[Frame]:
         """Pictures of codes."""
-        code = tuple(eps.to(self.model.device, self.model.dtype) for eps in code)
+        like = next(self.model.parameters())
+        code = tuple(eps.to(like) for eps in code)
         one = self._program if len(code[0]) == 1 else None
         x = self.model.decode(code, labels) if one is None else one(code, labels)
         finite, inside = (each.cpu() for each in self.model.in_range(x))
