@@ -46,10 +46,11 @@ class Routes:
             "visitor": who,
             "models": self.house.names,
             "model": facts_of(opened),
-            "pictures": [self._shown(visitor, p) for p in opened.first],
+            "pictures": [self._shown(visitor, p) for p in opened.first[::-1]][::-1],
             "limits": {
                 "upload_bytes": self.limits.upload_bytes,
                 "upload_pixels": self.limits.upload_pixels,
+                "pictures": self.limits.pictures,
             },
         }
 
@@ -77,7 +78,7 @@ class Routes:
             drawn = stage.sample(
                 asked.count, seed=asked.seed, temperatures=temperatures, label=asked.label
             )
-            return [self._shown(visitor, picture) for picture in drawn]
+            return [self._shown(visitor, picture, drawn=True) for picture in drawn]
 
         return {"pictures": await self._run(Urgency.ASKED, draw)}
 
@@ -255,8 +256,9 @@ class Routes:
     def _stage(self, visitor: Visitor) -> Stage:
         return self.house.open(visitor.model).stage
 
-    def _shown(self, visitor: Visitor, picture: Picture) -> dict[str, Any]:
-        return {"picture": self.visitors.keep(visitor, picture), **told_of(picture)}
+    def _shown(self, visitor: Visitor, picture: Picture, *, drawn: bool = False) -> dict[str, Any]:
+        name = self.visitors.keep(visitor, picture, drawn=drawn)
+        return {"picture": name, **told_of(picture)}
 
     async def _taken(
         self, visitor: Visitor, image: NDArray[np.uint8], label: int | None, name: str

@@ -167,6 +167,11 @@ export function editTab(studio) {
     studio.add([await api.keepEdit(picture.picture, asked())], { choose: false });
   }));
   document.addEventListener("click", ({ target }) => { if (!target.closest("#download")) byId("download").open = false; });
+  byId("download").addEventListener("keydown", ({ key }) => {
+    if (key !== "Escape") return;
+    byId("download").open = false;
+    byId("download").firstElementChild.focus();
+  });
 
   build();
   return {
