@@ -85,6 +85,15 @@ def test_a_server_that_does_not_know_the_page_any_more(show):
 
 
 @browser
+def test_a_model_in_the_address_that_is_here_no_longer(show, address):
+    page = show(allowed="status of 404")
+    page.goto(address + "?model=another")
+    page.locator("#tray [role=option]").nth(7).wait_for()
+    assert "no model 'another' here" in page.locator("#message").inner_text()
+    assert page.locator("#model").input_value() == "small" and page.url == address
+
+
+@browser
 def test_a_server_that_is_away_for_a_moment(show):
     page = show(allowed="net::ERR_FAILED")
     page.route(re.compile("/edit"), lambda route: route.abort())

@@ -1,6 +1,7 @@
 """The REST API: each route takes what is asked, has the worker do it, and answers."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from .limits import Limits
 from .pictures import Framing, checked, framed
 from .stage import Frame, Stage, png
 from .visitors import Picture, Visitor, Visitors
-from .worker import Urgency, Worker
+from .worker import BusyError, Urgency, Worker, give_back
 
 Who = Annotated[str, Header(alias="Glow-Visitor", max_length=64)]
 Side = Annotated[float, Query(ge=-1e5, le=1e5, allow_inf_nan=False)]
@@ -62,6 +63,8 @@ class Routes:
     async def leave(self, who: Who) -> Response:
         """Forget the visitor, with all pictures."""
         self.visitors.leave(who)
+        with suppress(BusyError):  # then somebody else's job will give it back
+            self.worker.submit(Urgency.BACKGROUND, give_back)
         return Response(status_code=204)
 
     async def sample(self, asked: Sampling, who: Who) -> dict[str, Any]:

@@ -120,7 +120,10 @@ class Visitors:
         self._forget_the_idle()
         visitor = self._visitors.get(name)
         if visitor is None:
-            raise GoneError("This page has been closed or idle for long: load it again.")
+            raise GoneError(
+                "The studio does not know this page any more, which was idle for long or is older "
+                "than the studio: load it again."
+            )
         visitor.seen = self.clock()
         return visitor
 

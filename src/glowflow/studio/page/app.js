@@ -26,7 +26,10 @@ async function start() {
     first = await api.open(wanted);
   } catch (error) {
     if (error.status === 401 && api.askToken(error.message)) { start(); return; }
-    say(error.message, true);
+    say(error.message, error.status !== 404);
+    if (error.status !== 404 || !wanted) return;
+    history.replaceState(null, "", location.pathname); // a model that is here no longer
+    start();
     return;
   }
   run(first);

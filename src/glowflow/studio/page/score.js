@@ -59,8 +59,9 @@ export function scoreTab(studio) {
       return line;
     }));
     const scored = rows.filter((row) => !row.wrong);
+    const judged = scored.some((row) => row.p_typicality !== undefined);
     const count = scored.filter(strange).length;
-    byId("score-words").textContent = `${scored.length} scored${waiting > 0 ? `, ${waiting} to come` : ""}; ${count} with p ≤ ${STRANGE}.`;
+    byId("score-words").textContent = `${scored.length} scored${waiting > 0 ? `, ${waiting} to come` : ""}${judged ? `; ${count} with p ≤ ${STRANGE}` : ""}.`;
     plot();
   }
 
