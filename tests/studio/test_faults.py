@@ -78,6 +78,7 @@ def test_a_server_that_does_not_know_the_page_any_more(show):
     page.keyboard.press("ArrowRight")
     until(lambda: "load it again" in page.locator("#message").inner_text())
     page.wait_for_timeout(300)
+    page.unroute(re.compile("/edit"))
     with page.expect_navigation():
         page.locator("#message button").click()
     page.locator("#tray [role=option]").nth(7).wait_for()
