@@ -1,5 +1,6 @@
 """A walk through the studio in a browser, as a person takes it. Its twin is in the other files."""
 
+import base64
 import io
 
 import numpy as np
@@ -127,6 +128,11 @@ def test_sample_mix_levels_and_score(show, tmp_path):
     for _ in range(20):
         page.keyboard.press("ArrowRight")
     until(lambda: (canvas(page, "mixed") != before).any())
+    corner = page.locator("#corners img").nth(1).bounding_box()
+    page.mouse.click(corner["x"] + corner["width"] / 2, corner["y"] + corner["height"] / 2)
+    png_of_it = page.locator("#corners img").nth(1).get_attribute("src")
+    at_it = pixels(base64.b64decode(png_of_it.partition(",")[2]))
+    until(lambda: (canvas(page, "mixed") == at_it).all())
     with page.expect_download() as given:
         page.locator("#mix-animation").click()
     assert Image.open(given.value.path()).n_frames > 8
