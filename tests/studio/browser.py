@@ -9,7 +9,7 @@ import pytest
 
 from .pages import png
 
-SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
+SIZES = {"desktop": (1280, 900), "phone": (390, 844), "on its side": (667, 375)}
 
 
 @pytest.fixture(scope="module")

@@ -98,6 +98,7 @@ def test_the_last_value_is_never_lost(show):
     [
         ("desktop", "light"),
         ("phone", "dark"),
+        ("on its side", "light"),
         pytest.param("desktop", "dark", marks=pytest.mark.slow),
         pytest.param("phone", "light", marks=pytest.mark.slow),
     ],
