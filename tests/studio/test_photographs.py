@@ -64,14 +64,14 @@ def opened(page, tmp_path, photograph):
 
 @pytest.mark.browser
 def test_the_box_by_keys(show, tmp_path):
-    page, photograph = show(), noise(1, size=48)[0]
+    page, photograph = show(), noise(1, size=20)[0]
     drawn = opened(page, tmp_path, photograph)
-    for key, times in (("-", 70), ("ArrowRight", 80), ("ArrowDown", 80)):
+    for key, times in (("-", 25), ("ArrowRight", 25), ("ArrowDown", 25)):
         for _ in range(times):
             drawn.press(key, no_wait_after=True)
-    assert "16x16 of 48x48" in page.locator("#cropper-words").inner_text()
+    assert "16x16 of 20x20" in page.locator("#cropper-words").inner_text()
     page.locator("#crop-box").click()
-    until(lambda: (canvas(page, "after") == photograph[:, 32:, 32:]).all())
+    until(lambda: (canvas(page, "after") == photograph[:, 4:, 4:]).all())
 
 
 @pytest.mark.browser
