@@ -77,11 +77,11 @@ def untrained(size: int, folder: Path) -> None:
 
 
 @contextmanager
-def served(model: str, *options: str) -> Iterator[str]:
-    """The address of a studio that is open."""
+def served(model: str, *options: str, folder: str | None = None) -> Iterator[str]:
+    """The address of a studio that is open, in this folder."""
     command = [sys.executable, "-m", "glowflow", "studio", model, "--port", "0", "--no-open"]
     command += options
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder)
     assert process.stdout is not None
     try:
         found = re.search(r"http\S+", process.stdout.readline())

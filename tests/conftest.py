@@ -72,7 +72,9 @@ def chromium():
         pytest.skip("there is no chromium here")
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as started:
-        shown = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        camera = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+        args = ["--no-sandbox", *camera]
+        shown = started.chromium.launch(executable_path=program, args=args)
         yield shown
         shown.close()
 

@@ -1,81 +1,16 @@
 """A walk through the studio in a browser, as a person takes it. Its twin is in the other files."""
 
+import base64
 import io
-import socket
-import threading
-import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from .browser import SIZES, canvas, until, upload
 from .pages import noise, pixels, png
 
 pytestmark = pytest.mark.browser
-uvicorn = pytest.importorskip("uvicorn")
-SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
-
-
-@pytest.fixture(scope="module")
-def address(app):
-    listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_level="error", lifespan="off", ws="none")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
-    server.should_exit = True
-    thread.join(10)
-
-
-def is_wrong(said):
-    """A browser also tells of every answer that is a refusal."""
-    return said.type == "error" and "status of 400" not in said.text
-
-
-@pytest.fixture
-def show(chromium, address):
-    """Opens the studio, and fails if it asked any other host or complained."""
-    asked, wrong = [], []
-
-    def call(size="desktop", **how):
-        width, height = SIZES[size]
-        page = chromium.new_page(viewport={"width": width, "height": height}, **how)
-        page.set_default_timeout(120_000)
-        page.on("console", lambda said: wrong.append(said.text) if is_wrong(said) else None)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(address)
-        page.locator("#tray [role=option]").nth(7).wait_for()
-        return page
-
-    yield call
-    assert wrong == []
-    assert all(url.startswith((address, "data:", "blob:")) for url in asked)
-
-
-def canvas(page, name):
-    """What is on a canvas, uint8 (3, 16, 16)."""
-    values = page.evaluate(
-        "n => [...document.getElementById(n).getContext('2d').getImageData(0, 0, 16, 16).data]",
-        name,
-    )
-    return np.array(values, dtype=np.uint8).reshape(16, 16, 4)[:, :, :3].transpose(2, 0, 1)
-
-
-def until(true, seconds=60):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-def upload(page, tmp_path, image):
-    (tmp_path / "me.png").write_bytes(png(image))
-    page.locator("#upload").set_input_files(tmp_path / "me.png")
-    page.locator("#cropper").wait_for()
-    page.locator("#crop-box").click()
-    page.locator("#tray [title='me.png']").wait_for()
 
 
 def downloaded(page, name):
@@ -163,6 +98,7 @@ def test_the_last_value_is_never_lost(show):
     [
         ("desktop", "light"),
         ("phone", "dark"),
+        ("on its side", "light"),
         pytest.param("desktop", "dark", marks=pytest.mark.slow),
         pytest.param("phone", "light", marks=pytest.mark.slow),
     ],
@@ -193,6 +129,11 @@ def test_sample_mix_levels_and_score(show, tmp_path):
     for _ in range(20):
         page.keyboard.press("ArrowRight")
     until(lambda: (canvas(page, "mixed") != before).any())
+    corner = page.locator("#corners img").nth(1).bounding_box()
+    page.mouse.click(corner["x"] + corner["width"] / 2, corner["y"] + corner["height"] / 2)
+    png_of_it = page.locator("#corners img").nth(1).get_attribute("src")
+    at_it = pixels(base64.b64decode(png_of_it.partition(",")[2]))
+    until(lambda: (canvas(page, "mixed") == at_it).all())
     with page.expect_download() as given:
         page.locator("#mix-animation").click()
     assert Image.open(given.value.path()).n_frames > 8

@@ -2,7 +2,9 @@
 
 import asyncio
 import threading
+import time
 
+import httpx
 import pytest
 
 from glowflow.studio.guard import Guard
@@ -179,3 +181,31 @@ def test_what_is_no_http_is_not_answered():
         raise AssertionError
 
     asyncio.run(Guard(never, Limits(), None)({"type": "websocket"}, never, never))
+
+
+def test_memory_comes_back_when_pages_are_closed(address):
+    """After fifty uploads in parallel, kept until their pages are closed."""
+    psutil = pytest.importorskip("psutil")
+    memory = psutil.Process().memory_info
+    large = png(noise(1)[0]) + bytes(4 * 2**20)
+
+    async def everybody():
+        async with httpx.AsyncClient(base_url=address, timeout=120) as http:
+            opened = [(await http.post("/api/visitors", json={})).json() for _ in range(10)]
+            known = [{"Glow-Visitor": each["visitor"]} for each in opened]
+            await http.post("/api/pictures", content=large, headers=known[0])
+            before = memory().rss
+            uploads = [
+                http.post("/api/pictures", content=large, headers=known[i % 10]) for i in range(50)
+            ]
+            assert {answer.status_code for answer in await asyncio.gather(*uploads)} == {200}
+            kept = memory().rss
+            for headers in known:
+                await http.post("/api/visitors/leave", headers=headers)
+        return before, kept
+
+    before, kept = asyncio.run(everybody())
+    end = time.monotonic() + 20
+    while memory().rss > before + 100 * 2**20 and time.monotonic() < end:
+        time.sleep(0.05)
+    assert kept > before + 180 * 2**20 and memory().rss < before + 100 * 2**20

@@ -20,7 +20,7 @@ from .routes_explore import add_explore
 from .routes_map import add_map
 from .routes_train import add_train
 from .training import Trainer
-from .visitors import UnknownError, Visitors
+from .visitors import GoneError, UnknownError, Visitors
 from .worker import BusyError, Urgency, Worker
 
 PAGE = files("glowflow.studio") / "page"
@@ -122,8 +122,9 @@ def _file(page: Any) -> Any:
     return give
 
 
-def _sentence(status: int, sentence: str) -> Response:
-    headers = {"Retry-After": "2"} if status == 503 else {}
+def _sentence(status: int, sentence: str, **headers: str) -> Response:
+    if status == 503:
+        headers["Retry-After"] = "2"
     return JSONResponse({"error": sentence}, status, headers)
 
 
@@ -131,7 +132,8 @@ async def _refused(_: Request, error: Exception) -> Response:
     status = (
         503 if isinstance(error, BusyError) else 404 if isinstance(error, UnknownError) else 400
     )
-    return _sentence(status, str(error))
+    gone = {"Glow-Gone": "the page"} if isinstance(error, GoneError) else {}
+    return _sentence(status, str(error), **gone)
 
 
 async def _not_understood(_: Request, error: Exception) -> Response:

@@ -93,7 +93,7 @@ class House:
 
     def _new(self, offer: Offer) -> Opened:
         stage = offer.open()
-        stage.use_fastest_threads()
+        stage.make_fast()
         levels = len(stage.model.latent_shapes)
         label = 0 if stage.model.config.classes else None
         temperatures = [FIRST_TEMPERATURE] * levels

@@ -1,6 +1,7 @@
 """The REST API: each route takes what is asked, has the worker do it, and answers."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from .limits import Limits
 from .pictures import Framing, checked, framed
 from .stage import Frame, Stage, png
 from .visitors import Picture, Visitor, Visitors
-from .worker import Urgency, Worker
+from .worker import BusyError, Urgency, Worker, give_back
 
 Who = Annotated[str, Header(alias="Glow-Visitor", max_length=64)]
 Side = Annotated[float, Query(ge=-1e5, le=1e5, allow_inf_nan=False)]
@@ -46,10 +47,11 @@ class Routes:
             "visitor": who,
             "models": self.house.names,
             "model": facts_of(opened),
-            "pictures": [self._shown(visitor, p) for p in opened.first],
+            "pictures": [self._shown(visitor, p) for p in opened.first[::-1]][::-1],
             "limits": {
                 "upload_bytes": self.limits.upload_bytes,
                 "upload_pixels": self.limits.upload_pixels,
+                "pictures": self.limits.pictures,
             },
         }
 
@@ -61,6 +63,8 @@ class Routes:
     async def leave(self, who: Who) -> Response:
         """Forget the visitor, with all pictures."""
         self.visitors.leave(who)
+        with suppress(BusyError):  # then somebody else's job will give it back
+            self.worker.submit(Urgency.BACKGROUND, give_back)
         return Response(status_code=204)
 
     async def sample(self, asked: Sampling, who: Who) -> dict[str, Any]:
@@ -77,7 +81,7 @@ class Routes:
             drawn = stage.sample(
                 asked.count, seed=asked.seed, temperatures=temperatures, label=asked.label
             )
-            return [self._shown(visitor, picture) for picture in drawn]
+            return [self._shown(visitor, picture, drawn=True) for picture in drawn]
 
         return {"pictures": await self._run(Urgency.ASKED, draw)}
 
@@ -255,8 +259,9 @@ class Routes:
     def _stage(self, visitor: Visitor) -> Stage:
         return self.house.open(visitor.model).stage
 
-    def _shown(self, visitor: Visitor, picture: Picture) -> dict[str, Any]:
-        return {"picture": self.visitors.keep(visitor, picture), **told_of(picture)}
+    def _shown(self, visitor: Visitor, picture: Picture, *, drawn: bool = False) -> dict[str, Any]:
+        name = self.visitors.keep(visitor, picture, drawn=drawn)
+        return {"picture": name, **told_of(picture)}
 
     async def _taken(
         self, visitor: Visitor, image: NDArray[np.uint8], label: int | None, name: str

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,11 @@ from ..models.flow import ImageFlow, Latents, concern_of
 from ..models.likelihood import bits_per_dim
 from ..reports.pictures import signed_png, to_pil
 from .pictures import Photograph
+from .program import Program, program_of
 from .visitors import Picture
+
+SOON = 0.1
+"""Seconds that a picture may take to be decoded by one thread."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +89,13 @@ class Stage:
         self.calibration: Calibration | None = None
         """Scores of images that are not strange, once they are known."""
         self.identity = identity(model)
+        self._program: Program | None = None
         self._open = ExitStack()
         self._open.enter_context(model.frozen())
 
     def close(self) -> None:
         """Let go of what is kept of the frozen model."""
+        self._program = None
         self._open.close()
 
     @property
@@ -166,8 +173,10 @@ class Stage:
     @torch.inference_mode()
     def decode(self, code: Latents, labels: Tensor | None = None) -> list[Frame]:
         """Pictures of codes."""
-        code = tuple(eps.to(self.model.device, self.model.dtype) for eps in code)
-        x = self.model.decode(code, labels)
+        like = next(self.model.parameters())
+        code = tuple(eps.to(like) for eps in code)
+        one = self._program if len(code[0]) == 1 else None
+        x = self.model.decode(code, labels) if one is None else one(code, labels)
         finite, inside = (each.cpu() for each in self.model.in_range(x))
         return [
             Frame(image, concern_of(finite[i : i + 1], inside[i : i + 1], "pictures"))
@@ -273,9 +282,13 @@ class Stage:
         parts = self.model.log_prob_by_level(noisy).double().cpu()
         return parts.nan_to_num(nan=LEAST, posinf=LEAST, neginf=LEAST)
 
-    def use_fastest_threads(self) -> None:
-        """One thread or all, for this thread's work: small tensors lose more by waiting for a
-        second core than they win, and more so where others use the cores too."""
+    @torch.inference_mode()
+    def make_fast(self) -> None:
+        """Choose how one picture is decoded, in this thread.
+
+        By one thread where that takes no longer than `SOON`: the browser has the other cores, and
+        a thread that waits for another to be given one holds up the picture.
+        """
         most = torch.get_num_threads()
         code = tuple(torch.zeros(1, *shape) for shape in self.model.latent_shapes)
         label = self._labels(0 if self.model.config.classes else None, 1)
@@ -289,7 +302,13 @@ class Stage:
                 taken.append(time.perf_counter() - start)
             return min(taken)
 
-        torch.set_num_threads(min({1, most}, key=seconds))
+        alone = seconds(1)
+        if alone > SOON and most > 1:
+            torch.set_num_threads(
+                min({1: alone, most: seconds(most)}.items(), key=itemgetter(1))[0]
+            )
+        if alone <= SOON:
+            self._program = program_of(self.model)
 
     def _centred(self, images: NDArray[np.uint8]) -> Tensor:
         """x at the centres of the bytes' bins."""

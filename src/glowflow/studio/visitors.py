@@ -21,6 +21,10 @@ class UnknownError(InputError):
     """There is no such visitor or picture, or no longer."""
 
 
+class GoneError(UnknownError):
+    """There is no such visitor, or no longer: the page has to be loaded again."""
+
+
 @dataclass
 class Picture:
     """A picture of a visitor."""
@@ -53,6 +57,8 @@ class Visitor:
     seen: float
     """When it was last heard of."""
     pictures: "OrderedDict[str, Picture]" = field(default_factory=OrderedDict)
+    drawn: "OrderedDict[str, Picture]" = field(default_factory=OrderedDict)
+    """Samples of which nothing was asked yet: new ones take their place, and no picture's."""
     charted: tuple[tuple[str, ...], Chart] | None = None
     """A chart of its pictures, and of which."""
 
@@ -62,9 +68,17 @@ class Visitor:
         Raises:
             UnknownError: it has no such picture.
         """
+        if name in self.drawn:
+            self.pictures[name] = self.drawn.pop(name)
         if name not in self.pictures:
             raise UnknownError("That picture is no longer here: choose or upload another one.")
         return self.pictures[name]
+
+    @property
+    def kept_bytes(self) -> int:
+        """Memory that its pictures take."""
+        every = (*self.pictures.values(), *self.drawn.values())
+        return sum(picture.kept_bytes for picture in every)
 
 
 class Visitors:
@@ -101,12 +115,15 @@ class Visitors:
         """The visitor of this name, who is now heard of.
 
         Raises:
-            UnknownError: there is none.
+            GoneError: there is none.
         """
         self._forget_the_idle()
         visitor = self._visitors.get(name)
         if visitor is None:
-            raise UnknownError("This page has been closed or idle for long: load it again.")
+            raise GoneError(
+                "The studio does not know this page any more, which was idle for long or is older "
+                "than the studio: load it again."
+            )
         visitor.seen = self.clock()
         return visitor
 
@@ -114,19 +131,22 @@ class Visitors:
         """Forget a visitor with all pictures."""
         self._visitors.pop(name, None)
 
-    def keep(self, visitor: Visitor, picture: Picture) -> str:
+    def keep(self, visitor: Visitor, picture: Picture, *, drawn: bool = False) -> str:
         """The name of a new picture of a visitor, whose oldest goes if there are too many.
 
         Raises:
             BusyError: all visitors together keep too much.
         """
-        kept = sum(p.kept_bytes for v in self._visitors.values() for p in v.pictures.values())
+        kept = sum(each.kept_bytes for each in self._visitors.values())
         if kept + picture.kept_bytes > self.limits.kept_bytes:
             raise BusyError("The studio's memory for pictures is full: try again later.")
-        while len(visitor.pictures) >= self.limits.pictures:
-            visitor.pictures.popitem(last=False)
+        into, most = visitor.pictures, self.limits.pictures
+        if drawn:  # two lots: while one is on the screen the next is on its way
+            into, most = visitor.drawn, 2 * self.limits.samples
+        while len(into) >= most:
+            into.popitem(last=False)
         name = secrets.token_urlsafe(9)
-        visitor.pictures[name] = picture
+        into[name] = picture
         return name
 
     def _forget_the_idle(self) -> None:

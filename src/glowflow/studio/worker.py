@@ -99,10 +99,10 @@ class Worker:
                 return
             job()
             if urgency != Urgency.DRAGGED and self._jobs.empty():
-                _give_back()
+                give_back()
 
 
-def _give_back() -> None:
+def give_back() -> None:
     """Let the C library return to the system what a large picture needed, where it can."""
     with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -4,6 +4,7 @@ export class Refusal extends Error {
   constructor(sentence, status) { super(sentence); this.status = status; }
 }
 
+const NAME = 200; // characters that the studio takes of a file's name: the last ones
 let visitor = "";
 const token = () => sessionStorage.getItem("glow-token") ?? "";
 
@@ -37,11 +38,13 @@ async function request(method, path, { json, body, signal, keepalive } = {}) {
   if (!answer.ok) {
     let sentence = `The studio answered ${answer.status}.`;
     try { sentence = (await answer.json()).error ?? sentence; } catch { /* not a sentence of ours */ }
+    if (answer.headers.has("Glow-Gone")) document.dispatchEvent(new CustomEvent("gone", { detail: sentence }));
     throw new Refusal(sentence, answer.status);
   }
   return answer;
 }
 
+const named = (file) => [...(file.name ?? "")].slice(-NAME).join("");
 const at = (picture, rest) => `/api/pictures/${encodeURIComponent(picture)}/${rest}`;
 const asJson = async (answer) => (await answer).json();
 const asBlob = async (answer) => (await answer).blob();
@@ -63,7 +66,7 @@ export function leave() {
 }
 export const sample = (asked) => asJson(request("POST", "/api/samples", { json: asked }));
 export function upload(file, asked) {
-  return asJson(request("POST", `/api/pictures?${new URLSearchParams({ name: file.name ?? "", ...asked })}`, { body: file }));
+  return asJson(request("POST", `/api/pictures?${new URLSearchParams({ name: named(file), ...asked })}`, { body: file }));
 }
 export const image = (picture) => asBlob(request("GET", at(picture, "image.png")));
 export const edit = (picture, asked) => frame(at(picture, "edit"), asked);
@@ -75,7 +78,7 @@ export const keepMix = (asked) => asJson(request("POST", "/api/mix/keep", { json
 export const mixAnimation = (asked) => asBlob(request("POST", "/api/mix/animation.gif", { json: asked }));
 export const redraw = (picture, asked) => asJson(request("POST", at(picture, "levels"), { json: asked }));
 export const keepRedrawn = (picture, asked) => asJson(request("POST", at(picture, "levels/keep"), { json: asked }));
-export const score = (file) => asJson(request("POST", `/api/score?${new URLSearchParams({ name: file.name })}`, { body: file }));
+export const score = (file) => asJson(request("POST", `/api/score?${new URLSearchParams({ name: named(file) })}`, { body: file }));
 export const reference = () => asJson(request("GET", "/api/reference"));
 export const scoreMap = (file, level) => asJson(request("POST", `/api/score/map?${new URLSearchParams({ level })}`, { body: file }));
 export const explore = () => asJson(request("GET", "/api/explore"));

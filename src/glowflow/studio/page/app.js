@@ -26,7 +26,10 @@ async function start() {
     first = await api.open(wanted);
   } catch (error) {
     if (error.status === 401 && api.askToken(error.message)) { start(); return; }
-    say(error.message, true);
+    say(error.message, error.status !== 404);
+    if (error.status !== 404 || !wanted) return;
+    history.replaceState(null, "", location.pathname); // a model that is here no longer
+    start();
     return;
   }
   run(first);
@@ -46,7 +49,8 @@ function run({ model, models, pictures, limits }) {
     show,
     pictures: () => all,
     add(some, { choose: into = true } = {}) {
-      all = [...some.filter(({ picture }) => !all.some((each) => each.picture === picture)), ...all];
+      const fresh = some.filter(({ picture }) => !all.some((each) => each.picture === picture));
+      all = [...fresh, ...all].slice(0, limits.pictures); // the studio forgets the oldest too
       if (into) choose(some[0]);
       tray();
     },
@@ -115,9 +119,10 @@ function run({ model, models, pictures, limits }) {
 
   byId("tabs").addEventListener("click", ({ target }) => { if (target.role === "tab") show(target.id.slice(4)); });
   byId("tabs").addEventListener("keydown", ({ key }) => {
-    const by = { ArrowRight: 1, ArrowLeft: -1 }[key];
-    if (!by) return;
-    show(TABS[(TABS.indexOf(shown) + by + TABS.length) % TABS.length]);
+    const now = TABS.indexOf(shown);
+    const next = { ArrowRight: now + 1, ArrowLeft: now - 1, Home: 0, End: -1 }[key];
+    if (next === undefined) return;
+    show(TABS.at(next % TABS.length));
     byId(`tab-${shown}`).focus();
   });
   document.addEventListener("keydown", (event) => {
@@ -145,13 +150,24 @@ function run({ model, models, pictures, limits }) {
     if (!studio.reference.images && !studio.reference.told) setTimeout(compare, AGAIN);
   }
   compare();
-  setInterval(() => api.stay().catch((error) => { if (error.status === 404) say(error.message, true); }), STAY);
+  setInterval(() => api.stay().catch(() => {}), STAY);
   addEventListener("pagehide", api.leave);
   addEventListener("pageshow", ({ persisted }) => { if (persisted) location.reload(); });
 }
 
 let hiding = 0;
+let gone = false;
+document.addEventListener("gone", ({ detail }) => {
+  if (gone) return;
+  say(detail, true);
+  const again = make("button", { textContent: "Load again" });
+  again.addEventListener("click", () => location.reload());
+  byId("message").append(again);
+  gone = true;
+});
+
 function say(sentence, forever = false) {
+  if (gone) return; // nothing else matters
   const message = byId("message");
   message.textContent = sentence;
   message.hidden = false;

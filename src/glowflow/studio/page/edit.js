@@ -86,6 +86,7 @@ export function editTab(studio) {
     const { reference } = studio;
     byId("meter").hidden = false;
     const said = make("b", { textContent: bitsPerDim(bits) });
+    byId("meter").classList.toggle("bare", !reference?.images);
     if (!reference?.images) {
       byId("meter-words").replaceChildren(said, reference?.told ? "" : ", held-out images are being scored…");
       for (const pin of document.querySelectorAll(".pin")) pin.hidden = true;
@@ -96,8 +97,8 @@ export function editTab(studio) {
     place(byId("meter-pin"), x(bits));
     place(byId("meter-first"), x(picture.bits_per_dim));
     const share = rank(reference, bits);
-    const where = share === 1 ? `less likely than all ${reference.images} held-out images`
-      : share === 0 ? `likelier than all ${reference.images} held-out images`
+    const where = share === 1 ? "less likely than every held-out image"
+      : share === 0 ? "likelier than every held-out image"
         : `less likely than ${Math.round(100 * share)} % of held-out images`;
     byId("meter-words").replaceChildren(said, `, ${where}`);
     byId("meter-words").title = `${reference.images} images: ${reference.source}. The thin line is the picture before the edit.`;
@@ -167,6 +168,11 @@ export function editTab(studio) {
     studio.add([await api.keepEdit(picture.picture, asked())], { choose: false });
   }));
   document.addEventListener("click", ({ target }) => { if (!target.closest("#download")) byId("download").open = false; });
+  byId("download").addEventListener("keydown", ({ key }) => {
+    if (key !== "Escape") return;
+    byId("download").open = false;
+    byId("download").firstElementChild.focus();
+  });
 
   build();
   return {

@@ -62,8 +62,9 @@ export function mixTab(studio) {
     place = [clamp((event.clientX - box.left) / box.width), clamp((event.clientY - box.top) / box.height)];
     follow(event.timeStamp);
   }
-  field.addEventListener("pointerdown", (event) => { field.setPointerCapture(event.pointerId); to(event); });
-  field.addEventListener("pointermove", (event) => { if (field.hasPointerCapture(event.pointerId)) to(event); });
+  const pad = byId("pad"); // with the pictures at its corners
+  pad.addEventListener("pointerdown", (event) => { event.preventDefault(); pad.setPointerCapture(event.pointerId); field.focus({ focusVisible: false }); to(event); });
+  pad.addEventListener("pointermove", (event) => { if (pad.hasPointerCapture(event.pointerId)) to(event); });
   field.addEventListener("keydown", (event) => {
     const by = { ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0], ArrowUp: [0, -STEP], ArrowDown: [0, STEP] }[event.key];
     if (!by) return;

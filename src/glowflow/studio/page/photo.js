@@ -10,6 +10,8 @@ export function photographs(studio) {
   const dialog = byId("cropper");
   const image = dialog.querySelector("img");
   const box = dialog.querySelector(".box");
+  byId("cropper-class").replaceChildren(...studio.classOptions());
+  byId("cropper-class").parentElement.hidden = !model.classes;
   let file = null;
   let place = { left: 0, top: 0, width: 0 }; // in pixels of the photograph
   const ratio = model.height / model.width;
@@ -54,7 +56,7 @@ export function photographs(studio) {
 
   async function send(asked) {
     try {
-      if (model.classes) asked.label = byId("class").value;
+      if (model.classes) asked.label = byId("cropper-class").value;
       const picture = await api.upload(file, asked);
       dialog.close();
       studio.add([picture]);
@@ -115,9 +117,11 @@ export function photographs(studio) {
       studio.say("There is no camera, or it may not be used: allow it in the browser.");
       return;
     }
+    byId("shoot").disabled = true; // until there is something to see
     video.srcObject = stream;
     webcam.showModal();
   });
+  video.addEventListener("playing", () => { byId("shoot").disabled = false; });
   webcam.addEventListener("close", () => { for (const track of stream?.getTracks() ?? []) track.stop(); });
   byId("shoot").addEventListener("click", async () => {
     const shot = Object.assign(document.createElement("canvas"), { width: video.videoWidth, height: video.videoHeight });

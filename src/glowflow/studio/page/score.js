@@ -29,7 +29,7 @@ export function scoreTab(studio) {
         rows.push({ ...await api.score(file), file });
       } catch (error) {
         rows.push({ name: file.name, wrong: error.message });
-        if (error.status === 0) { waiting = 0; show(); return; }
+        if (error.status === 0 || error.status === 404) { waiting = 0; show(); return; }
       }
       waiting -= 1;
       show();
@@ -59,8 +59,9 @@ export function scoreTab(studio) {
       return line;
     }));
     const scored = rows.filter((row) => !row.wrong);
+    const judged = scored.some((row) => row.p_typicality !== undefined);
     const count = scored.filter(strange).length;
-    byId("score-words").textContent = `${scored.length} scored${waiting > 0 ? `, ${waiting} to come` : ""}; ${count} with p ≤ ${STRANGE}.`;
+    byId("score-words").textContent = `${scored.length} scored${waiting > 0 ? `, ${waiting} to come` : ""}${judged ? `; ${count} with p ≤ ${STRANGE}` : ""}.`;
     plot();
   }
 
@@ -116,10 +117,10 @@ export function scoreTab(studio) {
   for (const name of ["score-files", "score-folder"]) {
     byId(name).addEventListener("change", ({ target }) => { scoreAll([...target.files]); target.value = ""; });
   }
-  byId("score-tray").addEventListener("click", async () => {
+  byId("score-tray").addEventListener("click", () => studio.doing(byId("score-tray"), async () => {
     const files = await Promise.all(studio.pictures().map(async ({ picture, name }) => new File([await api.image(picture)], name || "picture", { type: "image/png" })));
     await scoreAll(files);
-  });
+  }));
   byId("score-clear").addEventListener("click", () => { rows = []; show(); });
   byId("score-csv").addEventListener("click", () => {
     const quote = (value) => (/[",\n]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : value);

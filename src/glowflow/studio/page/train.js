@@ -52,14 +52,17 @@ export function trainTab(studio) {
     byId("train-none").hidden = known.length > 0 || starting;
     byId("train-starting").hidden = !starting;
     byId("train-starting").textContent = starting ? `${child.run} reads its images.` : "";
+    const focused = document.activeElement?.closest(".run")?.dataset.run;
     byId("runs").replaceChildren(...known.map((run) => {
       const button = make("button", { className: "run", type: "button" }, make("b", { textContent: run.run }),
         make("small", { textContent: run.told || about(run) }));
+      button.dataset.run = run.run;
       button.setAttribute("aria-pressed", String(run.run === chosen));
       if (run.state !== "ended") button.classList.add("alive");
       button.addEventListener("click", () => { chosen = run.run; list(); look(); });
       return button;
     }));
+    if (focused) [...byId("runs").children].find(({ dataset }) => dataset.run === focused)?.focus();
   }
 
   function about({ state, valid_bits_per_dim: held, bits_per_dim: seen, images }) {
