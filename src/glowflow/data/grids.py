@@ -18,9 +18,10 @@ def with_channels(shape: tuple[int, ...], grid: int | None, what: str) -> tuple[
     axes = grid or {1: 1, 4: 3}.get(len(shape), 2)
     if len(shape) not in (axes, axes + 1) or 0 in shape:
         raise InputError(
-            f"{what} has samples of {sides(shape) or 'no axis'}, which is no grid of {axes} with "
-            "or without channels: give (N, H, W) or (N, C, H, W), floats (N, L) or "
-            "(N, C, D, H, W), or, with --grid 1 or --grid 3, (N, C, L) or (N, D, H, W)."
+            f"{what} has samples of {sides(shape) or 'no axis'}, which is no grid of {axes} "
+            f"{'axis' if axes == 1 else 'axes'}, with or without channels: give (N, H, W) or "
+            "(N, C, H, W), floats (N, L) or (N, C, D, H, W), or, with --grid 1 or --grid 3, "
+            "(N, C, L) or (N, D, H, W)."
         )
     return shape if len(shape) == axes + 1 else (1, *shape)
 
