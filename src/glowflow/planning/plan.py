@@ -242,6 +242,8 @@ def planned_config(train: TrainConfig, preset: str | None = None, classes: int =
     Raises:
         InputError: the size of the images or the classes are not given.
     """
+    if train.data.grid in (1, 3):
+        raise InputError("Plans are of models of images: leave --grid out.")
     if train.data.size is None:
         raise InputError(
             f"The size of the images is not given: give --size HEIGHT WIDTH, or one of "
