@@ -147,7 +147,11 @@ def test_what_cannot_be_used(tmp_path):
         ({"x": np.zeros((24, 1, 4, 4, 4))}, {"grid": 2}, "1x4x4x4, which is no grid of 2"),
         ({"x": np.zeros((24, 4))}, {"grid": 3}, "samples of 4, which is no grid of 3"),
         ({"x": np.zeros(24)}, {}, "samples of no axis, which is no grid of 2"),
-        ({"x": np.zeros((24, 8), dtype=np.uint8)}, {}, "bytes on a grid of 8"),
+        (
+            {"x": np.zeros((24, 8), dtype=np.uint8)},
+            {},
+            "uint8 on a grid of 8, and only",
+        ),
         (
             {"x": np.zeros((24, 8)), "y": np.zeros((24, 1, 1, 4))},
             {"condition": "y"},

@@ -1,5 +1,9 @@
 """Which axes of an array are the grid, and which are channels."""
 
+from typing import Any
+
+import numpy as np
+
 from ..errors import InputError
 from ..models.config import sides
 
@@ -26,14 +30,14 @@ def with_channels(shape: tuple[int, ...], grid: int | None, what: str) -> tuple[
     return shape if len(shape) == axes + 1 else (1, *shape)
 
 
-def require_floats(dtype: str, shape: tuple[int, ...], what: str) -> None:
-    """Refuse bytes on a grid that is no image's.
+def require_floats(dtype: np.dtype[Any], shape: tuple[int, ...], what: str) -> None:
+    """Refuse what is neither floats nor an image, (channels, height, width).
 
     Raises:
-        InputError: they are.
+        InputError: it is.
     """
-    if len(shape) != 3 and dtype == "uint8":
+    if len(shape) != 3 and dtype.kind != "f":
         raise InputError(
-            f"{what} is of bytes on a grid of {sides(shape[1:])}, and bytes are of images: save it "
-            "as floats."
+            f"{what} is {dtype} on a grid of {sides(shape[1:])}, and only images are of bytes: "
+            "save it as floats."
         )
