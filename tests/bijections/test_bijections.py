@@ -28,7 +28,7 @@ from glowflow.bijections import (
 )
 from glowflow.models.glow import DenseStep, Level, Step
 from glowflow.models.parts import PERMUTATIONS, part
-from glowflow.models.priors import DiagonalPrior, Split, Top
+from glowflow.models.priors import DiagonalPrior, Split, Top, TopPrior
 from glowflow.models.realnvp import LastScale, Scale
 from glowflow.nn.coupling_network import CouplingNetwork
 from glowflow.nn.residual_network import ResidualNetwork
@@ -151,6 +151,38 @@ CASES = {
     ),
     "glow-periodic": (lambda: glow(padding="periodic"), (1, 4, 4), None),
     "glow-reflect": (lambda: glow(padding="reflect", levels=1), (1, 4, 4), None),
+    "actnorm-1d": (lambda: ActNorm(3), (3, 5), None),
+    "conv1x1-lu-3d": (lambda: Invertible1x1Conv(5), (5, 2, 1, 2), None),
+    "squeeze-1d": (Squeeze, (3, 6), None),
+    "squeeze-3d": (Squeeze, (2, 4, 2, 2), None),
+    "affine-odd-1d": (lambda: AffineCoupling(CouplingNetwork(3, 4, 5, axes=1)), (5, 3), None),
+    "additive-3d": (lambda: AdditiveCoupling(CouplingNetwork(2, 2, 5, axes=3)), (4, 2, 3, 1), None),
+    "top-classes-1d": (
+        lambda: Leaving(Top(4, True, 3, TopPrior(4, True, 3, axes=1))),
+        (4, 3),
+        [2, 0, 1],
+    ),
+    "standardize-1d": (lambda: fitted(Standardize((2, 5)), (2, 5)), (2, 5), None),
+    "standardize-positions-3d": (
+        lambda: fitted(Standardize((2, 2, 1, 3), positions=True), (2, 2, 1, 3)),
+        (2, 2, 1, 3),
+        None,
+    ),
+    "glow-1d": (lambda: glow((2, 8), bits=None), (2, 8), None),
+    "glow-1d-periodic": (lambda: glow((1, 8), padding="periodic", bits=None), (1, 8), None),
+    "glow-1d-diagonal": (lambda: glow((1, 8), prior="diagonal", bits=None), (1, 8), None),
+    "glow-1d-classes": (lambda: glow((1, 8), classes=4, bits=None), (1, 8), [3, 0, 3]),
+    "glow-1d-whitening": (
+        lambda: fitted(glow((2, 4), first_map="whitening", rank=3, bits=None), (2, 4)),
+        (2, 4),
+        None,
+    ),
+    "glow-3d": (lambda: glow((1, 2, 4, 2), levels=1, bits=None), (1, 2, 4, 2), None),
+    "glow-3d-reflect": (
+        lambda: glow((1, 4, 4, 4), levels=1, padding="reflect", bits=None),
+        (1, 4, 4, 4),
+        None,
+    ),
     "whitening": (lambda: fitted(Whitening((2, 3, 2), 5), (2, 3, 2)), (2, 3, 2), None),
     "whitening-full": (lambda: fitted(Whitening((2, 3, 2), 12), (2, 3, 2)), (2, 3, 2), None),
     "whitening-dense": (

@@ -177,6 +177,19 @@ def test_white_noise_is_flat_with_its_error(grid):
     assert (np.abs(ratio.ratio - 1) < 4.5 * ratio.standard_error).all()
 
 
+@pytest.mark.parametrize("grid", [(64,), (16, 24), (8, 8, 8)])
+def test_power_of_a_moving_average(grid):
+    """x_p = e_p + a e_(p−1) along the last axis has P(k) = |1 + a exp(−2πi k/n)|²/n of all n."""
+    a, rng = 0.8, np.random.default_rng(13)
+    noise = rng.normal(size=(600, 1, *grid))
+    spectrum = power_spectrum(noise + a * np.roll(noise, 1, axis=-1))
+    frequencies = np.meshgrid(*(np.fft.fftfreq(n) for n in grid), indexing="ij")
+    power = np.abs(1 + a * np.exp(-2j * np.pi * frequencies[-1])) ** 2 / np.prod(grid)
+    shell = np.round(np.sqrt(sum(f**2 for f in frequencies)) * max(grid))
+    expected = np.array([power[shell == k].mean() for k in spectrum.wavenumber])
+    assert (np.abs(spectrum.power - expected) < 4.5 * spectrum.standard_error).all()
+
+
 def test_one_point_statistics_of_known_distributions():
     rng = np.random.default_rng(13)
     found = one_point(rng.exponential(size=(500, 400)))

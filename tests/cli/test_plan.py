@@ -96,6 +96,10 @@ def test_a_run_that_does_not_fit_says_so(capsys):
         (["--device", "h100"], "--size"),
         (["--device", "h100", "--devices", "17", *SMALL], "1 to 16"),
         (["--device", "h100", "--size", "18", "18"], "cannot be halved"),
+        (
+            ["--device", "h100", "--grid", "3", "--size", "16", "16"],
+            "planned from a file",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(capsys, arguments, said):

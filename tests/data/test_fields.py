@@ -144,12 +144,65 @@ def test_what_cannot_be_used(tmp_path):
         ({"y": np.zeros((9, 4, 4))}, {"condition": "y"}, "24 samples of x and 9 of y"),
         ({"y": np.zeros((24, 1, 2, 3, 4))}, {"condition": "y"}, "a condition is"),
         ({"kind": np.arange(24) - 1}, {"condition": "kind"}, "from -1 to 22"),
-        ({"x": np.zeros((24, 1, 4, 4, 4))}, {}, "one or three dimensions are not modelled yet"),
-        ({"x": np.zeros((24, 4))}, {}, "one or three dimensions are not modelled yet"),
+        ({"x": np.zeros((24, 1, 4, 4, 4))}, {"grid": 2}, "1x4x4x4, which is no grid of 2"),
+        ({"x": np.zeros((24, 4))}, {"grid": 3}, "samples of 4, which is no grid of 3"),
+        ({"x": np.zeros(24)}, {}, "samples of no axis, which is no grid of 2"),
+        (
+            {"x": np.zeros((24, 8), dtype=np.uint8)},
+            {},
+            "uint8 on a grid of 8, and only",
+        ),
+        (
+            {"x": np.zeros((24, 8)), "y": np.zeros((24, 1, 1, 4))},
+            {"condition": "y"},
+            "or (N, C, L)",
+        ),
         ({"x": np.zeros((24, 4, 4), dtype=np.int32)}, {}, "give floats, or uint8"),
         ({}, {"size": (8, 8)}, "leave --size and --channels out"),
     ):
         assert expected in refused(tmp_path, {**arrays(), **changes}, **config)
+
+
+def test_which_axes_are_the_grid(tmp_path):
+    some = {
+        "line": np.zeros((24, 8)),
+        "lines": np.zeros((24, 2, 8)),
+        "block": np.zeros((24, 4, 2, 8)),
+        "blocks": np.zeros((24, 3, 4, 2, 8)),
+    }
+    path = write(tmp_path / "data.npz", some)
+    for target, grid, shape in (
+        ("line", None, (1, 8)), ("line", 1, (1, 8)), ("lines", None, (1, 2, 8)),
+        ("lines", 1, (2, 8)), ("lines", 2, (1, 2, 8)), ("block", None, (4, 2, 8)),
+        ("block", 3, (1, 4, 2, 8)), ("blocks", None, (3, 4, 2, 8)),
+    ):  # fmt: skip
+        for data, named in ((path, target), (str(tmp_path / f"{target}.npy"), None)):
+            if named is None:
+                np.save(data, some[target])
+            config = DataConfig(data=data, target=named, grid=grid)
+            if named is None and (target, grid) == ("block", None):
+                config = replace(config, layout="NCHW")  # or 8 channels, as NHWC
+            read = open_images(config, cache=tmp_path / "cache", progress=False)
+            assert read.data.image_shape == shape
+
+
+def test_conditions_are_on_a_grid_of_as_many_axes(tmp_path, capsys):
+    some = {
+        "x": np.zeros((24, 8)),
+        "y": np.zeros((24, 2, 4)),
+        "v": np.zeros((24, 8)),
+        "block": np.zeros((24, 1, 4, 4, 4)),
+        "b": np.zeros((24, 2, 2, 4)),
+    }
+    path = write(tmp_path / "data.npz", some)
+
+    def given(**config):
+        read = open_images(DataConfig(data=path, **config), cache=tmp_path / "cache")
+        return [(c.kind, c.shape) for c in read.data.given]
+
+    assert given(target="x", condition="y,v") == [("field", (2, 4)), ("vector", (8,))]
+    assert "v of data.npz is read as a vector" in capsys.readouterr().err.replace("\n", " ")
+    assert given(target="block", condition="b") == [("field", (1, 2, 2, 4))]
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".h5"])

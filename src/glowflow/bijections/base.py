@@ -112,9 +112,9 @@ def wide(per_channel: Float[Tensor, "*batch channels"], x: Tensor) -> Tensor:
 
 def to_rows(x: Float[Tensor, "batch channels *grid"]) -> Float[Tensor, "batch *grid channels"]:
     """A row a pixel, as a view."""
-    return x.permute(0, *range(2, x.dim()), 1)
+    return x.movedim(1, -1)
 
 
 def from_rows(rows: Float[Tensor, "batch *grid channels"]) -> Float[Tensor, "batch channels *grid"]:
     """The inverse of `to_rows`."""
-    return rows.permute(0, rows.dim() - 1, *range(1, rows.dim() - 1))
+    return rows.movedim(-1, 1)

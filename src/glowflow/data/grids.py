@@ -1,5 +1,7 @@
 """Which axes of an array are the grid, and which are channels."""
 
+from typing import Any
+
 import numpy as np
 
 from ..errors import InputError
@@ -20,23 +22,24 @@ def with_channels(shape: tuple[int, ...], grid: int | None, what: str) -> tuple[
     axes = grid or {1: 1, 4: 3}.get(len(shape), 2)
     if len(shape) not in (axes, axes + 1) or 0 in shape:
         raise InputError(
-            f"{what} has samples of {sides(shape) or 'no axis'}, which is no grid of {axes} with "
-            "or without channels: give (N, H, W) or (N, C, H, W), floats (N, L) or "
-            "(N, C, D, H, W), or, with --grid 1 or --grid 3, (N, C, L) or (N, D, H, W)."
+            f"{what} has samples of {sides(shape) or 'no axis'}, which is no grid of {axes} "
+            f"{'axis' if axes == 1 else 'axes'}, with or without channels: give (N, H, W) or "
+            "(N, C, H, W), floats (N, L) or (N, C, D, H, W), or, with --grid 1 or --grid 3, "
+            "(N, C, L) or (N, D, H, W)."
         )
     return shape if len(shape) == axes + 1 else (1, *shape)
 
 
-def require_floats(dtype: str, shape: tuple[int, ...], what: str) -> None:
-    """Refuse bytes on a grid that is no image's.
+def require_floats(dtype: np.dtype[Any], shape: tuple[int, ...], what: str) -> None:
+    """Refuse what is neither floats nor an image, (channels, height, width).
 
     Raises:
-        InputError: they are.
+        InputError: it is.
     """
-    if len(shape) != 3 and dtype == "uint8":
+    if len(shape) != 3 and dtype.kind != "f":
         raise InputError(
-            f"{what} is of bytes on a grid of {sides(shape[1:])}, and bytes are of images: save it "
-            "as floats."
+            f"{what} is {dtype} on a grid of {sides(shape[1:])}, and only images are of bytes: "
+            "save it as floats."
         )
 
 

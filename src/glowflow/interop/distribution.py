@@ -66,9 +66,9 @@ class FlowDistribution(Distribution):
         if isinstance(self.model, RealNVP) and isinstance(self.model.logit, Logit):
             limit = self.model.logit.limit
             each = constraints.interval(-limit, limit)  # type: ignore[no-untyped-call]
-        return constraints.independent(each, 3)  # type: ignore[no-untyped-call]
+        return constraints.independent(each, len(self.event_shape))  # type: ignore[no-untyped-call]
 
-    def log_prob(self, value: Float[Tensor, "*sample channels height width"]) -> Tensor:
+    def log_prob(self, value: Float[Tensor, "*sample_and_event"]) -> Tensor:
         """log p(value) in nats, of the shape that `value`, without the image's, and `batch_shape`
         broadcast to; with gradients to `value`, the weights and the temperature.
 
@@ -79,8 +79,9 @@ class FlowDistribution(Distribution):
         empty = isinstance(value, Tensor) and not value.numel()
         if self._validate_args and not empty:  # PyTorch's check of an image cannot take none
             self._validate_sample(value)
-        event = value.shape[-3:]
-        shapes = value.shape[:-3], self.batch_shape
+        axes = len(self.event_shape)
+        event = value.shape[-axes:]
+        shapes = value.shape[:-axes], self.batch_shape
         batch = torch.broadcast_shapes(*shapes)  # type: ignore[no-untyped-call]
         labels = self._labels_of(batch)
         x = self.model._checked(value.expand(batch + event).reshape(-1, *event), labels)
@@ -92,19 +93,19 @@ class FlowDistribution(Distribution):
 
     def sample(
         self, sample_shape: Sequence[int] | int = torch.Size()
-    ) -> Float[Tensor, "*sample channels height width"]:
+    ) -> Float[Tensor, "*sample_and_event"]:
         """`rsample` without gradients, in parts, so that memory is that of a part."""
         with torch.no_grad():
             return self.rsample(sample_shape)
 
     def rsample(
         self, sample_shape: Sequence[int] | int = torch.Size()
-    ) -> Float[Tensor, "*sample channels height width"]:
+    ) -> Float[Tensor, "*sample_and_event"]:
         """x of latents T·ε, ε ~ N(0, I) from PyTorch's global generator of the model's device; with
         gradients to the weights and the temperature."""
         counts = (sample_shape,) if isinstance(sample_shape, int) else sample_shape
         shape = self._extended_shape(torch.Size(counts))
-        model, batch = self.model, shape[:-3]
+        model, batch = self.model, shape[: -len(self.event_shape)]
         sizes = [math.prod(each) for each in model.latent_shapes]
         noise = torch.randn(batch.numel(), sum(sizes), dtype=model.dtype, device=model.device)
         rows = torch.split(noise * self.temperature, sizes, dim=1)

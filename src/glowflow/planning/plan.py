@@ -257,6 +257,10 @@ def planned_config(train: TrainConfig, preset: str | None = None, classes: int =
     """
     if train.data.target is not None or train.data.condition is not None:
         return _of_arrays(train)
+    if train.data.grid in (1, 3):
+        raise InputError(
+            "A grid of one or three axes is planned from a file: name its array with --target."
+        )
     if train.data.size is None:
         raise InputError(
             f"The size of the images is not given: give --size HEIGHT WIDTH, or one of "

@@ -216,8 +216,7 @@ def _axes(images: NDArray[Any], path: Path, config: DataConfig, notes: list[str]
     if config.grid in (1, 3) or (images.dtype.kind == "f" and images.ndim in (2, 5)):
         what = f"The array in {path}"
         shape = with_channels(images.shape[1:], config.grid, what)
-        if images.dtype.kind != "f":
-            require_floats("uint8", shape, what)
+        require_floats(images.dtype, shape, what)
         return images.reshape(len(images), *shape)
     if images.ndim not in (3, 4) or 0 in images.shape:
         raise InputError(

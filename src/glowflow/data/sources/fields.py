@@ -156,9 +156,8 @@ def _target_shape(
         )
     if config.size not in (None, shape[1:]) or config.channels not in (None, shape[0]):
         raise InputError(f"{what} has samples of {shape}: leave --size and --channels out.")
-    dtype = "uint8" if target.dtype == np.uint8 else config.dtype
-    require_floats(dtype, shape, what)
-    return shape, dtype
+    require_floats(target.dtype, shape, what)
+    return shape, "uint8" if target.dtype == np.uint8 else config.dtype
 
 
 def _finite(

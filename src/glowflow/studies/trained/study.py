@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from ...checks import require_at_least
 from ...data.config import DataConfig
 from ...data.types import Splits
-from ...models.config import Architecture, CouplingScale, RealNVPArchitecture
+from ...models.config import Architecture, CouplingScale, RealNVPArchitecture, picture_shape
 from ...training.config import TrainConfig
 from ...training.presets import starting_config
 from ..study import Findings, Study
@@ -162,10 +162,11 @@ def check_trials(study: TrainedStudy, trials: Sequence[Trial], splits: Splits) -
     """Refuse what cannot work before anything is computed.
 
     Raises:
-        InputError: a number is too small, or the images do not fit a model.
+        InputError: a number is too small, or the images do not fit a model, or are none.
     """
     from ...training.initialisation import model_config_for
 
+    picture_shape(splits.train.image_shape)
     require_at_least(study, 1, "seeds", "test_images", "draws")
     require_at_least(study, 0, "seed")
     for trial in trials:

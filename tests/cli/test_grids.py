@@ -1,0 +1,184 @@
+"""Data on one and three axes on the command line: train, resume, evaluate, sample, check."""
+
+import io
+import json
+import subprocess
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glowflow import load_model
+from glowflow.cli import main
+from glowflow.reports.pictures import CELL, crossed, grid, pictured
+from tests.cli.test_conditional import answer, refusal
+
+COUNT = 260
+PROCESSES = ("line", "block")
+"""Runs that are made by a process of its own."""
+SMALL = (
+    "--images", 64, "--batch-size", 32, "--levels", 1, "--steps", 1, "--hidden-channels", 4,
+    "--validation-images", 8, "--evaluation-images", 8,
+)  # fmt: skip
+RUNS = {
+    "line": ["data.npz", "--target", "line", "--condition", "coarse,theta"],
+    "lines": ["data.npz", "--target", "lines", "--grid", 1, "--padding", "periodic"],
+    "block": ["block.npy", "--memory", "reversible"],
+    "blocks": ["data.npz", "--target", "blocks", "--condition", "halved", "--padding", "periodic"],
+}
+SHAPES = {"line": (1, 16), "lines": (2, 8), "block": (1, 4, 4, 4), "blocks": (2, 4, 2, 4)}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The data, beside which the runs are."""
+    folder = tmp_path_factory.mktemp("grids")
+    rng = np.random.default_rng(0)
+    line = rng.normal(size=(COUNT, 16)).cumsum(1)
+    blocks = rng.normal(size=(COUNT, 2, 4, 2, 4))
+    np.savez(
+        folder / "data.npz",
+        line=line,
+        coarse=line[:, None, ::4],
+        theta=line.mean(1),
+        lines=rng.normal(size=(COUNT, 2, 8)),
+        blocks=blocks,
+        halved=blocks[:, :1, ::2, :, ::2],
+    )
+    np.save(folder / "block.npy", rng.normal(size=(COUNT, 1, 4, 4, 4)))
+    np.savez(folder / "observed.npz", coarse=line[:2, None, ::4], theta=line[:2].mean(1))
+    return folder
+
+
+def trained(folder, name):
+    """The run of this name, which the first call makes."""
+    out = folder / name
+    if not out.exists():
+        command = ["train", *RUNS[name], *SMALL, "--out", out, "--device", "cpu", "--json"]
+        arguments = [str(folder / each) if each == RUNS[name][0] else str(each) for each in command]
+        if name in PROCESSES:
+            ended = subprocess.run(
+                [sys.executable, "-m", "glowflow", *arguments],
+                cwd=folder, capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert ended.returncode == 0, ended.stderr
+            assert json.loads(ended.stdout)["images"] == 64
+        else:
+            with redirect_stdout(io.StringIO()):
+                assert main(arguments) == 0
+    return out
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run(runs, name, capsys, monkeypatch, tmp_path):
+    run = trained(runs, name)
+    monkeypatch.chdir(runs)
+    model = load_model(str(run))
+    assert model.config.image_shape == SHAPES[name] and model.trained_on.size is None
+    assert sorted(run.glob("samples/*.png")) and (run / "report.html").is_file()
+    facts = answer(capsys, "evaluate", "--model", run)["evaluation"]
+    dims = np.prod(SHAPES[name])
+    assert facts["nats_per_sample"] == pytest.approx(facts["mean"] * dims * np.log(2))
+    beside = {each["name"]: each["mean"] for each in facts["baselines"]}
+    assert any(figure is not None for each, figure in beside.items() if "Gaussian" in each), beside
+    again = answer(capsys, "evaluate", "--model", run, "--data", RUNS[name][0], "--split", "all")
+    assert again["evaluation"]["images"] == COUNT
+    assert main(["check", "--model", str(run), "--count", "20", "--out", str(tmp_path / "c")]) < 2
+    assert (tmp_path / "c" / "spectrum.png").is_file()
+
+
+@pytest.mark.parametrize("name", ["lines", "block"])
+def test_samples(runs, name, capsys, tmp_path, monkeypatch):
+    run = trained(runs, name)
+    answer(capsys, "sample", "--model", run, "--count", 5, "--out", tmp_path / "drawn")
+    drawn = np.load(tmp_path / "drawn" / "samples.npy")
+    assert drawn.shape == (5, *SHAPES[name]) and drawn.dtype == np.float32
+    assert Image.open(tmp_path / "drawn" / "grid.png").width > 100
+    several = ("sample", "--model", run, "--count", 3, "--temperature", "0.5:1:0.5")
+    answer(capsys, *several, "--out", tmp_path / "several")
+    assert (tmp_path / "several" / "grid.png").is_file()
+
+
+def test_samples_of_what_is_given(runs, capsys, tmp_path):
+    run = trained(runs, "line")
+    given = ("--given", runs / "observed.npz", "--count", 5, "--out", tmp_path / "draws")
+    assert answer(capsys, "sample", "--model", run, *given)["observations"] == 2
+    assert np.load(tmp_path / "draws" / "samples.npy").shape == (2, 5, 1, 16)
+
+
+def test_a_run_goes_on(runs, capsys, monkeypatch):
+    run = trained(runs, "lines")
+    monkeypatch.chdir(runs)
+    assert answer(capsys, "train", "--resume", run, "--images", 96)["images"] == 96
+
+
+@pytest.mark.parametrize("name", ["lines", "block"])
+def test_what_is_for_pictures_is_refused(runs, name, capsys, tmp_path):
+    run = trained(runs, name)
+    picture = tmp_path / "picture.png"
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(picture)
+    for command in (
+        ["reconstruct", picture],
+        ["directions"],
+        ["edit", picture, "--all"],
+        ["interpolate", picture, picture],
+        ["pca"],
+        ["score"],
+        ["solve", "--observed", picture, "--noise", 0.1],
+        ["study", "temperature"],
+    ):
+        assert "this command is for models of images" in refusal(capsys, *command, "--model", run)
+    for how in ("torch", "onnx", "web"):
+        assert "is for models of images" in refusal(capsys, "export", run, "--format", how)
+
+
+def test_a_study_that_trains_is_of_images(runs, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(runs)
+    data = ("--data", "block.npy", "--out", tmp_path / "study")
+    assert "This is for images" in refusal(capsys, "study", "permutations", *data)
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize("flag", [["--flip"], ["--shift", 1], ["--family", "realnvp"]])
+def test_what_is_for_images_in_training_is_refused(runs, flag, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(runs)
+    out = tmp_path / "none"
+    said = refusal(capsys, "train", "block.npy", *flag, "--out", out)
+    assert "mirrored or shifted" in said or "give channels, height and width" in said
+    assert not out.exists()
+
+
+def test_data_and_their_card(runs, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(runs)
+    facts = answer(capsys, "data", "info", "block.npy", "--sheet", tmp_path / "sheet.png")
+    assert facts["shape"] == [1, 4, 4, 4] and Path(facts["sheet"]).is_file()
+    assert "260 samples on a grid of 4x4x4, 1 channel" in facts["source"]
+    run, folder = trained(runs, "lines"), tmp_path / "card"
+    answer(capsys, "push", run, "me/lines", "--dry-run", "--out", folder)
+    assert "data on a grid of 8, floats" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+class TestPictures:
+    def test_a_block_is_its_middle_slice(self):
+        blocks = np.arange(2 * 3 * 4 * 5 * 6, dtype=np.float32).reshape(2, 3, 4, 5, 6)
+        assert np.array_equal(pictured(blocks), blocks[:, :, 2])
+
+    def test_a_line_is_a_curve(self):
+        line = np.array([[[0.0, 1.0, 0.5, 0.5]], [[3.0, 3.0, 3.0, 3.0]]])
+        curve = pictured(line)
+        assert curve.shape == (2, 1, CELL, CELL) and set(np.unique(curve)) == {0, 255}
+        each = CELL // 4
+        ink = curve[0, 0] == 0
+        assert ink[CELL - 1, : each - 1].all() and ink[0, each : 2 * each].all()
+        assert ink[:, each].all()  # from the least to the largest
+        assert (ink.sum(0)[2 * each + 1 :] == 1).all()
+
+    def test_what_is_not_finite_is_crossed(self):
+        lines = np.random.default_rng(0).normal(size=(3, 2, 8))
+        lines[1], lines[2, 0, 3] = np.nan, np.inf
+        shown = crossed(lines, np.array([True, False, True]))
+        assert shown.shape == (3, 1, CELL, CELL) and (shown[1] == 255).any()
+        assert grid(shown).size == grid(lines).size
