@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glowflow import load_model
+from glowflow import Glow, GlowConfig, load_model
 from glowflow.calibration import power_spectrum
 from glowflow.calibration.plots import draw_spectra
-from glowflow.studies.page import Plot, Section
+from glowflow.studies.page import Plot, Section, Table
 
+from ..plan import peak_allocated
 from .gaussian import draw, spectrum
 from .report import fields_plot, leave, table, train, trained, write_arrays
 from .spectrum import known, ratio_to
@@ -35,6 +36,7 @@ SIGNALS = ("--target", "x", "--grid", "1", "--levels", "4", "--steps", "6",
 CUBES = ("--target", "x", "--grid", "3", "--padding", "periodic", "--levels", "2", "--steps", "6",
          "--hidden-channels", "48", "--first-map", "standardize")  # fmt: skip
 SIDE = 16
+DEPTHS = (4, 16, 64)
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,26 @@ def nats(run: Path, x: Values) -> float:
     return -float(log_prob.mean()) / x[0].size
 
 
+def memory_by_depth() -> dict[str, dict[int, float]]:
+    """MiB that a training step of four cubes takes above its weights and their gradients."""
+    found: dict[str, dict[int, float]] = {"stored": {}, "reversible": {}}
+    for memory, by_steps in found.items():
+        for steps in DEPTHS:
+            config = GlowConfig(image_shape=(1, SIDE, SIDE, SIDE), levels=2, steps=steps,
+                                hidden_channels=48, bits=None, padding="periodic",
+                                coupling_scale="bounded")  # fmt: skip
+            model, x = Glow(config), torch.randn(4, 1, SIDE, SIDE, SIDE)
+            model.initialize(x)
+            model.use(memory=memory)
+
+            def step(model: Glow = model, x: torch.Tensor = x) -> None:
+                torch.autograd.backward(-model.log_prob(x).mean())
+
+            step()  # the gradients are there from now on
+            by_steps[steps] = peak_allocated(step) / 2**20
+    return found
+
+
 def main() -> None:
     """Train, compare, write docs/results/axes."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -122,6 +144,7 @@ def main() -> None:
         solid = nats(solids, fields["x"])
         samples = load_model(solids).sample(1000, seed=2).numpy()
         seen = trained(signals), trained(solids)
+    memory = memory_by_depth()
     by_shell = power_spectrum(samples)
     ratio = ratio_to(powers, by_shell)
     worst = int(np.abs(ratio.ratio - 1).argmax())
@@ -170,8 +193,19 @@ def main() -> None:
                     ]),
                 ]
             ),
+            Section(
+                title="Memory in depth",
+                words="MiB that a training step of four cubes takes above the weights and their "
+                "gradients, by K.",
+                table=Table(
+                    ["memory", *(f"K = {steps}" for steps in DEPTHS)],
+                    [[mode, *(f"{by_steps[k]:.1f}" for k in DEPTHS)]
+                     for mode, by_steps in memory.items()],
+                ),
+            ),
         ],
         {
+            "memory_mib": memory,
             "signals_nats_per_dim": found,
             "signals_exact_nats_per_dim": right,
             "cubes_nats_per_dim": solid,

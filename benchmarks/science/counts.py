@@ -273,8 +273,8 @@ def compare(problem: Counts, run: Path, out: Path | None) -> None:
                     fields_plot("fields.png", "log-density, counts, means and draws", [
                         [("truth g", g[0]), ("Glow's mean", samples[0].mean(0)),
                          *((name.split(maxsplit=1)[0], m) for name, m in means.items())],
-                        [("Glow's draw", each) for each in samples[0, :4]],
-                        [("counts", each) for each in y[:4]],
+                        [("Glow's draw", each) for each in samples[0, :5]],
+                        [("counts", each) for each in y[:5]],
                     ]),
                 ]
             ),
