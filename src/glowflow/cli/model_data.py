@@ -128,7 +128,7 @@ def conditional_data(model: ConditionalGlow, data: str) -> DataConfig:
     )
 
 
-def _other_grid(model: ImageFlow) -> Literal[1, 2, 3] | None:
+def _other_grid(model: ImageFlow) -> Literal[1, 3] | None:
     """Axes of the grid, where they are not those of images."""
     axes = len(model.config.image_shape) - 1
     return 1 if axes == 1 else 3 if axes == 3 else None
