@@ -21,6 +21,7 @@ from glowflow.bijections import (
     Marginals,
     Permutation,
     PlainInvertible1x1Conv,
+    SpectralWhitening,
     Squeeze,
     Standardize,
     VariationalDequantization,
@@ -161,6 +162,13 @@ CASES = {
         lambda: Leaving(Top(4, True, 3, TopPrior(4, True, 3, axes=1))),
         (4, 3),
         [2, 0, 1],
+    ),
+    "spectral": (lambda: fitted(SpectralWhitening((2, 3, 4)), (2, 3, 4)), (2, 3, 4), None),
+    "spectral-1d": (lambda: fitted(SpectralWhitening((2, 5)), (2, 5)), (2, 5), None),
+    "spectral-3d": (
+        lambda: fitted(SpectralWhitening((1, 2, 3, 2)), (1, 2, 3, 2)),
+        (1, 2, 3, 2),
+        None,
     ),
     "standardize-1d": (lambda: fitted(Standardize((2, 5)), (2, 5)), (2, 5), None),
     "standardize-positions-3d": (

@@ -101,7 +101,7 @@ def test_a_shift_along_a_periodic_grid_by_whole_blocks_changes_nothing(shape):
     st.lists(st.sampled_from([4, 8]), min_size=1, max_size=3),
     st.integers(1, 3),
     st.sampled_from(["zero", "periodic", "reflect"]),
-    st.sampled_from(["none", "standardize", "standardize_positions", "whitening"]),
+    st.sampled_from(["none", "standardize", "standardize_positions", "whitening", "spectral"]),
     st.sampled_from(["affine", "additive"]),
     st.sampled_from(["lu", "plain", "shuffle"]),
 )

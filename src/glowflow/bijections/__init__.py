@@ -10,6 +10,7 @@ from .linear import ChannelMixing, Invertible1x1Conv, Permutation, PlainInvertib
 from .logit import Logit
 from .marginals import Marginals
 from .masked import ChannelCoupling, CheckerboardCoupling, MaskedCoupling
+from .spectral import SpectralWhitening
 from .squeeze import Squeeze
 from .standardize import Standardize
 from .step import FlowStep
@@ -33,6 +34,7 @@ __all__ = [
     "MaskedCoupling",
     "Permutation",
     "PlainInvertible1x1Conv",
+    "SpectralWhitening",
     "Squeeze",
     "Standardize",
     "VariationalDequantization",

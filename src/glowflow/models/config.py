@@ -16,7 +16,9 @@ CouplingScale = Literal["sigmoid", "bounded", "exp", "inverse_sigmoid"]
 Family = Literal["glow", "realnvp"]
 Dequantization = Literal["uniform", "variational"]
 Prior = Literal["convolutional", "diagonal"]
-FirstMap = Literal["none", "marginals", "whitening", "standardize", "standardize_positions", "auto"]
+FirstMap = Literal[
+    "none", "marginals", "whitening", "standardize", "standardize_positions", "spectral", "auto"
+]
 Padding = Literal["zero", "periodic", "reflect"]
 LARGEST = {
     "levels": 30,
@@ -68,7 +70,8 @@ class Architecture:
     first_map: FirstMap = "none"
     """What comes before the first level, fitted to the training images: `marginals` gives every
     position a normal distribution, `whitening` gives principal components unit variance,
-    `standardize` gives every channel mean 0 and variance 1, `standardize_positions` every position;
+    `standardize` gives every channel mean 0 and variance 1, `standardize_positions` every position,
+    `spectral` every wave of fields that are alike everywhere, such as periodic ones;
     `auto` lets training choose what makes held-out images more probable; `none` is the official
     model."""
     rank: int = 1024

@@ -25,6 +25,7 @@ from ..bijections import (
     Marginals,
     Permutation,
     PlainInvertible1x1Conv,
+    SpectralWhitening,
     Squeeze,
     Standardize,
     VariationalDequantization,
@@ -452,13 +453,15 @@ def first_map(config: GlowConfig) -> FittedMap | None:
             return Marginals(picture_shape(config.image_shape), config.bits or 8)
         case "standardize" | "standardize_positions":
             return Standardize(config.image_shape, config.first_map == "standardize_positions")
+        case "spectral":
+            return SpectralWhitening(config.image_shape)
         case "whitening":
             rank = min(config.rank, math.prod(config.image_shape))
             steps = [DenseStep(rank, config.dense_channels) for _ in range(config.dense_steps)]
             return Whitening(config.image_shape, rank, Chain(steps) if steps else None)
     raise InputError(
         "first_map is 'auto', which training decides by its images: choose none, marginals, "
-        "whitening, standardize or standardize_positions."
+        "whitening, standardize, standardize_positions or spectral."
     )
 
 
@@ -529,6 +532,7 @@ IGNORE_CONTEXT = (
     Split,
     SplitPrior,
     Squeeze,
+    SpectralWhitening,
     Standardize,
     Step,
     Steps,

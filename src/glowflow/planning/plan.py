@@ -289,8 +289,8 @@ def _of_arrays(train: TrainConfig) -> Config:
         return ConditionalGlowConfig.given(
             _decided(model, "standardize"), source.shape, source.conditions, train.data.missing
         )
-    images = len(source.shape) == 3
-    return GlowConfig.of(_decided(model, "whitening" if images else "standardize"), source.shape)
+    chosen: FirstMap = "spectral" if model.padding == "periodic" else "whitening"
+    return GlowConfig.of(_decided(model, chosen), source.shape)
 
 
 def _decided(model: Architecture, largest: FirstMap) -> Architecture:

@@ -32,8 +32,9 @@ def first_map_chosen(
 
     Each map is fitted to four fifths of them, and a standard normal prior stands behind it; that of
     `none` is the scaling of each channel that the first normalisation makes. Of fewer than ten
-    images there is none. Float data have no bins, so that they are whitened; given conditions, they
-    are standardised by channel. A model whose weights the run starts from has decided before.
+    images there is none. Float data have no bins, so that they are whitened, periodic ones wave by
+    wave; given conditions, they are standardised by channel. A model whose weights the run starts
+    from has decided before.
     """
     model = config.model
     if not isinstance(model, Architecture) or model.first_map != "auto":
@@ -71,7 +72,9 @@ def _choice(data: ImageData, model: Architecture) -> FirstMap:
     if len(data) < 2 * HELD_OUT:
         return "none"
     if data.images.dtype != "uint8" or bits is None:
-        return "standardize" if data.given else "whitening"
+        if data.given:
+            return "standardize"
+        return "spectral" if model.padding == "periodic" else "whitening"
     images = fitting_images(data, CHOICE_IMAGES)
     if len(images) > CROP:  # of fewer the whole images are looked at: they are what is hard then
         images = _middle(images)
