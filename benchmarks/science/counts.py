@@ -86,8 +86,8 @@ class Counts:
 class Kriging:
     """A Gaussian process on log((y + ½)/m) + ½ with the variance 1/(y + ½), by scikit-learn.
 
-    The kernel, Matérn's with ν = ½ on the torus, which is that of P(k), has its scales from the
-    likelihood of training fields.
+    The kernel is Matérn's with ν = ½, that of P(k) but for the torus, whose distances are those of
+    chords; its scales are from the likelihood of other simulations' counts.
     """
 
     problem: Counts
