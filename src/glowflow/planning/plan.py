@@ -257,7 +257,7 @@ def planned_config(train: TrainConfig, preset: str | None = None, classes: int =
     """
     if train.data.dtype != "float32":
         raise InputError(
-            f"Plans are of float32: leave --dtype {train.data.dtype} out, and take twice the memory."
+            f"Plans are of float32: leave --dtype {train.data.dtype} out; it takes twice the bytes."
         )
     if train.data.target is not None or train.data.condition is not None:
         return _of_arrays(train)
