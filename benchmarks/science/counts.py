@@ -88,7 +88,8 @@ class Kriging:
     """A Gaussian process on log(y + ½), less its mean excess over g, with the variance v/(y + ½),
     by scikit-learn.
 
-    The kernel is Matérn's with ν = ½ on the torus, which is that of P(k).
+    The kernel is Matérn's with ν = ½, that of P(k) but for the torus, whose distances are those of
+    chords.
     """
 
     problem: Counts

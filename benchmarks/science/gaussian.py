@@ -122,4 +122,4 @@ def blurred_and_masked(x: torch.Tensor) -> torch.Tensor:
     """M (B x) of fields (N, 1, H, W): an operator for `glow solve`; 0 where nothing is seen."""
     problem = Observation(size=x.shape[-1])
     transfer = torch.from_numpy(problem.transfer).to(x)
-    return torch.fft.ifft2(torch.fft.fft2(x) * transfer).real * torch.from_numpy(problem.seen)
+    return torch.fft.ifft2(torch.fft.fft2(x) * transfer).real * torch.from_numpy(problem.seen).to(x)

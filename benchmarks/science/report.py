@@ -81,18 +81,22 @@ def table(lines: Sequence[tuple[str, str, str]]) -> Table:
 def fields_plot(
     file: str, shows: str, rows: Sequence[Sequence[tuple[str, NDArray[Any]]]], caption: str = ""
 ) -> Plot:
-    """Fields (H, W) with their titles, rows of as many, each row in one range of colours."""
+    """Fields (H, W) with their titles, each row in one range of colours."""
+    most = max(map(len, rows))
 
     def draw(figure: "Figure") -> None:
-        panels = figure.subplots(len(rows), len(rows[0]), squeeze=False)
+        panels = figure.subplots(len(rows), most, squeeze=False)
+        for axes in panels.flat:
+            axes.set_axis_off()
         for line, row in zip(panels, rows, strict=True):
             low = min(float(np.nanmin(field)) for _, field in row)
             high = max(float(np.nanmax(field)) for _, field in row)
-            for axes, (title, field) in zip(line, row, strict=True):
+            for axes, (title, field) in zip(line, row, strict=False):
+                axes.set_axis_on()
                 axes.imshow(field, vmin=low, vmax=high, cmap="viridis")
                 axes.set_title(title, fontsize=8)
                 axes.set_xticks([])
                 axes.set_yticks([])
                 axes.set_facecolor("0.85")
 
-    return Plot(file, shows, (1.6 * len(rows[0]), 1.8 * len(rows)), draw, caption)
+    return Plot(file, shows, (1.6 * most, 1.8 * len(rows)), draw, caption)

@@ -5,11 +5,12 @@ import threading
 import time
 
 import httpx
+import numpy as np
 import pytest
 
 from glowflow.studio.guard import Guard
 from glowflow.studio.limits import Limits
-from glowflow.studio.visitors import UnknownError, Visitors
+from glowflow.studio.visitors import Picture, UnknownError, Visitors
 from glowflow.studio.worker import BusyError, Urgency, Worker
 
 from .pages import Client, frame, noise, png
@@ -130,6 +131,15 @@ def test_visitors_pictures_and_their_bytes_are_bounded(studio_with):
     many = [second.uploaded() for _ in range(12)]
     kept = [second.get(f"/api/pictures/{name}/image.png").status_code for name in many]
     assert kept == [404] * 2 + [200] * 10
+
+
+def test_samples_that_are_asked_for_again_are_bounded_too():
+    visitors = Visitors(Limits(pictures=3, samples=2))
+    visitor = visitors.find(visitors.admit("small"))
+    picture = Picture(np.zeros((1, 2, 2), np.uint8), bits_per_dim=1.0)
+    for _ in range(9):
+        visitor.picture(visitors.keep(visitor, picture, drawn=True))
+    assert len(visitor.pictures) + len(visitor.drawn) <= 3 + 2 * 2
 
 
 def test_the_urgent_go_first_and_a_full_queue_says_so():

@@ -125,7 +125,13 @@ def conditional_data(model: ConditionalGlow, data: str) -> DataConfig:
         condition=",".join(model.config.names),
         missing=model.config.missing,
         grid=_other_grid(model),
+        dtype=dtype_of(model),
     )
+
+
+def dtype_of(model: ImageFlow) -> Literal["float32", "float64"]:
+    """What float data are kept in for this model."""
+    return "float64" if str(model.dtype) == "torch.float64" else "float32"
 
 
 def _other_grid(model: ImageFlow) -> Literal[1, 3] | None:
@@ -162,7 +168,7 @@ def data_for(
     if known is not None and data.lower().endswith(SUFFIXES):
         target = known.target or None
     if model.config.bits is None or target is not None:
-        return DataConfig(data=data, target=target, grid=_other_grid(model))
+        return DataConfig(data=data, target=target, grid=_other_grid(model), dtype=dtype_of(model))
     if known is None:
         if fit is None:
             say(

@@ -95,9 +95,10 @@ def run(options: Options) -> Outcome:
     return _leave(options, folder, model, problems, solutions)
 
 
-def _observed(options: Options, model: "ImageFlow", operator: "Operator") -> NDArray[np.float32]:
-    """(N, *data) in the model's units."""
+def _observed(options: Options, model: "ImageFlow", operator: "Operator") -> NDArray[Any]:
+    """(N, *data) in the model's units and dtype."""
     from ..inverse import Mask
+    from .model_data import dtype_of
 
     values = _image_or_array(options.observed, "--observed", model.config.image_shape[0])
     if values.dtype.kind not in "fiub":
@@ -111,16 +112,17 @@ def _observed(options: Options, model: "ImageFlow", operator: "Operator") -> NDA
         )
     if not len(values):
         raise InputError(f"{options.observed} has no observation: give one at least.")
+    dtype = dtype_of(model)
     with np.errstate(over="ignore"):
-        wide = np.array(values, dtype=np.float32)
+        wide = np.array(values, dtype=dtype)
     if isinstance(operator, Mask) and wide.shape[2:] == operator.seen.shape[-2:]:
-        wide = np.where(operator.seen.numpy(), wide, np.float32(0))
+        wide = np.where(operator.seen.numpy(), wide, np.zeros((), dtype))
     if not np.isfinite(wide).all():
         raise InputError(
-            f"{options.observed} has values that are not finite in float32: mask them."
+            f"{options.observed} has values that are not finite in {dtype}: mask them."
         )
     if model.config.bits is not None:
-        wide = ((wide + 0.5) / 256 - 0.5).astype(np.float32)
+        wide = ((wide + 0.5) / 256 - 0.5).astype(dtype)
     return wide
 
 

@@ -99,7 +99,7 @@ def _config_from(source: str) -> TrainConfig:
     were read."""
     from ..models.conditional import ConditionalGlow
     from ..models.training_data import size_of
-    from .model_data import conditional_data, load_model_for
+    from .model_data import conditional_data, dtype_of, load_model_for
 
     model = load_model_for(source, "cpu", any_kind=True)
     known, shape = model.trained_on, model.config.image_shape
@@ -110,7 +110,8 @@ def _config_from(source: str) -> TrainConfig:
     if known is not None and isinstance(model, ConditionalGlow):
         data = conditional_data(model, known.source)
     channels: Any = shape[0] if model.config.bits is not None and shape[0] in (1, 3, 4) else None
-    data = replace(data, channels=None if data.condition else channels)
+    channels = None if data.condition else channels
+    data = replace(data, channels=channels, dtype=dtype_of(model))
     family = FAMILIES[model.config.family]
     return replace(
         family,

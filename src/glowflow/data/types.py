@@ -56,7 +56,7 @@ class ImageData:
     """One split of a source."""
 
     images: NDArray[Any]
-    """(N, C, H, W), uint8 or float32, memory-mapped and read-only; or float32 (N, C, *grid)."""
+    """(N, C, H, W), uint8 or floats, memory-mapped and read-only; or floats (N, C, *grid)."""
     labels: NDArray[np.int64] | None = None
     """(N,) class indices."""
     attributes: NDArray[np.bool_] | None = None
@@ -180,7 +180,7 @@ class Source:
     title: str
     shape: tuple[int, ...]
     dtype: str
-    """uint8 or float32."""
+    """uint8, float32 or float64."""
     names: tuple[str, ...]
     read: Callable[[int], NDArray[Any]]
     """Image i, of `shape`; raises `UnreadableImageError` for a broken one, and

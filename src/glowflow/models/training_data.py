@@ -48,7 +48,7 @@ class TrainingData:
     source_range: tuple[float, float] | None = None
     """Values that became 0 and 255, where more than 8 bits were read; None for the default."""
     dtype: str = "uint8"
-    """`uint8`, or `float32` for data that are not bytes of images."""
+    """`uint8`, or `float32` or `float64` for data that are not bytes of images."""
     value_range: tuple[float, float] | None = None
     """Smallest and largest value of all images."""
     bits: int | None = 8

@@ -253,8 +253,12 @@ def planned_config(train: TrainConfig, preset: str | None = None, classes: int =
         classes: of the data of a conditional run.
 
     Raises:
-        InputError: the size of the images or the classes are not given.
+        InputError: the size of the images or the classes are not given, or the run is in float64.
     """
+    if train.data.dtype != "float32":
+        raise InputError(
+            f"Plans are of float32: leave --dtype {train.data.dtype} out; it takes twice the bytes."
+        )
     if train.data.target is not None or train.data.condition is not None:
         return _of_arrays(train)
     if train.data.grid in (1, 3):

@@ -143,10 +143,12 @@ class Visitors:
         into, most = visitor.pictures, self.limits.pictures
         if drawn:  # two lots: while one is on the screen the next is on its way
             into, most = visitor.drawn, 2 * self.limits.samples
-        while len(into) >= most:
-            into.popitem(last=False)
         name = secrets.token_urlsafe(9)
         into[name] = picture
+        while len(into) > most:
+            into.popitem(last=False)
+        while len(visitor.pictures) > self.limits.pictures:  # samples that were asked for again
+            visitor.pictures.popitem(last=False)
         return name
 
     def _forget_the_idle(self) -> None:

@@ -15,7 +15,10 @@ from ..models.flow import ImageFlow
 
 
 def choose_precision(model: ImageFlow, precision: str) -> Precision:
-    """`float32` or `bf16`; for `auto`, what a coupling network's convolution is faster in."""
+    """`float32` or `bf16`; for `auto`, what a coupling network's convolution is faster in, but no
+    bf16 in a model of float64, which is wanted for its digits."""
+    if precision == "auto" and model.dtype == torch.float64:
+        return "float32"
     if precision != "auto":
         return "bf16" if precision == "bf16" else "float32"
     faster = bf16_is_faster(model.config.hidden_channels, model.device)
