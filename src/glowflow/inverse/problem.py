@@ -70,7 +70,7 @@ class Problem:
         """Latent values."""
         return sum(self.sizes)
 
-    def field(self, flat: Float[Tensor, "chains dims"]) -> Float[Tensor, "chains c h w"]:
+    def field(self, flat: Float[Tensor, "chains dims"]) -> Float[Tensor, "chains c *grid"]:
         """x of latents as rows."""
         rows = torch.split(flat, self.sizes, dim=1)
         latents = tuple(
