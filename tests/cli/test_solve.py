@@ -125,3 +125,25 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(work, capsys, words, says)
     assert main(["solve", *FEW, *words]) == 2
     assert says in capsys.readouterr().err
     assert not (work / "o").exists()
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((1, 8), "float64"), ((2, 4, 4, 4), "float32")])
+def test_series_and_cubes_are_solved_in_the_models_dtype(work, shape, dtype):
+    import torch
+
+    model = Glow(GlowConfig(image_shape=shape, levels=1, steps=1, hidden_channels=4, bits=None))
+    model = model.to(getattr(torch, dtype))
+    x = torch.randn(32, *shape, dtype=model.dtype)
+    model.initialize(x)
+    model.save_pretrained("other")
+    y = x[0].double().numpy().copy()
+    mask = np.arange(y[0].size).reshape(y[0].shape) % 2 == 0
+    np.save("mask.npy", mask)
+    y[:, ~mask] = np.nan
+    np.save("y.npy", y)
+    words = ["--observed", "y.npy", "--operator", "mask", "--mask", "mask.npy", "--noise", "0.3"]
+    few = ["--draws", "10", "--warmup", "50", "--chains", "2"]
+    assert main(["solve", "--model", "other", *words, *few, "--out", "o"]) in (0, 1)
+    samples = np.load("o/samples.npy")
+    assert samples.shape == (1, 20, *shape) and samples.dtype == dtype
+    assert (work / "o" / "solution.png").is_file()

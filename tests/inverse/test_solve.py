@@ -205,3 +205,22 @@ def test_little_noise_makes_no_slow_chains(prior):
     found = solve(problem, chains=2, draws=200, warmup=100, progress=False)
     assert found.why_not_converged == ""
     assert found.ess.min() > 200
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("padding", ["reflect", "periodic", "zero"])
+def test_blur_and_blocks_on_every_axis(axes, padding):
+    x = torch.zeros(2, 3, *[8] * axes, dtype=torch.float64)
+    x[(..., *[4] * axes)] = 1.0
+    away = torch.arange(8).double() - 4
+    line = torch.where(away.abs() < 3, torch.exp(-0.5 * (away / 0.4) ** 2), 0.0)
+    line = line / line.sum()
+    want = line
+    for _ in range(axes - 1):
+        want = want[..., None] * line
+    assert torch.allclose(Blur(0.4, padding)(x), want.expand_as(x))
+    blocks = Downsample(2)(x)
+    assert blocks.shape == (2, 3, *[4] * axes)
+    assert float(blocks[(0, 0, *[2] * axes)]) == 0.5**axes
+    with pytest.raises(InputError, match="divides every side"):
+        Downsample(3)(x)

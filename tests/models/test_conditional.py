@@ -428,3 +428,49 @@ def test_the_density_is_in_the_units_of_the_data(first_map):
         assert (model.decode(model.encode(scale * x)) / scale - x).abs().max() < 1e-4
     expected = figures[0] - 32 * math.log(1000.0)
     torch.testing.assert_close(figures[1], expected, rtol=1e-4, atol=1e-2)
+
+
+@pytest.fixture
+def given_a_class():
+    torch.manual_seed(0)
+    conditions = (
+        Condition(name="t", kind="vector", shape=(2,)),
+        Condition(name="k", kind="class", shape=(3,)),
+    )
+    settings = {"levels": 1, "steps": 1, "hidden_channels": 4, "bits": None}
+    model = ConditionalGlow(
+        ConditionalGlowConfig(image_shape=(1, 4, 4), conditions=conditions, **settings)
+    )
+    c = {"t": torch.randn(3, 2), "k": torch.arange(3)}
+    x = torch.randn(3, 1, 4, 4)
+    model.initialize(x, labels=c)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.01 * torch.randn_like(weight))
+    return model.eval(), x, c
+
+
+def test_an_empty_batch_has_no_densities(given_a_class):
+    model, x, c = given_a_class
+    assert model.log_prob(x[:0], {name: value[:0] for name, value in c.items()}).shape == (0,)
+
+
+def test_a_distribution_given_c_expands(given_a_class):
+    model, x, c = given_a_class
+    three, one = model.given(c), model.given({name: value[1] for name, value in c.items()})
+    wide = three.expand((2, 3))
+    assert wide.batch_shape == (2, 3) and wide.sample((4,)).shape == (4, 2, 3, 1, 4, 4)
+    assert torch.allclose(wide.log_prob(x), three.log_prob(x).expand(2, 3))
+    assert torch.allclose(one.expand((3,)).log_prob(x), one.log_prob(x))
+    with pytest.raises(InputError, match="3 conditions cannot be expanded"):
+        three.expand((3, 2))
+
+
+def test_densities_under_vmap_given_a_class(given_a_class):
+    model, x, c = given_a_class
+
+    def one(x, t, k):
+        return model.log_prob(x[None], {"t": t[None], "k": k[None]})[0]
+
+    with torch.no_grad():
+        assert torch.allclose(torch.vmap(one)(x, c["t"], c["k"]), model.log_prob(x, c), atol=1e-4)

@@ -49,7 +49,9 @@ class Chosen:
     """Training images that go with them, to fit baselines on; None where there are none."""
 
 
-def load_model_for(source: str, device: str, *, any_kind: bool = False) -> ImageFlow:
+def load_model_for(
+    source: str, device: str, *, any_kind: bool = False, any_grid: bool = False
+) -> ImageFlow:
     """The model, which knows its training data as far as its files say.
 
     Where its `config.json` is of the first version, the run's `train.yaml` says how the images were
@@ -60,6 +62,7 @@ def load_model_for(source: str, device: str, *, any_kind: bool = False) -> Image
         device: where it goes.
         any_kind: whether the command is for conditional models too, and for data on grids of one or
             three axes.
+        any_grid: whether it is for such data, of models that are given nothing.
 
     Raises:
         CheckpointError: as `load_model`.
@@ -73,7 +76,7 @@ def load_model_for(source: str, device: str, *, any_kind: bool = False) -> Image
             "glow sample --given, glow evaluate, glow check, or Python."
         )
     grid = model.config.image_shape[1:]
-    if len(grid) != 2 and not any_kind:
+    if len(grid) != 2 and not any_kind and not any_grid:
         raise InputError(
             f"{source} models data on a grid of {sides(grid)}, and this command is for models of "
             "images: use glow sample, glow evaluate, glow check, or Python."

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..files import path_of, replacing, write_text
+from ..models.config import sides
 from ..studies.page import Plot, Section, Sheet, Table
 from ..studies.study import Findings
 from ..studies.summary import compact_json
@@ -30,15 +31,16 @@ SHOWN = 8
 class Options(ModelOptions):
     observed: str
     """What was observed: an image file, or an array (C, H, W) or (N, C, H, W) of several
-    observations, as .npy or FILE.npz:NAME; for a model of images its values are 0 to 255."""
+    observations, as .npy or FILE.npz:NAME; on other grids (C, L), (C, D, H, W) and so on; for a
+    model of images its values are 0 to 255."""
     operator: str = "noise"
     """What was done to the field: `noise`, `mask`, `blur`, `downsample`, or MODULE:FUNCTION, a
-    function of a batch (B, C, H, W) in PyTorch."""
+    function of a batch (B, C, H, W), or (B, C, L), (B, C, D, H, W), in PyTorch."""
     noise: float
     """Standard deviation of the noise, in the units of what was observed (0 to 255 for images)."""
     mask: str | None = None
     """For `mask`: an image file, white where something was seen, or an array (H, W) or (C, H, W),
-    not 0 there."""
+    of the model's grid, not 0 there."""
     blur: float = 1.0
     """For `blur`: standard deviation of the Gaussian, in pixels."""
     padding: str = "reflect"
@@ -65,7 +67,7 @@ def run(options: Options) -> Outcome:
     from .results import new_folder
 
     device = check_device(options.device)
-    model = prior_of(load_model_for(options.model, device))
+    model = prior_of(load_model_for(options.model, device, any_grid=True))
     operator = _operator(options, model)
     observed = _observed(options, model, operator)
     scale = 256.0 if model.config.bits is not None else 1.0
@@ -100,30 +102,35 @@ def _observed(options: Options, model: "ImageFlow", operator: "Operator") -> NDA
     from ..inverse import Mask
     from .model_data import dtype_of
 
-    values = _image_or_array(options.observed, "--observed", model.config.image_shape[0])
+    values = _image_or_array(options.observed, "--observed", model.config.image_shape)
     if values.dtype.kind not in "fiub":
         raise InputError(f"{options.observed} has {values.dtype}: give numbers.")
-    data_axes = 3
+    data_axes = len(model.config.image_shape)
     if values.ndim == data_axes:
         values = values[None]
     if values.ndim != data_axes + 1 and options.operator.count(":") == 0:
         raise InputError(
-            f"What was observed is {values.shape}: give (C, H, W), or (N, C, H, W) of several."
+            f"What was observed is {values.shape}: give {_axes(data_axes)}, or "
+            f"{_axes(data_axes, of_several=True)} of several."
         )
     if not len(values):
         raise InputError(f"{options.observed} has no observation: give one at least.")
-    dtype = dtype_of(model)
     with np.errstate(over="ignore"):
-        wide = np.array(values, dtype=dtype)
-    if isinstance(operator, Mask) and wide.shape[2:] == operator.seen.shape[-2:]:
-        wide = np.where(operator.seen.numpy(), wide, np.zeros((), dtype))
+        wide = np.array(values, dtype=dtype_of(model))
+    if isinstance(operator, Mask) and operator.seen.shape in (wide.shape[1:], wide.shape[2:]):
+        wide = np.where(operator.seen.numpy(), wide, wide.dtype.type(0))
     if not np.isfinite(wide).all():
         raise InputError(
-            f"{options.observed} has values that are not finite in {dtype}: mask them."
+            f"{options.observed} has values that are not finite in {wide.dtype}: mask them."
         )
     if model.config.bits is not None:
-        wide = ((wide + 0.5) / 256 - 0.5).astype(dtype)
+        wide = ((wide + 0.5) / 256 - 0.5).astype(wide.dtype)
     return wide
+
+
+def _axes(count: int, *, of_several: bool = False) -> str:
+    grid = {2: ("L",), 3: ("H", "W"), 4: ("D", "H", "W")}[count]
+    return f"({', '.join((*('N' * of_several), 'C', *grid))})"
 
 
 def _operator(options: Options, model: "ImageFlow") -> "Operator":
@@ -137,7 +144,7 @@ def _operator(options: Options, model: "ImageFlow") -> "Operator":
         case "noise":
             return identity
         case "mask":
-            seen = _image_or_array(options.mask or "", "--mask", 1)
+            seen = _image_or_array(options.mask or "", "--mask", (1, *model.config.image_shape[1:]))
             if seen.dtype.kind not in "fiub" or not np.isfinite(seen).all():
                 raise InputError(f"{options.mask} has values that are no numbers: give 0 and 1.")
             if not _is_array(options.mask or ""):
@@ -154,8 +161,8 @@ def _is_array(text: str) -> bool:
     return text.endswith((".npy", ".npz")) or ".npz:" in text
 
 
-def _image_or_array(text: str, flag: str, channels: int) -> NDArray[Any]:
-    """An array, or the values (C, H, W) of an image file."""
+def _image_or_array(text: str, flag: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """An array, or the values (C, H, W) of an image file, for samples of this shape."""
     from ..photos.images import read_photo
 
     if _is_array(text):
@@ -163,8 +170,12 @@ def _image_or_array(text: str, flag: str, channels: int) -> NDArray[Any]:
     path = path_of(text)
     if not path.is_file():
         raise InputError(f"There is no file {path}: give an image or an array to {flag}.")
-    if channels not in (1, 3, 4):
-        raise InputError(f"The model has {channels} channels: give an array to {flag}.")
+    channels, *grid = shape
+    if channels not in (1, 3, 4) or len(grid) != 2:
+        raise InputError(
+            f"The model has {channels} channels on a grid of {sides(tuple(grid))}: give an array "
+            f"to {flag}."
+        )
     return read_photo(path, channels)
 
 
@@ -176,6 +187,7 @@ def _leave(
     solutions: "list[Solution]",
 ) -> Outcome:
     """Write all of it; chains that have not converged are exit code 1."""
+    from .model_data import dtype_of
     from .results import write_findings
 
     arrays = {
@@ -188,7 +200,7 @@ def _leave(
     for name, each in arrays.items():
         values = np.stack([_in_own_units(x.numpy(), name, bits) for x in each])
         with replacing(folder / f"{name}.npy") as path, path.open("wb") as file:
-            np.save(file, values.astype(np.float32))
+            np.save(file, values.astype(dtype_of(model)))
     reasons = {i: why for i, s in enumerate(solutions) if (why := s.why_not_converged)}
     findings = _findings(options, model, problems, solutions, reasons)
     write_findings(folder, "solve", findings)
@@ -232,10 +244,9 @@ def _findings(
         below.set_xlabel("R-hat of each value")
 
     pictures: list[Plot | Sheet] = [
-        Plot("chains.png", "traces and R-hat of the first observation", (7, 5), traces)
+        _sheet(model, first_problem, first_solution),
+        Plot("chains.png", "traces and R-hat of the first observation", (7, 5), traces),
     ]
-    if model.config.bits is not None or model.config.image_shape[0] in (1, 3):
-        pictures.insert(0, _sheet(model, first_problem, first_solution))
     lines = [
         [
             str(index),
@@ -276,21 +287,28 @@ def _findings(
 
 
 def _sheet(model: "ImageFlow", problem: "Problem", solution: "Solution") -> Sheet:
-    """Observation, mean, best and some draws; the standard deviation, brightest where largest."""
+    """Observation, mean, best and some draws; the standard deviation, brightest where largest.
+    Series are curves, each between its own least and largest."""
     import torch
+
+    curves = len(model.config.image_shape) == 2
 
     def shown(x: "torch.Tensor") -> NDArray[Any]:
         if model.config.bits is not None:
             return model.to_images(x).numpy()
+        if curves:
+            return x.numpy()
         low, high = solution.mean.min(), solution.mean.max()
         return (255 * ((x - low) / (high - low + 1e-12)).clamp(0, 1)).byte().numpy()
 
     shape = solution.mean.shape
-    y = problem.observed.cpu()
+    y, spread = problem.observed.cpu(), solution.std
+    if not curves:
+        spread = (255 * spread / (spread.max() + 1e-12)).byte()
     rows = [
         ("mean", shown(solution.mean[None])),
         ("best", shown(solution.best[None])),
-        ("std", (255 * solution.std / (solution.std.max() + 1e-12)).byte().numpy()[None]),
+        ("std", spread[None].numpy()),
         ("draws", shown(solution.samples.flatten(0, 1)[:: max(1, solution.samples.shape[1])])),
     ]
     if y.shape == shape:

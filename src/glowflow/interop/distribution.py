@@ -1,5 +1,6 @@
 """A flow as a `torch.distributions.Distribution`."""
 
+import copy
 import math
 from collections.abc import Sequence
 from numbers import Real
@@ -185,6 +186,23 @@ class GivenDistribution(FlowDistribution):
         self.features = self.model.features(rows)
         count = rows.shape[0]
         return None, torch.Size() if count == 1 else torch.Size((count,))
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "GivenDistribution":
+        """The same conditions for a larger batch; the conditioning network does not run again.
+
+        Raises:
+            InputError: N conditions do not broadcast to this shape.
+        """
+        wanted = torch.Size(batch_shape)
+        own = self.batch_shape
+        if len(wanted) < len(own) or (own and wanted[-1] != own[0]):
+            raise InputError(
+                f"{own[0]} conditions cannot be expanded to {tuple(wanted)}: its last number must "
+                f"be {own[0]}."
+            )
+        expanded = copy.copy(self)
+        expanded._batch_shape = wanted
+        return expanded
 
     def _labels_of(self, batch: torch.Size) -> Any:
         if not self.batch_shape:

@@ -29,6 +29,8 @@ class Scaling:
     centre: Float[Tensor, " dims"]
     V: Float[Tensor, "dims directions"]
     shrink: Float[Tensor, " directions"]
+    grow: Float[Tensor, " directions"]
+    """√(1 + s²) − 1, of the inverse."""
 
     def latents(self, u: Float[Tensor, "chains dims"]) -> Float[Tensor, "chains dims"]:
         """ε of u."""
@@ -37,7 +39,7 @@ class Scaling:
     def scaled(self, latents: Float[Tensor, "chains dims"]) -> Float[Tensor, "chains dims"]:
         """u of ε."""
         away = latents - self.centre
-        return away + (away @ self.V * (1 / (1 + self.shrink) - 1)) @ self.V.T
+        return away + (away @ self.V * self.grow) @ self.V.T
 
 
 def batches(problem: Problem) -> int:
@@ -61,7 +63,7 @@ def curvature(
     """
     count = batches(problem)
     if not count:
-        return Scaling(at, at.new_zeros(len(at), 0), at.new_zeros(0))
+        return Scaling(at, at.new_zeros(len(at), 0), at.new_zeros(0), at.new_zeros(0))
     rows = []
     for index, some in enumerate(
         torch.split(torch.arange(problem.observed.numel()), IMAGES_AT_ONCE)
@@ -78,4 +80,5 @@ def curvature(
     V, squares = vectors[:, kept], eigenvalues[kept]
     if len(J) <= J.shape[1]:
         V = J.T @ V / squares.sqrt()
-    return Scaling(at, V.to(at), ((1 + squares).rsqrt() - 1).to(at))
+    scale = (1 + squares).sqrt()
+    return Scaling(at, V.to(at), (1 / scale - 1).to(at), (scale - 1).to(at))

@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
+from ..models.config import sides
 
 Operator = Callable[[Tensor], Tensor]
-"""From (batch, C, H, W) to (batch, *data), by operations that PyTorch differentiates."""
+"""From (batch, C, *grid) to (batch, *data), by operations that PyTorch differentiates."""
 
 
 def identity(x: Tensor) -> Tensor:
@@ -28,7 +29,7 @@ class Mask:
     """y = m·x with m 1 where x was seen and 0 elsewhere.
 
     Args:
-        seen: (H, W) or (C, H, W), true where the field was observed.
+        seen: (*grid) or (C, *grid), true where the field was observed.
     """
 
     seen: Tensor
@@ -47,7 +48,7 @@ class Mask:
         if self.seen.shape not in (x.shape[1:], x.shape[2:]):
             raise InputError(
                 f"The mask is {tuple(self.seen.shape)} and a field {tuple(x.shape[1:])}: give "
-                "(H, W) or (C, H, W)."
+                f"{tuple(x.shape[2:])} or {tuple(x.shape[1:])}."
             )
         return x * self.seen.to(x)
 
@@ -85,16 +86,18 @@ class Blur:
             )
         steps = torch.arange(-reach, reach + 1, dtype=x.dtype, device=x.device)
         kernel = torch.exp(-0.5 * (steps / self.std) ** 2)
-        kernel = (kernel / kernel.sum()).expand(x.shape[1], 1, 1, -1)
+        kernel = (kernel / kernel.sum())[None, None]
         mode = {"reflect": "reflect", "periodic": "circular", "zero": "constant"}[self.padding]
-        x = F.pad(x, (reach,) * 4, mode=mode)
-        along = F.conv2d(x, kernel, groups=x.shape[1])
-        return F.conv2d(along, kernel.mT, groups=x.shape[1])
+        for axis in range(2, x.dim()):
+            lines = x.movedim(axis, -1)
+            padded = F.pad(lines.reshape(-1, 1, lines.shape[-1]), (reach, reach), mode=mode)
+            x = F.conv1d(padded, kernel).reshape(lines.shape).movedim(-1, axis)
+        return x
 
 
 @dataclass(frozen=True)
 class Downsample:
-    """y = the means of k×k blocks of x.
+    """y = the means of blocks of x that are k values wide on every axis of the grid.
 
     Args:
         factor: k.
@@ -111,14 +114,16 @@ class Downsample:
         """Return the means.
 
         Raises:
-            InputError: the field's height or width is no multiple of the factor.
+            InputError: a side of the field is no multiple of the factor.
         """
-        if x.shape[2] % self.factor or x.shape[3] % self.factor:
+        grid = tuple(x.shape[2:])
+        if any(side % self.factor for side in grid):
             raise InputError(
-                f"A field of {x.shape[2]}x{x.shape[3]} has no {self.factor}x{self.factor} blocks: "
-                "give a factor that divides both."
+                f"A field of {sides(grid)} has no {sides((self.factor,) * len(grid))} blocks: "
+                "give a factor that divides every side."
             )
-        return F.avg_pool2d(x, self.factor)
+        pool = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[len(grid)]
+        return pool(x, self.factor)
 
 
 def own_operator(name: str) -> Operator:

@@ -25,25 +25,25 @@ MAP_STEPS = 300
 class Solution:
     """Draws of the posterior of one observation, and whether they can be believed."""
 
-    best: Float[Tensor, "c h w"]
+    best: Float[Tensor, "c *grid"]
     """The field at the most probable latents that were found (MAP in latent space)."""
-    samples: Float[Tensor, "chains draws c h w"]
+    samples: Float[Tensor, "chains draws c *grid"]
     log_posterior: Float[Tensor, "chains draws"]
     rhat: NDArray[np.float64]
-    """(c, h, w) rank-normalised split R̂ of each value."""
+    """(c, *grid) rank-normalised split R̂ of each value."""
     ess: NDArray[np.float64]
-    """(c, h, w) bulk effective sample size of each value, of all chains together."""
+    """(c, *grid) bulk effective sample size of each value, of all chains together."""
     acceptance: float
     divergences: int
     step_size: float
 
     @property
-    def mean(self) -> Float[Tensor, "c h w"]:
+    def mean(self) -> Float[Tensor, "c *grid"]:
         """Of the posterior."""
         return self.samples.flatten(0, 1).mean(dim=0)
 
     @property
-    def std(self) -> Float[Tensor, "c h w"]:
+    def std(self) -> Float[Tensor, "c *grid"]:
         """Of the posterior, of each value."""
         return self.samples.flatten(0, 1).std(dim=0)
 
