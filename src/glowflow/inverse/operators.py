@@ -120,7 +120,7 @@ class Downsample:
         if any(side % self.factor for side in grid):
             raise InputError(
                 f"A field of {sides(grid)} has no {sides((self.factor,) * len(grid))} blocks: "
-                "give a factor that divides every side."
+                f"give a factor that divides {'both' if len(grid) == 2 else 'every side'}."
             )
         pool = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[len(grid)]
         return pool(x, self.factor)
