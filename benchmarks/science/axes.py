@@ -34,7 +34,7 @@ Values = NDArray[np.float64]
 SIGNALS = ("--target", "x", "--grid", "1", "--levels", "4", "--steps", "6",
            "--hidden-channels", "48", "--first-map", "standardize")  # fmt: skip
 CUBES = ("--target", "x", "--grid", "3", "--padding", "periodic", "--levels", "2", "--steps", "6",
-         "--hidden-channels", "48", "--first-map", "standardize")  # fmt: skip
+         "--hidden-channels", "48", "--lr", "2e-3")  # fmt: skip
 SIDE = 16
 DEPTHS = (4, 16, 64)
 
