@@ -19,6 +19,7 @@ from glowflow.interop.onnx import export_onnx
 from glowflow.interop.portable import portable
 from glowflow.interop.quantiles import normal_quantile
 from glowflow.latents.directions import Directions
+from tests.conftest import perturb
 
 GLOWS = {
     "official": {},
@@ -280,3 +281,18 @@ def test_without_onnx_a_sentence_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
     with pytest.raises(InputError, match=r"pip install 'glowflow\[export\]'"):
         onnx.export_onnx(glow(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("padding", "first_map"), [("periodic", "spectral"), ("reflect", "standardize")]
+)
+def test_fields_without_zeros_beyond_their_edge_are_exported(padding, first_map, tmp_path):
+    torch.manual_seed(0)
+    config = GlowConfig(
+        image_shape=(1, 8, 8), levels=2 if padding == "periodic" else 1, steps=1,
+        hidden_channels=4, bits=None, padding=padding, first_map=first_map,
+    )  # fmt: skip
+    model = Glow(config)
+    model.initialize(torch.randn(32, 1, 8, 8))
+    perturb(model)
+    assert export_model(model, tmp_path / "out", format="torch").comparison.is_close

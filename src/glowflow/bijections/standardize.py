@@ -1,12 +1,13 @@
 """A first map for float data: every channel, or every position, with mean 0 and variance 1."""
 
+import math
 from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .base import per_sample, pixels, without_autocast
+from .base import per_sample, without_autocast
 from .fitted import FittedMap
 
 AT_ONCE = 256
@@ -69,7 +70,7 @@ class Standardize(FittedMap):
 
     def _log_scale(self, x: Tensor) -> Float[Tensor, " batch"]:
         """Σ log σ over all values, for each of the batch."""
-        shared = x[0].numel() // self.mean.numel() if len(x) else pixels(x)
+        shared = math.prod(x.shape[1:]) // self.mean.numel()
         return per_sample(shared * self.log_std.sum(), x)
 
 

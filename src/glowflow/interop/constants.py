@@ -15,14 +15,14 @@ from ..bijections.linear import ChannelMixing
 from ..errors import InputError
 from ..fused.steps import Steps
 from ..models.priors import GaussianPrior, TopPrior
-from ..nn.convolutions import ScaledConv
+from ..nn.convolutions import Padding, ScaledConv
 from ..nn.coupling_network import CouplingNetwork
 
 Images = Float[Tensor, "batch channels height width"]
 
 
 class Convolution(nn.Module):
-    """conv2d(x, weight, bias), zero-padded to the size of x; edge weights are folded into it.
+    """conv2d(x, weight, bias) of the size of x; edge weights are folded into it.
 
     The edge channel is 1 on the padding and 0 inside. A channel of ones is 0 on the padding and 1
     inside, so that edge weights e are −e on ones, and Σ e in the bias.
@@ -31,8 +31,15 @@ class Convolution(nn.Module):
     weight: Tensor
     bias: Tensor | None
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, edge: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        edge: Tensor | None = None,
+        padding: Padding = "zero",
+    ) -> None:
         super().__init__()
+        self.padding: Padding = padding
         self.has_edge = edge is not None
         if edge is not None and bias is not None:
             weight = torch.cat((weight, -edge[:, None]), dim=1)
@@ -45,7 +52,8 @@ class Convolution(nn.Module):
         """The layer's convolution, scaled, in float64."""
         scale = layer.scale().double()[:, None, None]
         edge = None if layer.edge is None else layer.edge * scale
-        return cls(layer.weight * scale[..., None], layer.b * scale[:, 0, 0], edge)
+        bias = layer.b * scale[:, 0, 0]
+        return cls(layer.weight * scale[..., None], bias, edge, layer.padding)
 
     def forward(
         self, x: Float[Tensor, "batch in height width"]
@@ -54,7 +62,15 @@ class Convolution(nn.Module):
         if self.has_edge:
             x = F.pad(x, (0, 0, 0, 0, 0, 1), value=1.0)
         weight = self.weight.to(x.dtype)
-        return F.conv2d(x, weight, self.bias, padding=weight.shape[2] // 2)
+        beyond = weight.shape[2] // 2
+        if beyond and self.padding == "periodic":  # ONNX pads so from opset 19 on
+            for dim in (2, 3):
+                sides = x.narrow(dim, x.shape[dim] - 1, 1), x, x.narrow(dim, 0, 1)
+                x = torch.cat(sides, dim)
+            beyond = 0
+        elif beyond and self.padding == "reflect":
+            x, beyond = F.pad(x, (1, 1, 1, 1), mode="reflect"), 0
+        return F.conv2d(x, weight, self.bias, padding=beyond)
 
 
 def network_of(network: CouplingNetwork) -> nn.Sequential:
