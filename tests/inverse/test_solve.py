@@ -222,5 +222,5 @@ def test_blur_and_blocks_on_every_axis(axes, padding):
     blocks = Downsample(2)(x)
     assert blocks.shape == (2, 3, *[4] * axes)
     assert float(blocks[(0, 0, *[2] * axes)]) == 0.5**axes
-    with pytest.raises(InputError, match="divides (both|every side)"):
+    with pytest.raises(InputError, match=r"divides (both|every side)"):
         Downsample(3)(x)
