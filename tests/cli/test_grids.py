@@ -127,10 +127,11 @@ def test_what_is_for_pictures_is_refused(runs, name, capsys, tmp_path):
         ["interpolate", picture, picture],
         ["pca"],
         ["score"],
-        ["solve", "--observed", picture, "--noise", 0.1],
         ["study", "temperature"],
     ):
         assert "this command is for models of images" in refusal(capsys, *command, "--model", run)
+    asked = ["solve", "--observed", picture, "--noise", 0.1, "--model", run]
+    assert "give an array to --observed" in refusal(capsys, *asked)
     for how in ("torch", "onnx", "web"):
         assert "is for models of images" in refusal(capsys, "export", run, "--format", how)
 

@@ -83,8 +83,9 @@ def start(
 def _new_state(run: Run, device: torch.device) -> TrainingState:
     config = run.config
     torch.manual_seed(config.seed)
-    model = make_model(model_config_for(config, run.splits))
-    model = model.to(device, getattr(torch, config.data.dtype))
+    model = make_model(model_config_for(config, run.splits)).to(device)
+    if config.data.dtype == "float64":
+        model = model.double()
     model.trained_on = training_data(config, run.splits)
     average = make_average(model, config.ema) if config.ema else None
     optimizer = make_optimizer(model, config.optimizer, config.lr)
