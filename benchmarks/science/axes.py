@@ -24,7 +24,7 @@ from glowflow.studies.page import Plot, Section, Table
 
 from ..plan import peak_allocated
 from .gaussian import draw, spectrum
-from .report import fields_plot, leave, table, train, trained, write_arrays
+from .report import fields_plot, leave, run_on, table, trained
 from .spectrum import known, ratio_to
 
 if TYPE_CHECKING:
@@ -127,15 +127,11 @@ def main() -> None:
     given = parser.parse_args()
     process, powers = Autoregressive(), spectrum((SIDE,) * 3)
     with tempfile.TemporaryDirectory() as folder:
-        signals, solids = given.signals, given.cubes
-        if signals is None:
-            signals, file = Path(folder) / "signals", Path(folder) / "signals.h5"
-            write_arrays(file, process.parts(60_000, seed=0))
-            train(file, signals, *SIGNALS, "--minutes", given.minutes)
-        if solids is None:
-            solids, file = Path(folder) / "cubes", Path(folder) / "cubes.h5"
-            write_arrays(file, cubes(20_000, seed=0))
-            train(file, solids, *CUBES, "--minutes", given.minutes)
+        where, minutes = Path(folder), ("--minutes", given.minutes)
+        signals = given.signals or run_on(
+            process.parts(60_000, seed=0), where, "signals", *SIGNALS, *minutes
+        )
+        solids = given.cubes or run_on(cubes(20_000, seed=0), where, "cubes", *CUBES, *minutes)
         (new,) = process.parts(2000, seed=1)
         right = -float(process.log_prob(new["x"]).mean()) / process.length
         found = nats(signals, new["x"])
@@ -186,7 +182,7 @@ def main() -> None:
                     Plot("signals.png", "signals and samples", (7, 4), signals_plot),
                     Plot("spectrum.png", "spectra of cubes and their ratio", (6, 5),
                          lambda figure: draw_spectra(
-                             figure, (by_shell, known(powers, by_shell)), ratio)),
+                             figure, (by_shell, known(powers)), ratio)),
                     fields_plot("cubes.png", "middle slices of cubes and samples", [
                         [("cube", each[0, SIDE // 2]) for each in fields["x"][:4]],
                         [("sample", each[0, SIDE // 2]) for each in samples[:4]],

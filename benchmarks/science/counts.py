@@ -26,7 +26,7 @@ from glowflow.progress import with_bar
 from glowflow.studies.page import Plot, Section, Table
 
 from .gaussian import draw, filtered, spectrum
-from .report import fields_plot, leave, train, trained, write_arrays
+from .report import fields_plot, leave, run_on, trained
 
 Values = NDArray[np.float64]
 FIELDS, COUNT, DRAWS = 60_000, 1000, 99
@@ -201,11 +201,14 @@ def main() -> None:
     given = parser.parse_args()
     problem = Counts()
     with tempfile.TemporaryDirectory() as folder:
-        run = given.model or Path(folder) / "run"
-        if given.model is None:
-            file = Path(folder) / "fields.h5"
-            write_arrays(file, problem.simulate(FIELDS, seed=0))
-            train(file, run, *OPTIONS, "--minutes", given.minutes)
+        run = given.model or run_on(
+            problem.simulate(FIELDS, seed=0),
+            Path(folder),
+            "fields",
+            *OPTIONS,
+            "--minutes",
+            given.minutes,
+        )
         compare(problem, run, given.out)
 
 

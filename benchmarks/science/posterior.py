@@ -22,7 +22,7 @@ from glowflow.progress import with_bar
 from glowflow.studies.page import Plot, Section
 
 from .gaussian import Observation, draw
-from .report import fields_plot, leave, table, train, trained, write_arrays
+from .report import fields_plot, leave, run_on, table, trained
 
 FIELDS = 60_000
 OPTIONS = (
@@ -62,11 +62,14 @@ def main() -> None:
     given = parser.parse_args()
     problem = Observation()
     with tempfile.TemporaryDirectory() as folder:
-        run = given.model or Path(folder) / "run"
-        if given.model is None:
-            file = Path(folder) / "fields.h5"
-            write_arrays(file, data(problem, FIELDS, seed=0))
-            train(file, run, *OPTIONS, "--minutes", given.minutes)
+        run = given.model or run_on(
+            data(problem, FIELDS, seed=0),
+            Path(folder),
+            "fields",
+            *OPTIONS,
+            "--minutes",
+            given.minutes,
+        )
         compare(problem, run, given.out)
 
 

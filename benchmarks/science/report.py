@@ -43,6 +43,15 @@ def train(data: Path, out: Path, *options: str) -> None:
     subprocess.run(command, check=True)
 
 
+def run_on(
+    parts: Iterable[Mapping[str, NDArray[Any]]], folder: Path, name: str, *options: str
+) -> Path:
+    """The run NAME of these arrays, both written into the folder."""
+    write_arrays(folder / f"{name}.h5", parts)
+    train(folder / f"{name}.h5", folder / name, *options)
+    return folder / name
+
+
 def trained(run: Path) -> str:
     """How long a run took and what it saw, in words."""
     lines = (run / "metrics.jsonl").read_text().splitlines()

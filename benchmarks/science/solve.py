@@ -17,7 +17,7 @@ from glowflow.studies.page import Section
 
 from .gaussian import Observation
 from .posterior import FIELDS, data
-from .report import fields_plot, leave, table, train, trained, write_arrays
+from .report import fields_plot, leave, run_on, table, trained
 
 OPTIONS = (
     "--target", "x", "--first-map", "standardize", "--padding", "periodic",
@@ -40,11 +40,14 @@ def main() -> None:
     given = parser.parse_args()
     problem = Observation()
     with tempfile.TemporaryDirectory() as folder:
-        run = given.model or Path(folder) / "run"
-        if given.model is None:
-            file = Path(folder) / "fields.h5"
-            write_arrays(file, data(problem, FIELDS, seed=0))
-            train(file, run, *OPTIONS, "--minutes", given.minutes)
+        run = given.model or run_on(
+            data(problem, FIELDS, seed=0),
+            Path(folder),
+            "fields",
+            *OPTIONS,
+            "--minutes",
+            given.minutes,
+        )
         (new,) = data(problem, 1000, seed=1)
         x, y = (new[name][: given.observations] for name in ("x", "y"))
         folders = given.solved or [solved(run, y, problem.sigma, Path(folder))]

@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from glowflow import load_model
-from glowflow.calibration import Ratio, Spectrum, power_spectrum
+from glowflow.calibration import Ratio, Spectrum, power_spectrum, spectrum_ratio
 from glowflow.calibration.plots import draw_spectra
 from glowflow.studies.page import Plot, Section
 
 from .gaussian import draw, spectrum
-from .report import fields_plot, leave, table, train, trained, write_arrays
+from .report import fields_plot, leave, run_on, table, trained
 
 SIZE, FIELDS = 64, 20_000
 OPTIONS = (
@@ -35,19 +35,15 @@ def fields(count: int, seed: int) -> Iterator[dict[str, NDArray[np.float64]]]:
         yield {"x": draw(powers, min(2000, count - start), noise)}
 
 
-def known(powers: NDArray[np.float64], like: Spectrum) -> Spectrum:
-    """P(k) in the shells of another spectrum, without an error."""
-    grid = powers.shape
-    waves = np.meshgrid(*(np.fft.fftfreq(n) for n in grid), indexing="ij")
-    shell = np.round(np.sqrt(sum(f**2 for f in waves)) * max(grid)).astype(np.int64)
-    power = np.array([powers[shell == k].mean() for k in like.wavenumber]) / powers.size
-    return Spectrum(like.wavenumber, power, np.zeros_like(power), like.modes)
+def known(powers: NDArray[np.float64]) -> Spectrum:
+    """P(k) in shells, without an error: the spectrum of a field that has exactly these powers."""
+    field = np.fft.ifftn(np.sqrt(powers * powers.size)).real
+    return power_spectrum(np.stack([field, field])[:, None])
 
 
 def ratio_to(powers: NDArray[np.float64], samples: Spectrum) -> Ratio:
     """Power of samples ÷ P(k), which has no error."""
-    power = known(powers, samples).power
-    return Ratio(samples.wavenumber, samples.power / power, samples.standard_error / power)
+    return spectrum_ratio(samples, known(powers))
 
 
 def main() -> None:
@@ -60,11 +56,9 @@ def main() -> None:
     given = parser.parse_args()
     powers = spectrum((SIZE, SIZE))
     with tempfile.TemporaryDirectory() as folder:
-        run = given.model or Path(folder) / "run"
-        if given.model is None:
-            file = Path(folder) / "fields.h5"
-            write_arrays(file, fields(FIELDS, seed=0))
-            train(file, run, *OPTIONS, "--minutes", given.minutes)
+        run = given.model or run_on(
+            fields(FIELDS, seed=0), Path(folder), "fields", *OPTIONS, "--minutes", given.minutes
+        )
         model = load_model(run)
         (new,) = fields(1000, seed=1)
         x = torch.from_numpy(new["x"]).float()[:, None]
@@ -112,7 +106,7 @@ def main() -> None:
                         "spectrum.png",
                         "spectra and their ratio",
                         (6, 5),
-                        lambda figure: draw_spectra(figure, (found, known(powers, found)), ratio),
+                        lambda figure: draw_spectra(figure, (found, known(powers)), ratio),
                     ),
                     fields_plot(
                         "fields.png",
