@@ -17,6 +17,7 @@ from ..fused.steps import Steps
 from ..models.priors import GaussianPrior, TopPrior
 from ..nn.convolutions import Padding, ScaledConv
 from ..nn.coupling_network import CouplingNetwork
+from ..nn.rows import wrapped
 
 Images = Float[Tensor, "batch channels height width"]
 
@@ -64,10 +65,7 @@ class Convolution(nn.Module):
         weight = self.weight.to(x.dtype)
         beyond = weight.shape[2] // 2
         if beyond and self.padding == "periodic":  # ONNX pads so from opset 19 on
-            for dim in (2, 3):
-                sides = x.narrow(dim, x.shape[dim] - 1, 1), x, x.narrow(dim, 0, 1)
-                x = torch.cat(sides, dim)
-            beyond = 0
+            x, beyond = wrapped(x, (2, 3)), 0
         elif beyond and self.padding == "reflect":
             x, beyond = F.pad(x, (1, 1, 1, 1), mode="reflect"), 0
         return F.conv2d(x, weight, self.bias, padding=beyond)

@@ -43,7 +43,12 @@ def _windows(x: Tensor, periodic: bool) -> Float[Tensor, "batch height width 3 3
 def _padded(x: Tensor, periodic: bool) -> Float[Tensor, "batch height+2 width+2 channels"]:
     if not periodic:
         return F.pad(x, (0, 0, 1, 1, 1, 1))
-    for dim in (1, 2):
+    return wrapped(x, (1, 2))
+
+
+def wrapped(x: Tensor, dims: tuple[int, int]) -> Tensor:
+    """One more value at both ends of these axes: that of the other end."""
+    for dim in dims:
         x = torch.cat((x.narrow(dim, -1, 1), x, x.narrow(dim, 0, 1)), dim)
     return x
 
