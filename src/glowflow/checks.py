@@ -39,6 +39,20 @@ def require_at_least(settings: Any, least: int, *names: str) -> None:
         require(value is None or value >= least, f"{name} is {value}: give at least {least}.")
 
 
+def require_dtype(dtype: Any, device: Any) -> None:
+    """Refuse float64 on a device that does not compute in it.
+
+    Raises:
+        InputError: the device is one of Apple's GPUs.
+    """
+    import torch
+
+    require(
+        "float64" not in str(dtype) or torch.device(device).type != "mps",
+        "Apple's GPUs (mps) do not compute in float64: choose the device cpu, or float32.",
+    )
+
+
 def has_device(name: Any) -> bool:
     """Whether PyTorch computes here on a device of this name."""
     import torch

@@ -192,6 +192,21 @@ def test_a_run_with_conditions_is_planned_from_its_file(data, capsys):
     assert found["modes"]["reversible"]["fits"] and found["modes"]["stored"]["seconds"] > 0
 
 
+def test_a_plan_that_cannot_be(data, capsys):
+    file = data / "data.h5"
+    for arguments, said in (
+        ([file], "several arrays (theta float64 (90, 2), x float64"),
+        ([file, "--target", "x", "--condition", "y", "--family", "realnvp"], "is given nothing"),
+        ([data / "none.npy"], "There is no folder or file"),
+    ):
+        assert said in refusal(capsys, "plan", *arguments, "--device", "h100")
+
+
+def test_an_array_with_conditions_is_verified(data, capsys):
+    command = ("data", "verify", data / "data.h5", "--target", "x", "--condition", "y,theta")
+    assert answer(capsys, *command)["problems"] == []
+
+
 def test_a_study_on_data_with_conditions(data, tmp_path, capsys):
     found = answer(
         capsys, "study", "lu", "--data", data / "data.h5", "--target", "x", "--condition",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from glowflow import Glow, GlowConfig, load_model
+from glowflow import Glow, GlowConfig, InputError, load_model
 from glowflow.cli import main
 from glowflow.cli.solve import Options, _observed
 from glowflow.inverse import identity
@@ -84,3 +84,15 @@ def test_deterministic_runs_end_in_the_same_bits(data):
     assert one == two
     assert load_model(data / "one").dtype == torch.float32
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_apples_gpus_have_no_float64(data, capsys, monkeypatch):
+    monkeypatch.setattr("glowflow.cli.options.has_device", lambda name: True)
+    named = ("--target", "x", "--dtype", "float64", "--out", data / "o")
+    said = refusal(capsys, "train", data / "data.npz", *named, "--device", "mps")
+    assert "do not compute in float64" in said and said.count("\n") == 1
+    assert not (data / "o").exists()
+    model = Glow(GlowConfig(image_shape=(1, 4, 4), levels=1, steps=1, hidden_channels=2, bits=None))
+    model.double().save_pretrained(data / "model")
+    with pytest.raises(InputError, match="do not compute in float64"):
+        load_model(data / "model", device="mps")

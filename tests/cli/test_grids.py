@@ -12,8 +12,10 @@ import pytest
 from PIL import Image
 
 from glowflow import load_model
-from glowflow.cli import main
+from glowflow.cli import main, train
+from glowflow.cli.options import parse
 from glowflow.reports.pictures import CELL, crossed, grid, pictured
+from glowflow.training.initialisation import model_config_of
 from tests.cli.test_conditional import answer, refusal
 
 COUNT = 260
@@ -78,6 +80,8 @@ def test_a_run(runs, name, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(runs)
     model = load_model(str(run))
     assert model.config.image_shape == SHAPES[name] and model.trained_on.size is None
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "8 test samples" in page and "Nearest training samples" in page
     assert sorted(run.glob("samples/*.png")) and (run / "report.html").is_file()
     facts = answer(capsys, "evaluate", "--model", run)["evaluation"]
     dims = np.prod(SHAPES[name])
@@ -98,7 +102,8 @@ def test_samples(runs, name, capsys, tmp_path, monkeypatch):
     assert drawn.shape == (5, *SHAPES[name]) and drawn.dtype == np.float32
     assert Image.open(tmp_path / "drawn" / "grid.png").width > 100
     several = ("sample", "--model", run, "--count", 3, "--temperature", "0.5:1:0.5")
-    answer(capsys, *several, "--out", tmp_path / "several")
+    assert main([*map(str, several), "--out", str(tmp_path / "several")]) == 0
+    assert capsys.readouterr().out.startswith("Drew 3 samples at 2 temperatures")
     assert (tmp_path / "several" / "grid.png").is_file()
 
 
@@ -160,6 +165,27 @@ def test_data_and_their_card(runs, capsys, monkeypatch, tmp_path):
     run, folder = trained(runs, "lines"), tmp_path / "card"
     answer(capsys, "push", run, "me/lines", "--dry-run", "--out", folder)
     assert "data on a grid of 8, floats" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("flags", [[], ["--family", "realnvp"]])
+def test_bits_none_is_what_float_data_have_without_it(flags):
+    command = ["--data", "series.npy", *flags]
+    told = parse(train, "train", "", [*command, "--bits", "None"]).train
+    found, usual = (
+        model_config_of(config, "series", (1, 8, 8), "float32")
+        for config in (told, parse(train, "train", "", command).train)
+    )
+    assert found == usual and found.bits is None
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_is_planned_from_its_file(runs, name, capsys, monkeypatch):
+    monkeypatch.chdir(runs)
+    assert main(["plan", *map(str, (*RUNS[name], *SMALL)), "--device", "h100", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    model = load_model(str(trained(runs, name)))
+    assert found["parameters"] == sum(p.numel() for p in model.parameters())
+    assert tuple(found["model"]["image_shape"]) == SHAPES[name]
 
 
 class TestPictures:

@@ -122,6 +122,20 @@ def test_missing_values_are_refused_with_their_place(tmp_path, value, name, plac
     assert f"array {name} " in said and f"in sample 7 at {place[1:]}" in said
 
 
+@pytest.mark.parametrize("suffix", [".h5", ".zarr", ".npz", ".npy"])
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_missing_values_of_half_precision_are_refused_in_every_kind_of_file(
+    tmp_path, suffix, value
+):
+    x = arrays(np.float16)["x"]
+    x[7, 1, 2, 3] = value
+    path = tmp_path / f"data{suffix}"
+    np.save(path, x) if suffix == ".npy" else write(path, {"x": x}, chunks=True)
+    config = DataConfig(data=str(path), layout="NCHW")
+    with pytest.raises(InputError, match=r"(sample|image) 7 at \(1, 2, 3\)"):
+        open_splits(config, cache=tmp_path / "cache", progress=False)
+
+
 def test_missing_values_may_be_marked(tmp_path):
     some = arrays()
     some["y"][7, 1, 3] = np.nan

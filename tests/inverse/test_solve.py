@@ -224,3 +224,9 @@ def test_blur_and_blocks_on_every_axis(axes, padding):
     assert float(blocks[(0, 0, *[2] * axes)]) == 0.5**axes
     with pytest.raises(InputError, match=r"divides (both|every side)"):
         Downsample(3)(x)
+
+
+def test_a_gradient_that_is_not_finite_is_a_sentence(prior):
+    problem = Problem(prior, lambda x: (x - x.detach()).abs().sqrt(), torch.zeros(SHAPE), 0.1)
+    with pytest.raises(InputError, match="The gradient of what is observed is not finite"):
+        curvature(problem, torch.zeros(16, dtype=torch.float64), lambda done: None)

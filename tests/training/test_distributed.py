@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from glowflow import Glow, GlowConfig, InputError
+from glowflow import Architecture, DataConfig, Glow, GlowConfig, InputError
+from glowflow.data.open import open_splits
 from glowflow.data.types import ImageData
 from glowflow.latents.directions import load_directions
 from glowflow.processes import (
@@ -40,6 +41,7 @@ import json, math, os, signal, sys
 from pathlib import Path
 import torch
 from glowflow.cli import main
+from glowflow.data.open import open_splits
 from glowflow.data.types import Splits
 from glowflow.errors import GlowflowError
 from glowflow.processes import process_index
@@ -70,6 +72,8 @@ if arguments[0] == "train":
 folder, config = arguments
 config = from_yaml(TrainConfig, config, "child")
 splits = Splits(part(64, 0), part(16, 1), part(16, 2), "blobs", "0")
+if config.data.target:
+    splits = open_splits(config.data, progress=False)
 try:
     trained = train(config, splits, Path(folder), device="cpu", progress=False)
 except GlowflowError as error:
@@ -199,6 +203,22 @@ def test_two_machines(tmp_path):
     assert facts["best_valid_bits_per_dim"] <= facts["valid_bits_per_dim"]
     assert len(losses(tmp_path / "run")) == 8
     assert (tmp_path / "run" / "report.html").is_file()
+
+
+def test_a_series_with_conditions_has_the_losses_of_one_process(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 1, 8)).cumsum(2)
+    np.savez(tmp_path / "data.npz", x=x, coarse=x[..., ::2], theta=x.mean(2))
+    data = DataConfig(data=str(tmp_path / "data.npz"), target="x", grid=1, dtype="float64",
+                      condition="coarse,theta")  # fmt: skip
+    config = replace(CONFIG, data=data, images=64, validation_images=4, memory="reversible",
+                     model=Architecture(levels=1, steps=2, hidden_channels=4))  # fmt: skip
+    splits = open_splits(data, cache=tmp_path / "cache", progress=False)
+    train(config, splits, tmp_path / "one", device="cpu", progress=False)
+    answers = train_in_two(tmp_path / "two", config, tmp_path)
+    assert [code for code, *_ in answers] == [0, 0], answers
+    one, two = (losses(tmp_path / name) for name in ("one", "two"))
+    assert len(one) == 8 and np.allclose(two, one, rtol=0, atol=1e-9)
 
 
 class TestOneProcess:

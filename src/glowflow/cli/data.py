@@ -92,11 +92,11 @@ def run(options: Options) -> Outcome:
 
 def problems_of(data: "Splits | Images", facts: dict[str, Any]) -> list[str]:
     """In what the array differs from what was prepared, and the data set from the published one."""
-    from ..data.store import file_checksum
+    from ..data.store import array_checksum
 
     problems = []
     folder = getattr(data, "folder", None)
-    if folder is not None and file_checksum(folder / "images.npy") != data.checksum:
+    if folder is not None and array_checksum(folder) != data.checksum:
         problems.append(
             f"the array in {folder} has changed since it was prepared: remove the folder"
         )

@@ -20,6 +20,7 @@ from ..models.companions import DIRECTIONS_FILE
 from ..models.conditional import ConditionalGlow
 from ..models.config import picture_shape, sides
 from ..models.flow import ImageFlow
+from ..models.likelihood import name_of_data
 from ..models.pretrained import locate
 from ..models.registry import load_model
 from ..models.training_data import TrainingData, size_of
@@ -208,10 +209,11 @@ def own_splits(model: ImageFlow, source: str, config: DataConfig, progress: bool
     if record is None:
         known = model.trained_on
         if known is None or known.checksum != splits.checksum:
-            since = "has other images now" if known and known.checksum else "keeps no list of them"
+            other = f"has other {name_of_data(model.config.bits)} now"
+            since = other if known and known.checksum else "keeps no list of them"
             say(
-                f"{source} {since}: images that are called held out may be among those that it was "
-                "trained on."
+                f"{source} {since}: {name_of_data(model.config.bits)} that are called held out may "
+                "be among those that it was trained on."
             )
         return with_classes_of(model, splits)
     changes = record.changes(splits)
@@ -223,8 +225,8 @@ def own_splits(model: ImageFlow, source: str, config: DataConfig, progress: bool
     test, trained_test = record.held_out(splits.test)
     if trained := trained_valid + trained_test:
         say(
-            f"{trained:,} images that would be held out now are left out: the model was trained on "
-            "them."
+            f"{trained:,} {name_of_data(model.config.bits)} that would be held out now are left "
+            "out: the model was trained on them."
         )
     return with_classes_of(model, replace(splits, valid=valid, test=test))
 
@@ -299,7 +301,7 @@ def choose(
             splits.skipped,
             splits.dataset if part == "test" else "",
             part,
-            "training images" if part == "train" else "held-out images",
+            f"{'training' if part == 'train' else 'held-out'} {name_of_data(model.config.bits)}",
             lambda: splits.train,
         )
     few = config if limit is None else replace(config, limit=max(limit, 3))
@@ -339,9 +341,9 @@ def _new(model: ImageFlow, source: str, images: Images, part: str | None, fit: F
     data = with_classes_of(model, data)
     refitted = known_fit(model) not in (None, fit)
     record = split_record(source)
-    count = trained_among(record, data)
+    count, name = trained_among(record, data), name_of_data(model.config.bits)
     if count:
-        say(f"{count:,} of the {len(data):,} images are among those that the model was trained on.")
+        say(f"{count:,} of the {len(data):,} {name} are among those that the model was trained on.")
     elif refitted and record is not None:
         say(
             f"With --fit {fit} the images have other pixels than in training: whether they were "
@@ -354,7 +356,7 @@ def _new(model: ImageFlow, source: str, images: Images, part: str | None, fit: F
         images.skipped,
         images.dataset if chosen == "test" else "",
         chosen,
-        "images" if count or refitted or chosen == "train" else "new images",
+        name if count or refitted or chosen == "train" else f"new {name}",
         lambda: _train_beside(model, source, images),
     )
 

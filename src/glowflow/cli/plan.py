@@ -15,6 +15,8 @@ from .results import new_folder, write_json
 if TYPE_CHECKING:
     from ..planning.plan import ModePlan, Plan
 
+DATA_FIRST = True
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options(train.ConfigOptions):
@@ -96,7 +98,7 @@ def _facts(plan: "Plan") -> dict[str, Any]:
 ROWS: tuple[tuple[str, Callable[["ModePlan"], str]], ...] = (
     ("fits", lambda mode: "yes" if mode.fits else "no"),
     ("largest batch of a device", lambda mode: f"{mode.largest_batch:,}"),
-    ("images of a device at once", lambda mode: f"{mode.at_once:,}"),
+    ("{name} of a device at once", lambda mode: f"{mode.at_once:,}"),
     ("--accumulate that fits", lambda mode: f"{mode.accumulation:,}"),
     ("memory: weights", lambda mode: _bytes(mode.needs.weights)),
     ("gradients", lambda mode: _bytes(mode.needs.gradients)),
@@ -105,25 +107,28 @@ ROWS: tuple[tuple[str, Callable[["ModePlan"], str]], ...] = (
     ("activations", lambda mode: _bytes(mode.needs.activations)),
     ("backward pass, above them", lambda mode: _bytes(mode.needs.temporary)),
     ("peak of the run", lambda mode: _bytes(mode.needs.peak)),
-    ("training of one image", lambda mode: f"{_flops(mode.flops)}FLOPs"),
+    ("training of one {one}", lambda mode: f"{_flops(mode.flops)}FLOPs"),
     ("seconds a step", lambda mode: f"{mode.seconds:.3g}"),
-    ("images/s", lambda mode: f"{mode.images_per_second:,.4g}"),
+    ("{name}/s", lambda mode: f"{mode.images_per_second:,.4g}"),
     ("days", lambda mode: f"{mode.days:.3g}"),
 )
 
 
 def _table(plan: "Plan") -> Table:
+    things = _name(plan)
+    one = things.removesuffix("s")
     channels, *grid = plan.config.image_shape
     title = (
         f"{'x'.join(map(str, (*grid, channels)))}, {_depth(plan)}, "
-        f"{plan.parameters:,} parameters, {_flops(plan.flops)}FLOPs an image forward; "
+        f"{plan.parameters:,} parameters, {_flops(plan.flops)}FLOPs forward of one {one}; "
         f"batches of {plan.batch:,} on {_devices(plan)}"
     )
     table = Table("", *(mode.memory for mode in plan.modes), title=title, title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
     for name, cell in ROWS:
-        table.add_row(name, *(cell(mode) for mode in plan.modes))
+        words = name.format(name=things, one=one)
+        table.add_row(words, *(cell(mode) for mode in plan.modes))
     return table
 
 
@@ -146,25 +151,32 @@ def _assumptions(plan: "Plan") -> list[str]:
         speed = f"{'one step of flow at each level' if glow else 'each scale'}, timed here"
     return [
         f"Speed: {speed}. Memory: {USABLE:.0%} of the device's, {_bytes(plan.target.memory)}.",
-        f"Days: to {plan.images:,} images, the run's --images; the paper does not give its number.",
+        f"Days: to {plan.images:,} {_name(plan)}, the run's --images; the paper does not give its "
+        "number.",
     ]
 
 
 def _sentence(title: str, plan: "Plan", wanted: str) -> str:
     """The wanted memory mode if it fits, else the other one."""
     modes = sorted(plan.modes, key=lambda mode: (not mode.fits, mode.memory != wanted))
-    mode = modes[0]
+    mode, name = modes[0], _name(plan)
     if not mode.fits:
         return (
-            f"{title} does not fit {_devices(plan)}: one image at a time takes "
+            f"{title} does not fit {_devices(plan)}: one {name.removesuffix('s')} at a time takes "
             f"{_bytes(min(m.needs.peak for m in plan.modes))} of {_bytes(plan.target.memory)}."
         )
     return (
         f"{title} on {_devices(plan)}, --memory {mode.memory} --accumulate {mode.accumulation}: "
         f"{_bytes(mode.needs.peak)} of {_bytes(plan.target.memory)}, {mode.seconds:.3g} s a step "
-        f"of {plan.batch} images, {mode.images_per_second:,.4g} images/s, "
-        f"{mode.days:.3g} days to {plan.images:,} images."
+        f"of {plan.batch} {name}, {mode.images_per_second:,.4g} {name}/s, "
+        f"{mode.days:.3g} days to {plan.images:,} {name}."
     )
+
+
+def _name(plan: "Plan") -> str:
+    from ..models.likelihood import name_of_data
+
+    return name_of_data(plan.config.bits)
 
 
 def _devices(plan: "Plan") -> str:

@@ -15,6 +15,7 @@ from ..evaluation.nearest import nearest
 from ..evaluation.table import figure, table
 from ..files import replacing
 from ..models.flow import ImageFlow
+from ..models.likelihood import name_of_data
 from ..processes import on_main_process
 from ..reports.pictures import marked, rows, save_png
 from ..reports.plots import loss_curve
@@ -41,7 +42,7 @@ class SampleSheets:
         sheet = rows(samples(model, 8, self.valid))
         save_png(self.run / "samples" / f"{images:09d}.png", sheet)
         with replacing(self.run / "loss.png") as path:
-            path.write_bytes(loss_curve(read_metrics(self.run)))
+            path.write_bytes(loss_curve(read_metrics(self.run), bits=model.config.bits))
 
 
 def samples(model: ImageFlow, count: int, data: ImageData) -> list[tuple[str, Any]]:
@@ -64,6 +65,7 @@ def finish_run(trained: Trained, splits: Splits, config: TrainConfig) -> Outcome
         limit=config.evaluation_images,
         seed=config.seed,
         dataset=splits.dataset,
+        what=f"held-out {name_of_data(trained.model.config.bits)}",
     )
     return on_main_process(lambda: _show(trained, splits, config, evaluation))
 
@@ -82,9 +84,10 @@ def _show(trained: Trained, splits: Splits, config: TrainConfig, evaluation: Eva
         "training_seconds": round(trained.seconds, 1),
         "evaluation": evaluation.to_dict(),
     }
+    name = name_of_data(evaluation.bits)
     return Outcome(
         f"{figure(evaluation)} on "
-        f"{evaluation.images} test images after {trained.images:,} training images in "
+        f"{evaluation.images} test {name} after {trained.images:,} training {name} in "
         f"{trained.seconds / 60:.1f} min; report: {run / 'report.html'}",
         facts,
         code=0 if not evaluation.bytes_changed else 1,
@@ -110,7 +113,8 @@ def make_report(
     return Report(
         title=f"{type(model).__name__} on {Path(config.data.data).name}",
         unusable=int((~usable).sum()),
-        summary=f"{trained.images:,} training images in {trained.seconds / 60:.1f} minutes "
+        summary=f"{trained.images:,} training {name_of_data(model.config.bits)} in "
+        f"{trained.seconds / 60:.1f} minutes "
         f"({trained.step:,} steps); {sum(p.numel() for p in model.parameters()):,} parameters.",
         source=splits.source,
         checksum=splits.checksum,

@@ -102,6 +102,8 @@ def _leave(
     folder: Path,
 ) -> Outcome:
     """Write the samples as they are drawn, and a grid of the first ones."""
+    from ..models.likelihood import name_of_data
+
     kept: list[NDArray[Any]] = []
     tally = Tally()
     index = 0
@@ -125,10 +127,9 @@ def _leave(
         **tally.facts(),
     }
     more = f"; grid.png has the first {MOST_SHOWN}" if options.count > MOST_SHOWN else ""
+    drew = f"Drew {options.count:,} {name_of_data(model.config.bits)}{_of_class(options)}"
     return Outcome(
-        f"Drew {options.count:,} images{_of_class(options)} at temperature {temperature:g} into "
-        f"{folder}{more}"
-        f"{tally.sentence()}.",
+        f"{drew} at temperature {temperature:g} into {folder}{more}{tally.sentence()}.",
         facts,
         code=tally.code(),
     )
@@ -159,10 +160,12 @@ class Tally:
     redrawn: int = 0
     left: int = 0
     """Of those that were drawn anew, how many never became pictures."""
+    floats: bool = False
 
     def note(self, drawn: "Drawn") -> None:
         """Count them."""
         self.drawn += len(drawn.images)
+        self.floats = drawn.images.is_floating_point()
         self.not_finite += drawn.not_finite
         self.far += drawn.far
 
@@ -174,12 +177,15 @@ class Tally:
         """For people; empty where nothing is wrong."""
         if not self.not_finite + self.far:
             return ""
-        what = "redrawn" if self.redrawn else "as they came: bytes that mean nothing"
+        came = "as they came" if self.floats else "as they came: bytes that mean nothing"
+        what = "redrawn" if self.redrawn else came
         if self.left:
-            what = f"redrawn, of which {self.left:,} are no pictures after {ATTEMPTS} attempts"
+            no = "no better" if self.floats else "no pictures"
+            what = f"redrawn, of which {self.left:,} are {no} after {ATTEMPTS} attempts"
+        of = "the training data" if self.floats else "images"
         return (
             f"; {self.not_finite:,} of {self.drawn:,} were not finite and {self.far:,} far outside "
-            f"of the range of images, {what}; a lower --temperature helps, or training with "
+            f"of the range of {of}, {what}; a lower --temperature helps, or training with "
             "--coupling-scale bounded"
         )
 
@@ -231,6 +237,8 @@ def _by_temperature(
     options: Options, model: "ImageFlow", labels: "Tensor | None", temperatures: list[float]
 ) -> Outcome:
     """A row for each temperature, of the same noise."""
+    from ..models.likelihood import name_of_data
+
     if options.count > MOST_SHOWN:
         raise InputError(
             f"count is {options.count}: a sheet of temperatures has {MOST_SHOWN} columns at most."
@@ -249,7 +257,8 @@ def _by_temperature(
     ]
     save_png(folder / "grid.png", rows(sheet))
     return Outcome(
-        f"Drew {options.count} images{_of_class(options)} at {len(drawn)} temperatures: "
+        f"Drew {options.count} {name_of_data(model.config.bits)}{_of_class(options)} at "
+        f"{len(drawn)} temperatures: "
         f"{folder / 'grid.png'}"
         f"{tally.sentence()}.",
         {

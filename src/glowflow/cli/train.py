@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
+from ..checks import require_dtype
 from ..data.config import DataConfig
 from ..errors import InputError
 from ..files import make_numbered, path_of, remove_empty, require_new, write_text
 from ..launcher import launched_processes
-from ..models.config import Architecture, Family, RealNVPArchitecture
+from ..models.config import Architecture, Family, RealNVPArchitecture, without_bins
 from ..training.as_yaml import from_yaml, to_yaml
 from ..training.config import TrainConfig, read_run_config
 from ..training.presets import FAMILIES, PRESETS, PUBLISHED_LR, preset_config, starting_config
@@ -81,7 +82,7 @@ def default(arguments: Sequence[str], processes: int | None = None) -> Options:
             raise InputError(
                 f"Cannot read {config} (it is not UTF-8 text): give a YAML file."
             ) from error
-        return Options(train=from_yaml(TrainConfig, text, config))
+        return _with_bits_of(given, from_yaml(TrainConfig, text, config))
     if preset is not None:
         batch = taken(given, "--batch-size") or ""
         size = int(batch) if batch.isdigit() else None
@@ -91,7 +92,14 @@ def default(arguments: Sequence[str], processes: int | None = None) -> Options:
             )
         )
     known = family if family in FAMILIES else "glow"
-    return Options(train=starting_config(taken(given, "--data") or "", known))
+    return _with_bits_of(given, starting_config(taken(given, "--data") or "", known))
+
+
+def _with_bits_of(arguments: list[str], config: TrainConfig) -> Options:
+    """The options; without the noise of bytes, where `--bits None` says that there are none."""
+    if taken(arguments, "--bits") == "None":
+        config = replace(config, model=without_bins(config.model))
+    return Options(train=config)
 
 
 def _config_from(source: str) -> TrainConfig:
@@ -134,7 +142,9 @@ def run(options: Options) -> Outcome:
         return Outcome(f"Wrote {options.save_config}.", {"config": str(options.save_config)})
     from .processes import by_all
 
-    return by_all(check_device(options.device), lambda: _run(options))
+    device = check_device(options.device)
+    require_dtype(config.data.dtype, device)
+    return by_all(device, lambda: _run(options))
 
 
 def _run(options: Options) -> Outcome:
@@ -262,25 +272,29 @@ def architecture_of(config: Any) -> Architecture | RealNVPArchitecture:
 
 
 def _interrupted(trained: "Trained") -> Outcome:
+    from ..models.likelihood import name_of_data
+
     go_on = f"glow train --resume {shlex.quote(str(trained.run))}"
+    name = name_of_data(trained.model.config.bits)
     return Outcome(
-        f"Stopped after {trained.images:,} images; {trained.run} is whole. Go on with: {go_on}",
+        f"Stopped after {trained.images:,} {name}; {trained.run} is whole. Go on with: {go_on}",
         {"run": str(trained.run), "images": trained.images, "interrupted": True, "resume": go_on},
         code=130,
     )
 
 
 def _tell_validation(trained: "Trained") -> None:
-    from ..models.likelihood import unit_of
+    from ..models.likelihood import name_of_data, unit_of
     from ..training.checkpoint import BEST
 
     best = trained.run / BEST
     worse = trained.valid_bits_per_dim - trained.best
-    unit, scale = unit_of(trained.model.config.bits)
+    bits = trained.model.config.bits
+    (unit, scale), name = unit_of(bits), name_of_data(bits)
     figures = (trained.valid_bits_per_dim, trained.valid_bits_per_dim_last, trained.best)
     averaged, last, lowest = (scale * each for each in figures)
     advice = (
-        f"; what was learnt after it made held-out images {scale * worse:.2f} {unit} worse: use "
+        f"; what was learnt after it made held-out {name} {scale * worse:.2f} {unit} worse: use "
         f"{best}"
         if worse > NOTICEABLE
         else ""

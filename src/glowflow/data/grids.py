@@ -7,6 +7,9 @@ import numpy as np
 from ..errors import InputError
 from ..models.config import sides
 
+MOST_CHANNELS = 4
+"""With more, or less far along the axis of a series, an axis is likelier one of the grid."""
+
 
 def with_channels(shape: tuple[int, ...], grid: int | None, what: str) -> tuple[int, ...]:
     """(channels, *grid) of a sample; one channel where the sample has as many axes as the grid.
@@ -28,6 +31,23 @@ def with_channels(shape: tuple[int, ...], grid: int | None, what: str) -> tuple[
             "(N, C, L) or (N, D, H, W)."
         )
     return shape if len(shape) == axes + 1 else (1, *shape)
+
+
+def other_grid(shape: tuple[int, ...], grid: int | None, what: str) -> tuple[str, ...]:
+    """A note of what else float samples may be, where nobody has said on which grid they are.
+
+    Args:
+        shape: of a sample, as it is stored.
+        grid: as of `with_channels`.
+        what: the array.
+    """
+    if grid is None and len(shape) == 2 and shape[0] <= MOST_CHANNELS < shape[1]:
+        how = f"fields of {sides(shape)}; --grid 1 reads series of {shape[1]}"
+    elif grid is None and len(shape) == 3 and shape[0] > MOST_CHANNELS:
+        how = f"fields of {sides(shape[1:])} with {shape[0]} channels; --grid 3 reads cubes"
+    else:
+        return ()
+    return (f"{what} is read as {how}.",)
 
 
 def require_floats(dtype: np.dtype[Any], shape: tuple[int, ...], what: str) -> None:

@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..models.conditional import ConditionalGlow
 from ..models.conditions import Condition
 from ..models.flow import ImageFlow
-from ..models.likelihood import dequantize
+from ..models.likelihood import dequantize, name_of_data
 from ..models.priors import check_labels
 from .partition import evenly as evenly
 from .types import ImageData, Splits
@@ -30,8 +30,8 @@ def require_shape(model: ImageFlow, data: ImageData) -> None:
     """
     if data.image_shape != model.config.image_shape:
         raise InputError(
-            f"The images are {data.image_shape} and the model takes {model.config.image_shape}: "
-            "give other data."
+            f"The {name_of_data(model.config.bits)} are {data.image_shape} and the model takes "
+            f"{model.config.image_shape}: give other data."
         )
 
 

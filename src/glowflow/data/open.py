@@ -68,9 +68,11 @@ def open_splits(config: DataConfig, *, cache: Path | None = None, progress: bool
     if splits.reading is not None:
         splits = replace(splits, reading=_with_results_of_now(config, splits.reading))
     if progress and splits.reading is not None:
-        warn(splits.skipped, splits.reading, splits.source, splits.completeness)
+        images = splits.train.images.dtype == np.uint8
+        warn(splits.skipped, splits.reading, splits.source, splits.completeness, images)
         if copies := copies_of_training(splits):
-            remark(f"{copies:,} held-out images are, byte for byte, copies of training images.")
+            name = "images" if images else "samples"
+            remark(f"{copies:,} held-out {name} are, byte for byte, copies of training {name}.")
     return splits
 
 
@@ -84,8 +86,13 @@ def open_images(config: DataConfig, *, cache: Path | None = None, progress: bool
     images = read_images(_stored(config, selection, cache, progress))
     images = replace(images, reading=_with_results_of_now(config, images.reading))
     if progress:
-        warn(images.skipped, images.reading)
+        warn(images.skipped, images.reading, images=images.data.images.dtype == np.uint8)
     return images
+
+
+def open_source(config: DataConfig, *, cache: Path | None = None) -> Source:
+    """What the configuration names, before any image of it is stored. Errors as `open_splits`."""
+    return _first_that_opens(_sources_of(config), config, cache or cache_folder(), False)
 
 
 def _with_results_of_now(config: DataConfig, reading: Reading) -> Reading:
@@ -107,13 +114,7 @@ def copies_of_training(splits: Splits) -> int:
 
 def _stored(config: DataConfig, selection: Selection, cache: Path | None, progress: bool) -> Path:
     cache = cache or cache_folder()
-    if not config.data.strip():
-        raise InputError("--data is empty: name a folder or a file; the one you are in is `.`.")
-    sources = [source for source in SOURCES if source.takes(config.data)]
-    if config.layout in ("folder", "classes") and sources and sources[0].kind == "folder":
-        sources = sources[-1:]
-    if not sources:
-        raise _refusal(config.data)
+    sources = _sources_of(config)
     how = (
         f"{config.size} {config.channels} {config.fit} {config.upscale} {config.layout} "
         f"{config.array} {config.frames} {config.source_range}"
@@ -133,6 +134,22 @@ def _stored(config: DataConfig, selection: Selection, cache: Path | None, progre
         cache=cache,
         progress=progress,
     )
+
+
+def _sources_of(config: DataConfig) -> list[DataSource]:
+    """Those that take the data.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not config.data.strip():
+        raise InputError("--data is empty: name a folder or a file; the one you are in is `.`.")
+    sources = [source for source in SOURCES if source.takes(config.data)]
+    if config.layout in ("folder", "classes") and sources and sources[0].kind == "folder":
+        sources = sources[-1:]
+    if not sources:
+        raise _refusal(config.data)
+    return sources
 
 
 def _first_that_opens(

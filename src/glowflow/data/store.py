@@ -102,8 +102,14 @@ def store(
     return folder
 
 
-def warn(skipped: tuple[str, ...], reading: Reading, source: str = "", complete: str = "") -> None:
-    """Say on stderr what is not among the images, and what else is to be known of them."""
+def warn(
+    skipped: tuple[str, ...],
+    reading: Reading,
+    source: str = "",
+    complete: str = "",
+    images: bool = True,
+) -> None:
+    """Say on stderr what is not among the images, or other data, and what else is to be known."""
     lines = list(reading.notes)
     if skipped:
         shown = "; ".join(skipped[:5])
@@ -113,7 +119,8 @@ def warn(skipped: tuple[str, ...], reading: Reading, source: str = "", complete:
         lines.append(f"Left out: {'; '.join(map(str, reading.left_out))}.")
     if reading.one_colour:
         count, first = len(reading.one_colour), reading.one_colour[0]
-        lines.append(f"{count} images are of one colour throughout, the first of them {first}.")
+        same = "images are of one colour" if images else "samples have one value"
+        lines.append(f"{count} {same} throughout, the first of them {first}.")
     if complete.startswith("incomplete"):
         lines.append(f"{source} ({complete}).")
     for line in lines:
@@ -168,9 +175,10 @@ def _build(
     progress: bool,
 ) -> None:
     count, least = len(source.names), 1 if selection.whole else 3
+    name = "images" if source.dtype == "uint8" else "samples"
     if count < least:
         raise InputError(
-            f"{source.title} has {count} images: at least {least} "
+            f"{source.title} has {count} {name}: at least {least} "
             + ("is needed." if selection.whole else "are needed, one to train on, one to validate ")
             + ("" if selection.whole else "and one to test.")
         )
@@ -188,7 +196,7 @@ def _build(
         skipped: list[str] = []
         small: list[SmallImageError] = []
         images = _images(source, order)
-        for index, image in with_bar(images, "reading images", count=len(order), visible=progress):
+        for index, image in with_bar(images, f"reading {name}", count=len(order), visible=progress):
             if isinstance(image, SmallImageError):
                 small.append(image)
             elif isinstance(image, str):
@@ -411,7 +419,7 @@ def _describe(
         "attribute_names": source.attribute_names,
         "names": names,
         "skipped": skipped,
-        "sha256": _checksum(folder),
+        "sha256": array_checksum(folder),
         "conditions": [asdict(condition) for condition in source.conditions],
         "layout": source.layout,
         "split": split,
@@ -496,7 +504,7 @@ def _load(folder: Path, name: str, mmap_mode: Literal["r"] | None = None) -> Any
     return np.load(path, mmap_mode=mmap_mode) if path.is_file() else None
 
 
-def _checksum(folder: Path) -> str:
+def array_checksum(folder: Path) -> str:
     """That of the images; of the images and their conditions, where there are any."""
     images = file_checksum(folder / "images.npy")
     conditions = folder / "conditions.npy"
@@ -513,7 +521,7 @@ def _damaged(folder: Path, error: Exception) -> InputError:
 
 def _in_words(data: ImageData, info: dict[str, Any]) -> str:
     channels, *grid = data.image_shape
-    if len(grid) != 2:
+    if data.images.dtype != np.uint8:
         kind = f"samples on a grid of {sides(grid)}, {channels} channel{'s' * (channels > 1)}"
         return f"{info['title']}: {len(data):,} {kind}"
     colours = {1: "grey", 3: "RGB", 4: "RGBA"}.get(channels, f"{channels} channels")

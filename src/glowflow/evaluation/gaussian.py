@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..models.likelihood import name_of_data
 from .baselines import AT_ONCE, Baseline, in_parts, require_same_shape
 
 LARGEST = 4096
@@ -97,7 +98,7 @@ def _scores(
     if dims > max_dims:
         return None, f"not fitted above {max_dims:,} dimensions ({dims:,})"
     if len(train) < 10:
-        return None, f"{len(train)} training images are too few to fit"
+        return None, f"{len(train)} training {name_of_data(bits)} are too few to fit"
 
     noise = np.random.default_rng(seed)
     held_out = np.arange(len(train)) % 5 == 4
@@ -116,7 +117,10 @@ def _scores(
     scores = np.concatenate(
         [factor.score(_dequantised(some, bits, noise)) for some in in_parts(images)]
     )
-    note = f"fitted on {len(train):,} images, shrunk by {shrinkage:g} towards its diagonal"
+    note = (
+        f"fitted on {len(train):,} {name_of_data(bits)}, shrunk by {shrinkage:g} towards its "
+        "diagonal"
+    )
     return scores, note
 
 

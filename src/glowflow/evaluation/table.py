@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from ..models.likelihood import unit_of
+from ..models.likelihood import name_of_data, unit_of
 from .baselines import Baseline
 from .estimate import Estimate
 from .evaluate import Evaluation
@@ -114,7 +114,7 @@ def round_trip_sentence(evaluation: Evaluation) -> str:
     """What came back, in words."""
     error = f"largest float error {evaluation.largest_error:.1e}"
     if evaluation.bits is None:
-        return f"{error} over {evaluation.images} images"
+        return f"{error} over {evaluation.images} {name_of_data(None)}"
     if not evaluation.bytes_changed:
         total = f"all {evaluation.bytes_compared:,} bytes of {evaluation.images} images"
         return f"{total} unchanged; {error}"

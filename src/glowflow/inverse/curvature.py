@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..errors import InputError
 from ..models.flow import IMAGES_AT_ONCE
 from .problem import Problem
 
@@ -58,6 +59,9 @@ def curvature(
         at: most probable latents, say.
         shown: called with how many of `batches` are done.
 
+    Raises:
+        InputError: a gradient is not finite there.
+
     Source: Martin et al. 2012, "A stochastic Newton MCMC method for large-scale statistical
     inverse problems".
     """
@@ -75,7 +79,14 @@ def curvature(
             rows.append(torch.autograd.grad(picked, copies)[0])
         shown(index + 1)
     J = torch.cat(rows).double()
-    eigenvalues, vectors = torch.linalg.eigh(J @ J.T if len(J) <= J.shape[1] else J.T @ J)
+    squared = J @ J.T if len(J) <= J.shape[1] else J.T @ J
+    if not bool(torch.isfinite(squared).all()):
+        raise InputError(
+            "The gradient of what is observed is not finite at the most probable latents: the "
+            "operator or the prior's inverse has none there; give an operator that is smooth, a "
+            "larger noise, or a model trained with --coupling-scale bounded."
+        )
+    eigenvalues, vectors = torch.linalg.eigh(squared)
     kept = eigenvalues > LEAST
     V, squares = vectors[:, kept], eigenvalues[kept]
     if len(J) <= J.shape[1]:

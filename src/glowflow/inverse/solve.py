@@ -85,8 +85,8 @@ def solve(
         progress: show a bar.
 
     Raises:
-        InputError: there are fewer than two chains or ten draws, the density is not finite where
-            the chains begin, or ArviZ is not installed.
+        InputError: there are fewer than two chains or ten draws, the density or a gradient of it
+            is not finite where the chains begin, or ArviZ is not installed.
     """
     if chains < 2 or draws < 10 or warmup < 50:
         raise InputError(

@@ -11,6 +11,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from ..errors import InputError
 from .companions import CALIBRATION_FILE, DIRECTIONS_FILE
 from .config import sides
+from .likelihood import name_of_data
 from .training_data import TrainingData
 
 CARD_FILE = "README.md"
@@ -147,9 +148,9 @@ def _metadata(
 def _summary(model: Any) -> str:
     config = model.config
     channels, *grid = config.image_shape
-    name = type(model).__name__
+    name, one = type(model).__name__, name_of_data(config.bits).removesuffix("s")
     kind = {1: "grey", 3: "RGB", 4: "RGBA"}.get(channels, f"{channels}-channel")
-    of = "images of" if len(grid) == 2 else "data on a grid of"
+    of = "images of" if config.bits is not None else "data on a grid of"
     depth = "floats" if config.bits is None else f"{config.bits} bits"
     size = f"{sum(p.numel() for p in model.parameters()):,} parameters"
     shape = (
@@ -163,7 +164,7 @@ def _summary(model: Any) -> str:
     return (
         f"A {name} (a normalizing flow) of {kind} {of} {sides(grid)}, {depth}{classes}: "
         f"{shape}, {config.hidden_channels} hidden channels, {size}. It gives an exact "
-        "log-likelihood, an exact latent code for every image, and samples in one pass."
+        f"log-likelihood, an exact latent code for every {one}, and samples in one pass."
     )
 
 
@@ -195,8 +196,11 @@ model = load_model("{repo}")
 def _likelihood(model: Any, figures: Figures | None) -> str:
     shape = model.config.image_shape
     dims = f"{' x '.join(map(str, shape))} = {math.prod(shape):,}"
-    unit = f"A dimension is one value of one channel of one pixel ({dims} an image)" + (
-        f", of {model.config.bits} bits." if model.config.bits is not None else ", a float."
+    unit = (
+        f"A dimension is one value of one channel of one pixel ({dims} an image), of "
+        f"{model.config.bits} bits."
+        if model.config.bits is not None
+        else f"A dimension is one value of one channel of one place ({dims} a sample), a float."
     )
     if figures is None:
         return f"Bits per dimension: not measured. {unit}"
@@ -209,7 +213,8 @@ def _likelihood(model: Any, figures: Figures | None) -> str:
     )
     return (
         f"**{figures.mean:.3f}{error} bits/dim** on {figures.images:,} "
-        f"{_plain(figures.what)} ({noise}; ± is the standard error over the images). {unit}"
+        f"{_plain(figures.what)} ({noise}; ± is the standard error over the "
+        f"{name_of_data(model.config.bits)}). {unit}"
     )
 
 

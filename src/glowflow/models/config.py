@@ -243,6 +243,15 @@ class RealNVPArchitecture:
         require(self.l2 >= 0, f"l2 is {self.l2}: give 0 or more.")
 
 
+def without_bins(
+    architecture: Architecture | RealNVPArchitecture,
+) -> Architecture | RealNVPArchitecture:
+    """The architecture for float data, which have no noise to shape."""
+    if isinstance(architecture, Architecture):
+        return dataclasses.replace(architecture, bits=None, dequantization="uniform")
+    return dataclasses.replace(architecture, bits=None)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RealNVPConfig(RealNVPArchitecture):
     """An architecture for images of one shape."""
@@ -335,8 +344,12 @@ def _require_halvings(image_shape: tuple[int, ...], halvings: int, factor: str, 
     grid = image_shape[1:]
     images = "Images" if len(grid) == 2 else "Data on a grid"
     each = "height and width" if len(grid) == 2 else "each side"
+    some = math.gcd(*grid)
+    most = (some & -some).bit_length() - 1  # how often 2 divides them
+    fits = f" (up to {most + (what == 'scales')} fit)" if most else ""
+    series = "; a series has one axis, with --grid 1" if len(grid) == 2 and 1 in grid else ""
     require(
         all(side % 2**halvings == 0 for side in grid),
         f"{images} of {sides(grid)} cannot be halved {halvings} times: {each} must be "
-        f"divisible by {factor} = {2**halvings}; change the size or the {what}.",
+        f"divisible by {factor} = {2**halvings}; change the size or the {what}{fits}{series}.",
     )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..bijections import Bijection
 from ..bijections.base import without_autocast
-from ..checks import require_choice
+from ..checks import require_choice, require_dtype
 from ..errors import InputError, NotFiniteWarning
 from ..files import path_of
 from ..photos.fit import Fit
@@ -71,17 +71,23 @@ class Drawn(NamedTuple):
 
     def concern(self) -> str:
         """What is wrong with them, in a sentence; empty if nothing is."""
-        return concern_of(self.finite, self.inside, "samples")
+        floats = self.images.is_floating_point()
+        return concern_of(self.finite, self.inside, "samples", OF_FLOATS if floats else "images")
 
 
-def concern_of(finite: Tensor, inside: Tensor, what: str) -> str:
-    """How many are not finite or far outside of the range, in a sentence; empty for none."""
+OF_FLOATS = "the training data"
+"""Whose range float data are held against."""
+
+
+def concern_of(finite: Tensor, inside: Tensor, what: str, of: str = "images") -> str:
+    """How many are not finite or far outside of the range of these, in a sentence; empty for
+    none."""
     bad, far = int((~finite).sum()), int((finite & ~inside).sum())
     if not bad + far:
         return ""
     return (
         f"{bad} of {len(finite)} {what} are not finite and {far} are far outside of the range of "
-        "images: the model's inverse overflows; sample at a lower temperature, or train with "
+        f"{of}: the model's inverse overflows; sample at a lower temperature, or train with "
         "--coupling-scale bounded or a smaller --lr"
     )
 
@@ -544,6 +550,7 @@ class ImageFlow(Bijection):
         Raises:
             CheckpointError: nothing is there, the hub refuses or is silent, it is damaged, or it is
                 another architecture.
+            InputError: it is of float64, and the device does not compute in that.
         """
         hub = Hub(revision, token, cache_dir, local_files_only)
         config, state, data = load_pretrained(source, cls.model_type, cls.config_class, hub)
@@ -555,6 +562,7 @@ class ImageFlow(Bijection):
             model.to(dtypes.pop())
         model.load_weights(state, str(source))
         check_values(model, str(source))
+        require_dtype(model.dtype, device)
         return model.to(device).eval()
 
     def push_to_hub(

@@ -85,6 +85,11 @@ def unit_of(bits: int | None) -> tuple[str, float]:
     return ("bits/dim", 1.0) if bits is not None else ("nats/dim", math.log(2))
 
 
+def name_of_data(bits: int | None) -> str:
+    """What the data are called: images are of bytes, float data may be anything."""
+    return "images" if bits is not None else "samples"
+
+
 def importance_weighted(
     log_probs: Float[Tensor, "draws batch"], counts: Sequence[int]
 ) -> Float[Tensor, "counts batch"]:

@@ -5,14 +5,13 @@ Nothing of the model is computed or allocated: it is made and run on fake tensor
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from accelerate.utils import get_max_memory
 
-from ..data.sources.fields import field_source
+from ..data.formats.named_arrays import SUFFIXES
+from ..data.open import open_source
 from ..errors import InputError
-from ..models.conditions import ConditionalGlowConfig
 from ..models.config import (
     Architecture,
     FirstMap,
@@ -25,7 +24,7 @@ from ..models.config import (
 from ..models.registry import make_model
 from ..training.config import TrainConfig
 from ..training.hardware import bf16_is_faster
-from ..training.initialisation import without_bins
+from ..training.initialisation import model_config_of
 from ..training.presets import PRESETS
 from ..training.requirements import require_equal_parts
 from .cost import count_parameters, forward_flops, memory_modes, passes
@@ -244,26 +243,30 @@ def largest_batch(fits: Callable[[int], bool]) -> int:
 
 
 def planned_config(train: TrainConfig, preset: str | None = None, classes: int = 0) -> Config:
-    """The model that this run trains; of the data only a file of arrays by name is looked at, for
-    what they are.
+    """The model that this run trains; of the data only a file of arrays is looked at, for what they
+    are.
 
     Args:
         train: of the run.
         preset: its name, if it is a published run: the conditional ones have known classes.
-        classes: of the data of a conditional run.
+        classes: of the data of a conditional run; a file of arrays has its own.
 
     Raises:
-        InputError: the size of the images or the classes are not given, or the run is in float64.
+        InputError: the size of the images or the classes are not given, the run is in float64, or
+            a file is not there or does not fit.
     """
     if train.data.dtype != "float32":
         raise InputError(
             f"Plans are of float32: leave --dtype {train.data.dtype} out; it takes twice the bytes."
         )
-    if train.data.target is not None or train.data.condition is not None:
+    if classes and not train.conditional:
+        raise InputError("classes are given, but the run is not conditional: add --conditional.")
+    named = train.data.target is not None or train.data.condition is not None
+    if named or train.data.data.lower().endswith((".npy", *SUFFIXES)):
         return _of_arrays(train)
     if train.data.grid in (1, 3):
         raise InputError(
-            "A grid of one or three axes is planned from a file: name its array with --target."
+            "A grid of one or three axes is planned from a file of arrays: give --data FILE."
         )
     if train.data.size is None:
         raise InputError(
@@ -274,8 +277,6 @@ def planned_config(train: TrainConfig, preset: str | None = None, classes: int =
         classes = classes or CLASSES.get(preset or "", 0)
         if classes < 1:
             raise InputError("The run is conditional: give --classes, the number of classes.")
-    elif classes:
-        raise InputError("classes are given, but the run is not conditional: add --conditional.")
     image_shape = (train.data.channels or 3, *train.data.size)
     if isinstance(train.model, RealNVPArchitecture):
         return RealNVPConfig.of(train.model, image_shape)
@@ -283,18 +284,15 @@ def planned_config(train: TrainConfig, preset: str | None = None, classes: int =
 
 
 def _of_arrays(train: TrainConfig) -> Config:
-    """Of arrays by name."""
-    source = field_source(Path(train.data.data), train.data)
-    assert source is not None  # of what is named
-    model = train.model if source.dtype == "uint8" else without_bins(train.model)
-    if isinstance(model, RealNVPArchitecture):
-        return RealNVPConfig.of(model, source.shape)
-    if source.conditions:
-        return ConditionalGlowConfig.given(
-            _decided(model, "standardize"), source.shape, source.conditions, train.data.missing
-        )
-    chosen: FirstMap = "spectral" if model.padding == "periodic" else "whitening"
-    return GlowConfig.of(_decided(model, chosen), source.shape)
+    """Of a file of arrays."""
+    source = open_source(train.data)
+    if isinstance(train.model, Architecture):
+        largest: FirstMap = "standardize" if source.conditions else "whitening"
+        if source.dtype != "uint8" and not source.conditions and train.model.padding == "periodic":
+            largest = "spectral"
+        train = replace(train, model=_decided(train.model, largest))
+    given, classes = source.conditions, len(source.class_names)
+    return model_config_of(train, source.title, source.shape, source.dtype, given, classes)
 
 
 def _decided(model: Architecture, largest: FirstMap) -> Architecture:

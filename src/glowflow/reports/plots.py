@@ -9,6 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..models.likelihood import name_of_data, unit_of
+
 LARGEST_SCALE = "largest_scale_by_level"
 HEALTH = {
     "bits/dim by level": ("bits_by_level",),
@@ -34,14 +36,21 @@ def path_curve(positions: Sequence[float], bits: Mapping[str, Sequence[float]]) 
 
 
 def loss_curve(
-    metrics: Sequence[Mapping[str, Any]], baselines: Mapping[str, float] | None = None
+    metrics: Sequence[Mapping[str, Any]],
+    baselines: Mapping[str, float] | None = None,
+    *,
+    bits: int | None = 8,
 ) -> bytes:
-    """Bits/dim against training images as a PNG, baselines as dashed lines.
+    """Bits/dim, or nats/dim of float data, against training images as a PNG, baselines as dashed
+    lines.
 
     Args:
         metrics: the lines of metrics.jsonl.
         baselines: name and bits/dim of each line to draw.
+        bits: of the data's bytes; None for float data.
     """
+    unit, scale = unit_of(bits)
+    baselines = {name: scale * value for name, value in (baselines or {}).items()}
     figure = Figure(figsize=(8, 4), dpi=110, layout="constrained")
     axes = figure.subplots()
     values: list[float] = []
@@ -50,15 +59,15 @@ def loss_curve(
         ("valid_bits_per_dim", "held-out", {"marker": "o", "markersize": 3, "color": "#c2410c"}),
     )
     for name, label, style in curves:
-        points = [(m["images"], m[name]) for m in metrics if name in m]
+        points = [(m["images"], scale * m[name]) for m in metrics if name in m]
         if points:
             axes.plot([x for x, _ in points], [y for _, y in points], label=label, **style)
             values += [value for _, value in points]
-    for name, value in (baselines or {}).items():
+    for name, value in baselines.items():
         _draw_baseline(axes, name, value)
-    _cut_spikes(axes, values, tuple((baselines or {}).values()))
-    axes.set_xlabel("training images")
-    axes.set_ylabel("bits/dim")
+    _cut_spikes(axes, values, tuple(baselines.values()))
+    axes.set_xlabel(f"training {name_of_data(bits)}")
+    axes.set_ylabel(unit)
     axes.grid(alpha=0.25)
     if axes.has_data():
         axes.legend(frameon=False)

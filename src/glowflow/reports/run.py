@@ -13,7 +13,8 @@ from ..evaluation.estimate import Estimate
 from ..evaluation.evaluate import Evaluation
 from ..evaluation.table import MODEL, PER_SOURCE_VALUE, ranked, remarks, round_trip_sentence
 from ..files import write_text
-from ..models.likelihood import unit_of
+from ..models.flow import OF_FLOATS
+from ..models.likelihood import name_of_data, unit_of
 from ..training.health import concerns
 from .page import bar_cell, html_page, picture, table
 from .pictures import png_bytes, rows
@@ -74,7 +75,8 @@ def _head(report: Report) -> str:
     unit, scale = unit_of(evaluation.bits)
     own, error = evaluation.bits_per_dim.mean, evaluation.bits_per_dim.standard_error
     shown = Estimate(scale * own, None if error is None else scale * error)
-    boxes = [(str(shown), f"{unit}, {evaluation.images} test images")]
+    name = name_of_data(evaluation.bits)
+    boxes = [(str(shown), f"{unit}, {evaluation.images} test {name}")]
     if evaluation.bits_per_source_value is not None:
         inside = str(evaluation.bits_per_source_value)
         boxes.append((inside, "bits per value of the source, its margins not counted"))
@@ -105,8 +107,10 @@ def _samples(report: Report) -> str:
 
 def _training(report: Report) -> str:
     baselines = {b.name: b.mean for b in report.evaluation.baselines if b.mean is not None}
-    curve = loss_curve(report.metrics, baselines)
-    return f"<h2>Training</h2>{picture(curve, 'bits per dimension against training images')}"
+    bits = report.evaluation.bits
+    curve = loss_curve(report.metrics, baselines, bits=bits)
+    what = f"{unit_of(bits)[0]} against training {name_of_data(bits)}"
+    return f"<h2>Training</h2>{picture(curve, what)}"
 
 
 def _health(report: Report) -> str:
@@ -114,7 +118,8 @@ def _health(report: Report) -> str:
     figures = {name: value for line in report.metrics for name, value in line.items()}
     if "round_trip_error" not in figures:
         return ""
-    warnings = concerns(figures, bits=report.evaluation.bits, clip=report.config["train"]["clip"])
+    bits, clip = report.evaluation.bits, report.config["train"]["clip"]
+    warnings = concerns(figures, bits=bits, clip=clip, name=name_of_data(bits))
     verdict = "".join(f"<p><b>Warning:</b> {escape(line)}</p>" for line in warnings)
     return (
         "<h2>Health</h2>"
@@ -122,7 +127,7 @@ def _health(report: Report) -> str:
         "first level is nearest the image) add up to the model's, less the bits of a byte. "
         "Coupling scales: the smallest as a line, the largest dashed.</p>"
         f"{verdict or '<p>At the end every figure is in its healthy range.</p>'}"
-        f"{picture(health_curves(report.metrics), 'figures by level against training images')}"
+        f"{picture(health_curves(report.metrics), 'figures by level, while it trained')}"
     )
 
 
@@ -153,33 +158,37 @@ def _baseline(baseline: Baseline, largest: float) -> str:
 
 def _reconstruction(report: Report) -> str:
     originals, decoded = report.reconstructions
-    sheet = png_bytes(rows([("image", originals), ("decoded", decoded)]))
+    name = name_of_data(report.evaluation.bits)
+    sheet = png_bytes(rows([(name.removesuffix("s"), originals), ("decoded", decoded)]))
     return (
         "<h2>Reconstruction</h2>"
         f"<p>Encoded and decoded: {escape(round_trip_sentence(report.evaluation))}.</p>"
-        f"{picture(sheet, 'test images above their reconstructions')}"
+        f"{picture(sheet, f'test {name} above their reconstructions')}"
     )
 
 
 def _neighbours(report: Report) -> str:
     drawn, closest, distances = report.neighbours
     sheet = png_bytes(rows([("sample", drawn), ("nearest", closest)]))
+    floats = report.evaluation.bits is None
+    name = name_of_data(report.evaluation.bits)
+    figures = ", ".join(f"{distance:{'.3g' if floats else '.1f'}}" for distance in distances)
+    unit = "in units of the data" if floats else "bytes run from 0 to 255"
     return (
-        "<h2>Nearest training images</h2>"
-        "<p>Below each sample, the training image that is nearest to it by root mean square over "
-        "the values. A model that memorises draws the same picture twice; here the distances are "
-        f"{', '.join(f'{distance:.1f}' for distance in distances)} (bytes run from 0 to 255)."
-        f"{_unusable(report.unusable)}</p>"
-        f"{picture(sheet, 'samples above the nearest training images')}"
+        f"<h2>Nearest training {name}</h2>"
+        f"<p>Below each sample, the training {name.removesuffix('s')} that is nearest to it by "
+        "root mean square over the values. A model that memorises draws the same twice; here the "
+        f"distances are {figures} ({unit})."
+        f"{_unusable(report.unusable, OF_FLOATS if floats else name)}</p>"
+        f"{picture(sheet, f'samples above the nearest training {name}')}"
     )
 
 
-def _unusable(count: int) -> str:
+def _unusable(count: int, of: str) -> str:
     if not count:
         return ""
     return (
-        f" {count} of the samples are not finite or far outside of the range of images, and left "
-        "out."
+        f" {count} of the samples are not finite or far outside of the range of {of}, and left out."
     )
 
 

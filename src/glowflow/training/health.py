@@ -15,7 +15,7 @@ from ..bijections.linear import ChannelMixing
 from ..bijections.masked import MaskedCoupling
 from ..data.inputs import evenly, labels_of, with_noise
 from ..data.types import ImageData
-from ..models.flow import ImageFlow
+from ..models.flow import OF_FLOATS, ImageFlow
 from ..models.likelihood import bits_per_dim
 
 IMAGES = 64
@@ -112,7 +112,9 @@ def round_trip(
     return x, model.decode(model.encode(x, labels), labels)
 
 
-def concerns(figures: Mapping[str, Any], *, bits: int | None, clip: float) -> list[str]:
+def concerns(
+    figures: Mapping[str, Any], *, bits: int | None, clip: float, name: str = "images"
+) -> list[str]:
     """A sentence for each figure that has left its healthy range: what it means, what to do.
 
     Args:
@@ -120,6 +122,7 @@ def concerns(figures: Mapping[str, Any], *, bits: int | None, clip: float) -> li
             `valid_bits_per_dim`, of which any may be missing.
         bits: of the data's bytes; None for other data.
         clip: the norm to which gradients are clipped.
+        name: of the data.
     """
     warnings = []
     for level, condition in enumerate(figures.get("condition_by_level", ()), 1):
@@ -144,17 +147,19 @@ def concerns(figures: Mapping[str, Any], *, bits: int | None, clip: float) -> li
     error = figures.get("round_trip_error", 0.0)
     most = MOST_ERROR_OF_FLOATS if bits is None else MOST_ERROR / 2**bits
     if not error <= most:
+        lost = "digits are lost" if bits is None else "bytes may change"
         warnings.append(
-            f"Images come back with an error of up to {error:.1e} (healthy: up to {most:.1e}): "
-            "bytes may change; go on from an earlier checkpoint with a smaller --lr, or train "
+            f"{name.capitalize()} come back with an error of up to {error:.1e} (healthy: up to "
+            f"{most:.1e}): {lost}; go on from an earlier checkpoint with a smaller --lr, or train "
             "with --coupling-scale bounded."
         )
     bad, far = figures.get("samples_not_finite", 0), figures.get("samples_far", 0)
     if bad or not far <= MOST_FAR * figures.get("samples", far):
         warnings.append(
             f"Of {figures.get('samples', bad + far)} samples at temperature 1, {bad} are not "
-            f"finite and {far} far outside of the range of images: the inverse overflows; train "
-            "with --coupling-scale bounded, or a smaller --lr."
+            f"finite and {far} far outside of the range of "
+            f"{OF_FLOATS if bits is None else name}: the inverse overflows; train with "
+            "--coupling-scale bounded, or a smaller --lr."
         )
     norm = figures.get("grad_norm", 0.0)
     if not norm <= MOST_CLIPPING * clip:

@@ -1,7 +1,6 @@
 """The model that a run trains, and its first weights."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 
@@ -10,8 +9,14 @@ from ..data.loader import batches
 from ..data.types import ImageData, Reading, Splits
 from ..errors import InputError
 from ..models.conditional import ConditionalGlow
-from ..models.conditions import ConditionalGlowConfig
-from ..models.config import Architecture, GlowConfig, RealNVPArchitecture, RealNVPConfig, sides
+from ..models.conditions import Condition, ConditionalGlowConfig
+from ..models.config import (
+    GlowConfig,
+    RealNVPArchitecture,
+    RealNVPConfig,
+    sides,
+    without_bins,
+)
 from ..models.flow import ImageFlow
 from ..models.glow import Glow
 from ..models.training_data import TrainingData, size_of
@@ -21,49 +26,59 @@ from .first_map import VALUES, fitting_images
 
 
 def model_config_for(config: TrainConfig, splits: Splits) -> GlowConfig | RealNVPConfig:
-    """The model that this run trains on these data.
+    """The model that this run trains on these data. Errors as `model_config_of`."""
+    data = splits.train
+    kind = str(data.images.dtype)
+    classes = len(data.class_names)
+    return model_config_of(config, splits.source, data.image_shape, kind, data.given, classes)
+
+
+def model_config_of(
+    config: TrainConfig,
+    source: str,
+    shape: tuple[int, ...],
+    dtype: str,
+    given: tuple[Condition, ...] = (),
+    classes: int = 0,
+) -> GlowConfig | RealNVPConfig:
+    """The model that this run trains on data of this kind.
+
+    Args:
+        config: of the run.
+        source: the data, in words.
+        shape: of a sample.
+        dtype: uint8, or that of floats.
+        given: what each sample is given.
+        classes: how many there are.
 
     Raises:
         InputError: the data do not fit, or have no labels to condition on.
     """
-    data = splits.train
     architecture = config.model
-    if data.images.dtype != "uint8":
+    if dtype != "uint8":
         architecture = without_bins(architecture)
     elif architecture.bits is None:
-        raise InputError(f"bits is None, but {splits.source} has bytes: give bits from 1 to 8.")
-    if config.conditional and not data.class_names:
-        raise InputError(f"{splits.source} has no labels: train without --conditional.")
-    grid = data.image_shape[1:]
+        raise InputError(f"bits is None, but {source} has bytes: give bits from 1 to 8.")
+    if config.conditional and not classes:
+        raise InputError(f"{source} has no labels: train without --conditional.")
+    grid = shape[1:]
     if len(grid) != 2 and (config.flip or config.shift):
         raise InputError(
             f"Samples on a grid of {sides(grid)} are not mirrored or shifted as images are: leave "
             "--flip and --shift out."
         )
     if isinstance(architecture, RealNVPArchitecture):
-        if data.given:
+        if given:
             raise InputError("A RealNVP is given nothing: train a Glow, or leave --condition out.")
-        return RealNVPConfig.of(architecture, data.image_shape)
-    if data.given:
+        return RealNVPConfig.of(architecture, shape)
+    if given:
         if config.flip or config.shift:
             raise InputError(
                 "Mirrored or shifted samples do not go with what they are given: leave --flip and "
                 "--shift out."
             )
-        return ConditionalGlowConfig.given(
-            architecture, data.image_shape, data.given, config.data.missing
-        )
-    classes = len(data.class_names) if config.conditional else 0
-    return GlowConfig.of(architecture, data.image_shape, classes)
-
-
-def without_bins(
-    architecture: Architecture | RealNVPArchitecture,
-) -> Architecture | RealNVPArchitecture:
-    """The architecture for float data, which have no noise to shape."""
-    if isinstance(architecture, Architecture):
-        return replace(architecture, bits=None, dequantization="uniform")
-    return replace(architecture, bits=None)
+        return ConditionalGlowConfig.given(architecture, shape, given, config.data.missing)
+    return GlowConfig.of(architecture, shape, classes if config.conditional else 0)
 
 
 def training_data(config: TrainConfig, splits: Splits) -> TrainingData:

@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
+from ..checks import require_dtype
 from ..data.record import SplitRecord
 from ..data.types import Splits
 from ..files import in_use
@@ -101,12 +102,14 @@ def train(
         progress: show a bar with bits/dim, images/s and the time left.
 
     Raises:
-        InputError: the data do not fit the model, the batch cannot be shared out, or the folder is
-            in use or not writable.
+        InputError: the data do not fit the model, the batch cannot be shared out, the folder is in
+            use or not writable, or the device does not compute in float64, which is asked for.
         CheckpointError: `resume`, and there is no usable checkpoint.
         TrainingError: a value became NaN or infinite, and the message names where; or another
             process has ended.
     """
+    here = device or torch.accelerator.current_accelerator(check_available=True) or "cpu"
+    require_dtype(config.data.dtype, here)
     join_process_group(device)
     with explain_lost_process(), in_use(folder) as lock, deterministic(config.deterministic):
         on_main_process(lock)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from ..models.likelihood import unit_of
+from ..models.likelihood import name_of_data, unit_of
 from ..progress import bar_with_time_left
 from .metrics import RunningMetrics
 
@@ -18,12 +18,12 @@ def training_bar(
         visible: whether it is shown.
         bits: of the data's bytes; None for float data, whose figures are in nats.
     """
-    unit, scale = unit_of(bits)
+    (unit, scale), name = unit_of(bits), name_of_data(bits)
     with bar_with_time_left("training", 1.0, visible=visible) as bar:
 
         def show(running: RunningMetrics, done: float) -> None:
             value = scale * (running.smoothed or 0.0)
-            figures = f"{value:.3f} {unit} · {running.speed:.0f} images/s"
+            figures = f"{value:.3f} {unit} · {running.speed:.0f} {name}/s"
             bar(done, figures=figures)
 
         yield show

@@ -11,7 +11,7 @@ from ..data.loader import batches
 from ..data.partition import spread
 from ..data.types import ImageData
 from ..models.flow import ImageFlow
-from ..models.likelihood import bits_per_dim
+from ..models.likelihood import bits_per_dim, name_of_data
 from ..processes import gather_in_order, max_over_processes, on_main_process, shard
 from .checkpoint import save_best
 from .health import as_metrics, concerns, measure_health
@@ -102,5 +102,5 @@ def _warn(state: TrainingState, metrics: Metrics) -> None:
     if state.running.smoothed is not None:
         figures["bits_per_dim"] = state.running.smoothed
     bits, clip = state.model.config.bits, state.run.config.clip
-    for line in concerns(figures, bits=bits, clip=clip):
+    for line in concerns(figures, bits=bits, clip=clip, name=name_of_data(bits)):
         print(f"Warning: {line}", file=sys.stderr)

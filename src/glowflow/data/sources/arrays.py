@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ...errors import InputError, in_one_line
 from ...photos.images import refit, to_bytes, values_of
 from ..config import DataConfig
-from ..grids import end_of, require_floats, with_channels
+from ..grids import end_of, other_grid, require_floats, with_channels
 from ..types import TEST, TRAIN, VALID, Source
 from .folder import MOST_CLASSES, natural
 
@@ -224,6 +224,9 @@ def _axes(images: NDArray[Any], path: Path, config: DataConfig, notes: list[str]
             "(N, H, W, C), with at least one of each."
         )
     layout: str | None = None if config.layout in ("folder", "classes") else config.layout
+    if layout is None and images.dtype.kind == "f" and images.ndim == 3:
+        other = other_grid(images.shape[1:], config.grid, f"The array in {path.name}")
+        notes.extend(note for note in other if note not in notes)
     if layout is not None and len(layout) != images.ndim:
         raise InputError(
             f"The array in {path} has shape {images.shape}, which is not {layout}: give another "
@@ -238,11 +241,11 @@ def _axes(images: NDArray[Any], path: Path, config: DataConfig, notes: list[str]
     if images.ndim == 3:
         return images[:, None]
     if layout is None:
-        layout = _likely_axes(images.shape, path, notes)
+        layout = _likely_axes(images.shape, path, notes, images.dtype.kind == "f")
     return images.transpose(0, 3, 1, 2) if layout == "NHWC" else images
 
 
-def _likely_axes(shape: tuple[int, ...], path: Path, notes: list[str]) -> str:
+def _likely_axes(shape: tuple[int, ...], path: Path, notes: list[str], floats: bool) -> str:
     """NCHW or NHWC, where a shape says so: 1, 3 or 4 are channels (the smaller of two such), and so
     is what is not a side of a square.
 
@@ -253,22 +256,23 @@ def _likely_axes(shape: tuple[int, ...], path: Path, notes: list[str]) -> str:
     colours = (1, 3, 4)
     if first in colours and last in colours:
         layout, channels = ("NHWC", last) if last < first else ("NCHW", first)
-        _note_axes(path, layout, channels, notes)
+        _note_axes(path, layout, channels, notes, floats)
         return layout
     if first in colours or last in colours:
         return "NCHW" if first in colours else "NHWC"
     if (shape[1] == shape[2]) != (shape[2] == shape[3]):
         layout, channels = ("NHWC", last) if shape[1] == shape[2] else ("NCHW", first)
-        _note_axes(path, layout, channels, notes)
+        _note_axes(path, layout, channels, notes, floats)
         return layout
     raise InputError(
         f"The array in {path} has shape {shape}, with {first} channels as NCHW and {last} as NHWC: "
-        "say which with --layout NCHW or --layout NHWC."
+        f"say which with --layout NCHW or --layout NHWC{', or --grid 3 for cubes' * floats}."
     )
 
 
-def _note_axes(path: Path, layout: str, channels: int, notes: list[str]) -> None:
-    note = f"{path.name} is read as {layout}, with {channels} channels; --layout says otherwise."
+def _note_axes(path: Path, layout: str, channels: int, notes: list[str], floats: bool) -> None:
+    otherwise = "--layout says otherwise" + ", and --grid 3 reads cubes" * floats
+    note = f"{path.name} is read as {layout}, with {channels} channels; {otherwise}."
     if note not in notes:
         notes.append(note)
 
@@ -396,15 +400,17 @@ def _one_each(labels: NDArray[Any], count: int, path: Path) -> NDArray[Any]:
 
 def _require_finite(images: NDArray[Any], path: Path, dtype: str) -> None:
     bad = 0
-    first = -1
+    first = ""
     for index, image in enumerate(images):
         with np.errstate(over="ignore"):
-            count = int((~np.isfinite(image.astype(dtype, copy=False))).sum())
+            wrong = ~np.isfinite(image.astype(dtype, copy=False))
+        count = int(wrong.sum())
         bad += count
-        if count and first < 0:
-            first = index
+        if count and not first:
+            what = "image" if image.ndim == 3 else "sample"
+            first = f"{what} {index} at {tuple(np.argwhere(wrong)[0].tolist())}"
     if bad:
         raise InputError(
-            f"The array in {path} has {bad} values that are NaN or infinite, the first in image "
+            f"The array in {path} has {bad:,} values that are NaN or infinite, the first in "
             f"{first}: mend or remove them ({end_of(dtype)})."
         )

@@ -12,7 +12,7 @@ from ...errors import InputError
 from ...models.conditions import Condition
 from ..config import DataConfig
 from ..formats.named_arrays import NamedArray, open_arrays
-from ..grids import end_of, require_floats, with_channels
+from ..grids import end_of, other_grid, require_floats, with_channels
 from ..types import BY_NAME, Source
 from .folder import MOST_CLASSES
 
@@ -72,7 +72,7 @@ def field_source(path: Path, config: DataConfig) -> Source | None:
         read=read,
         in_order=True,
         layout=BY_NAME,
-        notes=_notes(conditions, shape, path),
+        notes=_notes(target, conditions, shape, config, path),
         conditions=conditions,
         given=given if names else None,
     )
@@ -110,9 +110,17 @@ def condition_of(array: NamedArray, path: Path, axes: int = 2) -> Condition:
     )
 
 
-def _notes(conditions: Sequence[Condition], shape: tuple[int, ...], path: Path) -> tuple[str, ...]:
+def _notes(
+    target: NamedArray,
+    conditions: Sequence[Condition],
+    shape: tuple[int, ...],
+    config: DataConfig,
+    path: Path,
+) -> tuple[str, ...]:
     """What may have been meant for something else."""
-    return tuple(
+    what = f"The array {target.name} of {path.name}"
+    other = other_grid(target.shape[1:], config.grid, what) if target.dtype.kind == "f" else ()
+    return other + tuple(
         f"The array {c.name} of {path.name} is read as a vector, which has no places; save it as "
         "(N, 1, L) if it is a field."
         for c in conditions
