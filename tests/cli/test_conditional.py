@@ -9,6 +9,7 @@ import pytest
 
 from glowflow import Architecture, ConditionalGlow, DataConfig, InputError, load_model
 from glowflow.cli import check, main
+from glowflow.cli.arrays import read_array
 from glowflow.data.open import open_splits
 from glowflow.training.checkpoint import load_checkpoint
 from glowflow.training.config import read_run_config
@@ -84,6 +85,10 @@ def test_new_data_are_read_by_the_same_names(trained, data, capsys):
     some = {"x": rng.normal(size=(5, 1, 8, 8)), "y": rng.normal(size=(5, 4, 4))}
     np.savez(other, **some, theta=rng.normal(size=(5, 2)))
     assert answer(capsys, "evaluate", "--model", trained, "--data", other)["split"] == "all"
+    np.savez(data / "named.npz", z=some["x"], y=some["y"], theta=rng.normal(size=(5, 2)))
+    command = ("evaluate", "--model", trained, "--data", data / "named.npz")
+    assert "no array 'x' for --target" in refusal(capsys, *command)
+    assert answer(capsys, *command, "--target", "z")["evaluation"]["images"] == 5
     np.savez(other, **some, theta=rng.normal(size=(5, 3)))
     said = refusal(capsys, "evaluate", "--model", trained, "--data", other)
     assert "is given y (1, 4, 4), theta (2,), and the data have y (1, 4, 4), theta (3,)" in said
@@ -148,6 +153,14 @@ def test_what_is_refused(trained, data, capsys, tmp_path):
         ("export", trained, "--format", "torch"),
     ):
         assert "models of x alone" in refusal(capsys, *arguments)
+
+
+def test_an_array_of_hdf5_is_named_after_a_colon(data):
+    file = str(data / "data.h5")
+    assert read_array(f"{file}:theta", "--truths").shape == (COUNT, 2)
+    for text in (file, f"{file}:none"):
+        with pytest.raises(InputError, match=r"as .*data.h5:NAME: it has theta, x, y"):
+            read_array(text, "--truths")
 
 
 def test_runs_that_cannot_be(data, tmp_path):

@@ -5,18 +5,22 @@ import json
 import subprocess
 import sys
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from glowflow import load_model
+from glowflow import Architecture, load_model
 from glowflow.cli import main, train
 from glowflow.cli.options import parse
+from glowflow.data.types import ImageData, Splits
 from glowflow.reports.pictures import CELL, crossed, grid, pictured
+from glowflow.training.checkpoint import load_checkpoint
 from glowflow.training.initialisation import model_config_of
 from tests.cli.test_conditional import answer, refusal
+from tests.training.runs import CONFIG, losses, run, stop_in
 
 COUNT = 260
 PROCESSES = ("line", "block")
@@ -118,6 +122,21 @@ def test_a_run_goes_on(runs, capsys, monkeypatch):
     run = trained(runs, "lines")
     monkeypatch.chdir(runs)
     assert answer(capsys, "train", "--resume", run, "--images", 96)["images"] == 96
+
+
+@pytest.mark.parametrize("shape", [(1, 8), (1, 4, 4, 4)])
+def test_a_stopped_run_goes_on_to_the_same_numbers(shape, tmp_path):
+    rng = np.random.default_rng(0)
+    train, valid, test = (ImageData(rng.normal(size=(n, *shape))) for n in (40, 8, 8))
+    splits = Splits(train, valid, test, "noise", "0")
+    model = Architecture(levels=1, steps=2, hidden_channels=4)
+    config = replace(CONFIG, model=model, images=64, memory="reversible")
+    run(config, splits, tmp_path / "whole")
+    stop_in(3, tmp_path / "cut", splits, config)
+    run(config, splits, tmp_path / "cut", resume=True)
+    whole, cut = (load_checkpoint(tmp_path / name).model for name in ("whole", "cut"))
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+    assert all((whole[name] == weight).all() for name, weight in cut.items())
 
 
 @pytest.mark.parametrize("name", ["lines", "block"])

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Options(CommonOptions):
     truths: str | None = None
     """Array (N, …) of what N observations were simulated from; with --samples, the posterior's
-    draws are checked. Arrays are .npy files, or FILE.npz:NAME."""
+    draws are checked. Arrays are .npy files, or FILE:NAME of .npz, HDF5 or Zarr."""
     samples: str | None = None
     """Array (N, S, …) of S draws for each truth; without --truths, samples (M, C, …) to hold
     against --data."""

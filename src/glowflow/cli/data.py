@@ -179,7 +179,8 @@ def _table(facts: dict[str, Any]) -> Table:
     for part, size in facts["splits"].items():
         row(part, f"{size:,}")
     if not facts["untrainable"]:
-        row("split", RULES[facts["split"]])
+        rule = RULES[facts["split"]]
+        row("split", rule if facts["dtype"] == "uint8" else rule.replace("image", "sample"))
     row("shape", f"{' x '.join(map(str, facts['shape']))} {facts['dtype']}")
     low, high = facts["value_range"]
     row("values", f"{low:g} to {high:g}")

@@ -120,12 +120,13 @@ def split_record(source: str) -> SplitRecord | None:
     return None if folder is None else SplitRecord.load(folder)
 
 
-def conditional_data(model: ConditionalGlow, data: str) -> DataConfig:
-    """Data of the arrays that a conditional model was trained on, by their names."""
+def conditional_data(model: ConditionalGlow, data: str, target: str | None = None) -> DataConfig:
+    """Data of the arrays that a conditional model was trained on, by their names; or of another
+    target."""
     known = model.trained_on
     return DataConfig(
         data=data,
-        target=None if known is None else known.target or None,
+        target=target or (None if known is None else known.target or None),
         condition=",".join(model.config.names),
         missing=model.config.missing,
         grid=_other_grid(model),
@@ -151,13 +152,16 @@ def data_for(
     *,
     fit: Fit | None = None,
     upscale: bool = False,
+    target: str | None = None,
 ) -> DataConfig:
     """The data that the model `source` was trained on, or those that are named, read as they were.
 
     Raises:
-        InputError: no data are named, and there is no train.yaml with the model.
+        InputError: no data are named, and there is no train.yaml with the model, or a target is.
     """
     known = model.trained_on
+    if data is None and target is not None:
+        raise InputError(f"--target {target} is an array of --data: give both.")
     if data is None:
         config = run_config(source)
         if config is None:
@@ -167,9 +171,8 @@ def data_for(
             return config.data
         return replace(config.data, fit=fit, patches=None)
     if isinstance(model, ConditionalGlow):
-        return conditional_data(model, data)
-    target = None
-    if known is not None and data.lower().endswith(SUFFIXES):
+        return conditional_data(model, data, target)
+    if target is None and known is not None and data.lower().endswith(SUFFIXES):
         target = known.target or None
     if model.config.bits is None or target is not None:
         return DataConfig(data=data, target=target, grid=_other_grid(model), dtype=dtype_of(model))
@@ -235,7 +238,8 @@ def splits_for(model: ImageFlow, options: DataOptions) -> Splits:
     """All parts of the run's own data, or of others: for what fits something on one part and looks
     at another. Errors as `choose`."""
     source, progress = options.model, not options.json
-    config = data_for(model, source, options.data, fit=options.fit, upscale=options.upscale)
+    how: Any = {"fit": options.fit, "upscale": options.upscale, "target": options.target}
+    config = data_for(model, source, options.data, **how)
     if options.data is None:
         return own_splits(model, source, config, progress)
     return with_classes_of(model, open_splits(config, progress=progress))
@@ -253,6 +257,7 @@ def chosen_by(
         limit=limit,
         fit=options.fit,
         upscale=options.upscale,
+        target=options.target,
         progress=not options.json and process_index() == 0,
     )
 
@@ -266,6 +271,7 @@ def choose(
     limit: int | None = None,
     fit: Fit | None = None,
     upscale: bool = False,
+    target: str | None = None,
     progress: bool = True,
 ) -> Chosen:
     """Images to work on: of the run's own data a part, of new data all.
@@ -278,14 +284,16 @@ def choose(
         limit: read so many images at most, of data of which no part is chosen.
         fit: another than the model's.
         upscale: accept images that are smaller.
+        target: which array of the file that is read; by default that of training.
         progress: show bars and remarks.
 
     Raises:
         InputError: there are no such images.
     """
-    theirs = data is None or is_own(source, data)
+    theirs = data is None or (target is None and is_own(source, data))
     own = theirs and part != "all"
-    config = data_for(model, source, None if theirs else data, fit=fit, upscale=upscale)
+    named = None if theirs else data
+    config = data_for(model, source, named, fit=fit, upscale=upscale, target=target)
     if own:
         splits = own_splits(model, source, config, progress)
         part = part or "test"

@@ -54,6 +54,8 @@ class ModelOptions(CommonOptions):
 class DataOptions(ModelOptions):
     data: str | None = None
     """Images: faces, digits, a folder, an array, …; by default the data of the run."""
+    target: str | None = None
+    """Which array of --data, an .npz, HDF5 or Zarr file; by default the one of training."""
     upscale: bool = False
     """Accept images smaller than the model's and enlarge them."""
     fit: Fit | None = None

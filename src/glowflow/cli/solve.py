@@ -14,7 +14,7 @@ from ..models.config import sides
 from ..studies.page import Plot, Section, Sheet, Table
 from ..studies.study import Findings
 from ..studies.summary import compact_json
-from .arrays import read_array
+from .arrays import is_array, read_array
 from .options import ModelOptions, Outcome, check_device
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ SHOWN = 8
 class Options(ModelOptions):
     observed: str
     """What was observed: an image file, or an array (C, H, W) or (N, C, H, W) of several
-    observations, as .npy or FILE.npz:NAME; on other grids (C, L), (C, D, H, W) and so on; for a
-    model of images its values are 0 to 255."""
+    observations, as .npy or FILE:NAME of .npz, HDF5 or Zarr; on other grids (C, L), (C, D, H, W)
+    and so on; for a model of images its values are 0 to 255."""
     operator: str = "noise"
     """What was done to the field: `noise`, `mask`, `blur`, `downsample`, or MODULE:FUNCTION, a
     function of a batch (B, C, H, W), or (B, C, L), (B, C, D, H, W), in PyTorch."""
@@ -147,7 +147,7 @@ def _operator(options: Options, model: "ImageFlow") -> "Operator":
             seen = _image_or_array(options.mask or "", "--mask", (1, *model.config.image_shape[1:]))
             if seen.dtype.kind not in "fiub" or not np.isfinite(seen).all():
                 raise InputError(f"{options.mask} has values that are no numbers: give 0 and 1.")
-            if not _is_array(options.mask or ""):
+            if not is_array(options.mask or ""):
                 seen = seen[0] > 127
             return Mask(torch.from_numpy(np.array(seen) != 0))
         case "blur":
@@ -157,15 +157,11 @@ def _operator(options: Options, model: "ImageFlow") -> "Operator":
     return own_operator(options.operator)
 
 
-def _is_array(text: str) -> bool:
-    return text.endswith((".npy", ".npz")) or ".npz:" in text
-
-
 def _image_or_array(text: str, flag: str, shape: tuple[int, ...]) -> NDArray[Any]:
     """An array, or the values (C, H, W) of an image file, for samples of this shape."""
     from ..photos.images import read_photo
 
-    if _is_array(text):
+    if is_array(text):
         return read_array(text, flag)
     path = path_of(text)
     if not path.is_file():

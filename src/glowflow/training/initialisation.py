@@ -70,6 +70,11 @@ def model_config_of(
     if isinstance(architecture, RealNVPArchitecture):
         if given:
             raise InputError("A RealNVP is given nothing: train a Glow, or leave --condition out.")
+        if len(grid) != 2:
+            raise InputError(
+                f"A RealNVP is for images, and these data are on a grid of {sides(grid)}: train a "
+                "Glow, or give channels, height and width."
+            )
         return RealNVPConfig.of(architecture, shape)
     if given:
         if config.flip or config.shift:

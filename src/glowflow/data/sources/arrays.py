@@ -154,7 +154,8 @@ def _find(path: Path, arrays: dict[str, NDArray[Any]], config: DataConfig) -> Fo
             "them with --array."
         )
     raise InputError(
-        f"{path} has several arrays that may be the images ({told}): say which with --array NAME."
+        f"{path} has several arrays that may be the images ({told}): say which with --array NAME, "
+        "or --target NAME."
     )
 
 
