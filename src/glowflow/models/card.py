@@ -1,7 +1,9 @@
 """The model card: what a page of the hub says of a model, written from what its run left."""
 
 import json
+import keyword
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from ..errors import InputError
 from .companions import CALIBRATION_FILE, DIRECTIONS_FILE
 from .config import sides
-from .likelihood import name_of_data
+from .likelihood import name_of_data, unit_of
 from .training_data import TrainingData
 
 CARD_FILE = "README.md"
@@ -101,13 +103,13 @@ def model_card(
     Raises:
         InputError: the evaluation is damaged.
     """
-    figures = read_figures(folder / EVALUATION_FILE)
+    figures, name = read_figures(folder / EVALUATION_FILE), name_of_data(model.config.bits)
     sections = [
         f"# {repo.partition('/')[2]}\n\n{_summary(model)}",
         _picture(folder, SAMPLES_FILE, "samples at temperature 0.7"),
         _use(model, repo, folder),
         f"## Likelihood\n\n{_likelihood(model, figures)}",
-        f"## Training images\n\n{_data(known, data_license)}",
+        f"## Training {name}\n\n{_data(known, data_license, name)}",
         _edits(folder),
         _recipe(folder),
         f"## Limits\n\n{LIMITS}",
@@ -149,7 +151,8 @@ def _summary(model: Any) -> str:
     config = model.config
     channels, *grid = config.image_shape
     name, one = type(model).__name__, name_of_data(config.bits).removesuffix("s")
-    kind = {1: "grey", 3: "RGB", 4: "RGBA"}.get(channels, f"{channels}-channel")
+    colours = {1: "grey", 3: "RGB", 4: "RGBA"} if config.bits is not None else {}
+    kind = colours.get(channels, f"{channels}-channel")
     of = "images of" if config.bits is not None else "data on a grid of"
     depth = "floats" if config.bits is None else f"{config.bits} bits"
     size = f"{sum(p.numel() for p in model.parameters()):,} parameters"
@@ -176,7 +179,7 @@ def _use(model: Any, repo: str, folder: Path) -> str:
     given, draw = "", "model.sample(16, temperature=0.7, seed=0)"
     if conditions := getattr(model.config, "conditions", ()):
         given = " --given observed.npz"
-        values = ", ".join(f'"{c.name}": {c.name}' for c in conditions)
+        values = ", ".join(f'"{c.name}": {_variable(c.name)}' for c in conditions)
         draw = f"model.given({{{values}}}).sample(16)"
     return f"""## Use
 
@@ -193,6 +196,12 @@ model = load_model("{repo}")
 ```"""
 
 
+def _variable(name: str) -> str:
+    """A name for it in Python."""
+    found = re.sub(r"\W", "_", name)
+    return found if found.isidentifier() and not keyword.iskeyword(found) else f"_{found}"
+
+
 def _likelihood(model: Any, figures: Figures | None) -> str:
     shape = model.config.image_shape
     dims = f"{' x '.join(map(str, shape))} = {math.prod(shape):,}"
@@ -204,7 +213,9 @@ def _likelihood(model: Any, figures: Figures | None) -> str:
     )
     if figures is None:
         return f"Bits per dimension: not measured. {unit}"
-    error = "" if figures.standard_error is None else f" ± {figures.standard_error:.3f}"
+    measure, scale = unit_of(model.config.bits)
+    known = figures.standard_error
+    error = "" if known is None else f" ± {scale * known:.3f}"
     draws = f"{figures.draws} draw{'' if figures.draws == 1 else 's'} of dequantisation noise"
     noise = (
         "a differential figure, which depends on the unit"
@@ -212,30 +223,28 @@ def _likelihood(model: Any, figures: Figures | None) -> str:
         else f"{draws} an image, an upper bound"
     )
     return (
-        f"**{figures.mean:.3f}{error} bits/dim** on {figures.images:,} "
+        f"**{scale * figures.mean:.3f}{error} {measure}** on {figures.images:,} "
         f"{_plain(figures.what)} ({noise}; ± is the standard error over the "
         f"{name_of_data(model.config.bits)}). {unit}"
     )
 
 
-def _data(known: TrainingData | None, data_license: str | None) -> str:
+def _data(known: TrainingData | None, data_license: str | None, name: str) -> str:
     rows = {"source": "not recorded"}
     if known is not None:
         rows = {
             "source": _of(known),
             "release": known.dataset or "no published one that was recognised",
             "layout": known.layout,
-            "made to fit by": known.fit,
+            "made to fit by": known.fit if name == "images" else "",
             "split": known.split,
             "SHA-256 of the array": known.checksum,
         }
         if known.images is not None:
-            rows["images"] = "{:,} to train on, {:,} to validate, {:,} to test".format(
-                *known.images
-            )
+            rows[name] = "{:,} to train on, {:,} to validate, {:,} to test".format(*known.images)
         if known.class_names:
             rows["classes"] = ", ".join(known.class_names[:20])
-    rows["licence of the images"] = data_license or "not stated: find out before you use the model"
+    rows[f"licence of the {name}"] = data_license or "not stated: find out before you use the model"
     lines = [f"| {name} | {_plain(value)} |" for name, value in rows.items() if value]
     return "\n".join(["| | |", "|---|---|", *lines])
 

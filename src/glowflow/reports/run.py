@@ -124,7 +124,8 @@ def _health(report: Report) -> str:
     return (
         "<h2>Health</h2>"
         "<p class=quiet>At each validation, of the averaged weights. The levels' bits/dim (the "
-        "first level is nearest the image) add up to the model's, less the bits of a byte. "
+        f"first level is nearest the {name_of_data(bits)}) add up to the model's"
+        f"{', less the bits of a byte' * (bits is not None)}. "
         "Coupling scales: the smallest as a line, the largest dashed.</p>"
         f"{verdict or '<p>At the end every figure is in its healthy range.</p>'}"
         f"{picture(health_curves(report.metrics), 'figures by level, while it trained')}"
