@@ -33,7 +33,7 @@ Values = NDArray[np.float64]
 NOISE, MASKED_NOISE, SHARE = 25.0, 4.0, 0.5
 LEVELS = (0.5, 0.9)
 STRENGTHS = (0.02, 0.04, 0.06, 0.08, 0.1, 0.13, 0.16, 0.2)
-CHAINS, WARMUP, DRAWS = 4, 150, 250
+CHAINS, WARMUP, DRAWS = 4, 120, 200
 
 
 class Answer(NamedTuple):

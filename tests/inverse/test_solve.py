@@ -9,6 +9,7 @@ from glowflow import Glow, GlowConfig, InputError
 from glowflow.inverse import Blur, Downsample, Mask, Problem, identity, own_operator, solve
 from glowflow.inverse.curvature import batches, curvature
 from glowflow.inverse.hmc import hmc
+from glowflow.inverse.solve import _uphill
 
 SHAPE = (1, 4, 4)
 
@@ -90,6 +91,27 @@ def test_two_hills_are_not_called_converged():
 
     rhat = array_stats.rhat(made.draws.numpy(), chain_axis=0, draw_axis=1)
     assert rhat.max() > 1.5
+
+
+def test_all_chains_climb_the_highest_hill(prior, monkeypatch):
+    """Of an operator that has many hills, of which uphill alone finds the nearest."""
+
+    def wavy(x):
+        return x + 0.5 * torch.sin(6 * x)
+
+    torch.manual_seed(2)
+    code = tuple(torch.randn(1, *s, dtype=torch.float64) for s in prior.latent_shapes)
+    y = wavy(prior.inverse(code)[0])[0] + 0.05 * torch.randn(SHAPE, dtype=torch.float64)
+    problem = Problem(prior, wavy, y.detach(), 0.1)
+    start = torch.randn(6, problem.dims, dtype=torch.float64)
+
+    def heights():
+        return problem.log_posterior(_uphill(problem, start, lambda *_: None)).detach()
+
+    together = heights()
+    monkeypatch.setattr(sys.modules[_uphill.__module__], "ANNEALED", 1e-9)
+    assert together.min() > heights().max() + 100
+    assert together.max() - together.min() < 0.5
 
 
 def test_moments_of_a_known_density():

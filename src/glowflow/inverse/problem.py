@@ -84,9 +84,12 @@ class Problem:
         """A(x) of latents as rows."""
         return self._apply(self.field(flat))
 
-    def log_posterior(self, flat: Float[Tensor, "chains dims"]) -> Float[Tensor, " chains"]:
-        """Up to a constant, in nats; −∞ where the field is not finite."""
-        misfit = (self.observed - self.made(flat)) / self.noise
+    def log_posterior(
+        self, flat: Float[Tensor, "chains dims"], times: float = 1.0
+    ) -> Float[Tensor, " chains"]:
+        """Up to a constant, in nats, if the noise is so many times what it is; −∞ where the field
+        is not finite."""
+        misfit = (self.observed - self.made(flat)) / (times * self.noise)
         value = -0.5 * (flat**2).sum(dim=1) - 0.5 * (misfit**2).flatten(1).sum(dim=1)
         return value.nan_to_num(nan=-math.inf, neginf=-math.inf)
 

@@ -19,6 +19,10 @@ from .problem import Problem
 MOST_RHAT = 1.05
 LEAST_ESS = 100.0
 MAP_STEPS = 300
+FIRST_NOISE = 10.0
+"""Where the way uphill begins: times what the field of ε = 0 misses the observation by."""
+ANNEALED = 2 / 3
+"""Of the steps, after which the noise is the observation's."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,9 @@ def solve(
 ) -> Solution:
     """The most probable latents by Adam from several draws of the prior, then chains from these,
     scaled by the posterior's curvature at the best of them (`curvature`).
+
+    On the way uphill the noise falls to the observation's: with much noise the posterior has the
+    one hill of the prior, which all chains climb and then follow.
 
     Args:
         problem: what was observed, and of what prior.
@@ -153,13 +160,18 @@ def _of_values(measure: Any, values: NDArray[np.float64]) -> NDArray[np.float64]
 
 
 def _uphill(problem: Problem, start: Tensor, shown: Any) -> Tensor:
-    """Adam on −log p(ε | y), its rate falling to zero, from every start."""
+    """Adam on −log p(ε | y), its rate falling to zero and its noise to the observation's, from
+    every start (graduated non-convexity: Blake & Zisserman 1987, "Visual Reconstruction")."""
+    with torch.no_grad():
+        misfit = (problem.observed - problem.made(torch.zeros_like(start[:1]))) / problem.noise
+        first = FIRST_NOISE * max(1.0, float(misfit.square().mean().sqrt().nan_to_num(1.0)))
     flat = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([flat], lr=0.1)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, MAP_STEPS)
     for step in range(MAP_STEPS):
+        annealed = first ** max(0.0, 1 - step / (ANNEALED * MAP_STEPS))
         with torch.enable_grad():
-            loss = -problem.log_posterior(flat).sum()
+            loss = -problem.log_posterior(flat, annealed).sum()
             (flat.grad,) = torch.autograd.grad(loss, flat)
         optimizer.step()
         schedule.step()

@@ -37,7 +37,11 @@ async function request(method, path, { json, body, signal, keepalive } = {}) {
   }
   if (!answer.ok) {
     let sentence = `The studio answered ${answer.status}.`;
-    try { sentence = (await answer.json()).error ?? sentence; } catch { /* not a sentence of ours */ }
+    try {
+      sentence = (await answer.json()).error ?? sentence;
+    } catch (error) { // not a sentence of ours, or nobody waits for it
+      if (error.name === "AbortError") throw error;
+    }
     if (answer.headers.has("Glow-Gone")) document.dispatchEvent(new CustomEvent("gone", { detail: sentence }));
     throw new Refusal(sentence, answer.status);
   }
