@@ -83,14 +83,14 @@ def _device_of(arguments: Iterable[Any]) -> str | None:
 
 
 def per_sample(
-    value: Float[Tensor, ""] | float, x: Float[Tensor, "batch *shape"]
+    value: Float[Tensor, ""] | float, x: Float[Tensor, " batch *shape"]
 ) -> Float[Tensor, " batch"]:
     """Give every sample of `x` the same log-determinant, float32 or better."""
     dtype = torch.promote_types(x.dtype, torch.float32)
     return torch.as_tensor(value, dtype=dtype, device=x.device).expand(x.shape[0])
 
 
-def sum_per_sample(log_det: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
+def sum_per_sample(log_det: Float[Tensor, " batch *shape"]) -> Float[Tensor, " batch"]:
     """Sum over everything but the batch, in float32 or better."""
     dtype = torch.promote_types(log_det.dtype, torch.float32)
     return (

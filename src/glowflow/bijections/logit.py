@@ -35,22 +35,22 @@ class Logit(Bijection):
         self.limit = 0.5 / (1 - 2 * alpha)
 
     def forward(
-        self, x: Float[Tensor, "batch *shape"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, " batch"]]:
+        self, x: Float[Tensor, " batch *shape"], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, " batch *shape"], Float[Tensor, " batch"]]:
         """Return logit(p) and its log-determinant in nats."""
         y, by_value = self.by_value(x)
         return y, sum_per_sample(by_value)
 
     def by_value(
-        self, x: Float[Tensor, "batch *shape"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, "batch *shape"]]:
+        self, x: Float[Tensor, " batch *shape"], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, " batch *shape"], Float[Tensor, " batch *shape"]]:
         """Return logit(p) and each value's part of the log-determinant."""
         y = torch.logit(self.alpha + (1 - 2 * self.alpha) * (x + 0.5))
         return y, self._log_det(y)
 
     def inverse(
-        self, y: Float[Tensor, "batch *shape"], context: Tensor | None = None
-    ) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, " batch"]]:
+        self, y: Float[Tensor, " batch *shape"], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, " batch *shape"], Float[Tensor, " batch"]]:
         """Return (sigmoid(y) − α)/(1 − 2α) − ½ and its log-determinant in nats."""
         x = (torch.sigmoid(y) - self.alpha) / (1 - 2 * self.alpha) - 0.5
         return x, -sum_per_sample(self._log_det(y))
@@ -59,6 +59,6 @@ class Logit(Bijection):
         """Alpha, for `print`."""
         return f"alpha={self.alpha}"
 
-    def _log_det(self, y: Tensor) -> Float[Tensor, "batch *shape"]:
+    def _log_det(self, y: Tensor) -> Float[Tensor, " batch *shape"]:
         """−log p = softplus(−y) and −log(1 − p) = softplus(y)."""
         return F.softplus(y) + F.softplus(-y) + math.log(1 - 2 * self.alpha)

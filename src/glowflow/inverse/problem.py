@@ -80,7 +80,7 @@ class Problem:
         labels = None if self.labels is None else self.labels.to(flat.device).expand(len(flat))
         return self.model.inverse(latents, labels)[0]
 
-    def made(self, flat: Float[Tensor, "chains dims"]) -> Float[Tensor, "chains *data"]:
+    def made(self, flat: Float[Tensor, "chains dims"]) -> Float[Tensor, " chains *data"]:
         """A(x) of latents as rows."""
         return self._apply(self.field(flat))
 

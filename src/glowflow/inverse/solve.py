@@ -29,7 +29,7 @@ ANNEALED = 2 / 3
 class Solution:
     """Draws of the posterior of one observation, and whether they can be believed."""
 
-    best: Float[Tensor, "c *grid"]
+    best: Float[Tensor, " c *grid"]
     """The field at the most probable latents that were found (MAP in latent space)."""
     samples: Float[Tensor, "chains draws c *grid"]
     log_posterior: Float[Tensor, "chains draws"]
@@ -42,12 +42,12 @@ class Solution:
     step_size: float
 
     @property
-    def mean(self) -> Float[Tensor, "c *grid"]:
+    def mean(self) -> Float[Tensor, " c *grid"]:
         """Of the posterior."""
         return self.samples.flatten(0, 1).mean(dim=0)
 
     @property
-    def std(self) -> Float[Tensor, "c *grid"]:
+    def std(self) -> Float[Tensor, " c *grid"]:
         """Of the posterior, of each value."""
         return self.samples.flatten(0, 1).std(dim=0)
 

@@ -29,7 +29,7 @@ from .priors import standard_normal_log_prob
 from .sending import lay_out, send, write_card
 from .training_data import AxisOrder, Picture, TrainingData, prepare
 
-Latents = tuple[Float[Tensor, "batch *shape"], ...]
+Latents = tuple[Float[Tensor, " batch *shape"], ...]
 """Whitened latents ε: one tensor a level, first level first, standard normal under the model."""
 
 IMAGES_AT_ONCE = 64

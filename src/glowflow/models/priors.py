@@ -19,7 +19,7 @@ from ..nn.convolutions import GatherConv, Padding, ZeroLinear
 
 
 def standard_normal_log_prob(
-    latents: tuple[Float[Tensor, "batch *shape"], ...],
+    latents: tuple[Float[Tensor, " batch *shape"], ...],
 ) -> Float[Tensor, " batch"]:
     """log N(ε; 0, I) = −½ Σ (ε² + log 2π) over all latents, in nats."""
     dims = sum(math.prod(eps.shape[1:]) for eps in latents)
