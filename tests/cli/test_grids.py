@@ -2,8 +2,6 @@
 
 import io
 import json
-import subprocess
-import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -14,11 +12,13 @@ from PIL import Image
 from glowflow import load_model
 from glowflow.cli import main
 from glowflow.reports.pictures import CELL, crossed, grid, pictured
+from tests.children import Child
 from tests.cli.test_conditional import answer, refusal
 
+pytestmark = pytest.mark.usefixtures("unseen_plots")
 COUNT = 260
-PROCESSES = ("line", "block")
-"""Runs that are made by a process of its own."""
+PROCESS = "line"
+"""The run that is made by a process of its own."""
 SMALL = (
     "--images", 64, "--batch-size", 32, "--levels", 1, "--steps", 1, "--hidden-channels", 4,
     "--validation-images", 8, "--evaluation-images", 8,
@@ -59,13 +59,10 @@ def trained(folder, name):
     if not out.exists():
         command = ["train", *RUNS[name], *SMALL, "--out", out, "--device", "cpu", "--json"]
         arguments = [str(folder / each) if each == RUNS[name][0] else str(each) for each in command]
-        if name in PROCESSES:
-            ended = subprocess.run(
-                [sys.executable, "-m", "glowflow", *arguments],
-                cwd=folder, capture_output=True, text=True, check=False,
-            )  # fmt: skip
-            assert ended.returncode == 0, ended.stderr
-            assert json.loads(ended.stdout)["images"] == 64
+        if name == PROCESS:
+            code, said, error = Child(["-m", "glowflow", *arguments], cwd=folder).answer()
+            assert code == 0, error
+            assert json.loads(said)["images"] == 64
         else:
             with redirect_stdout(io.StringIO()):
                 assert main(arguments) == 0

@@ -148,6 +148,25 @@ def test_a_server_with_too_many_connections_is_called_busy_and_asked_again(show)
 
 
 @browser
+def test_a_picture_that_cannot_be_decoded_is_said_to_be_none(show):
+    def far(route):
+        told = route.fetch()
+        route.fulfill(response=told, headers={**told.headers, "glow-concern": "far off"})
+
+    page = show()
+    page.route(re.compile("/(edit|mix|walk)$"), far)
+    for tab, slider, words in (
+        ("edit", "[data-attribute=Smiling]", "The picture leaves what the model can decode"),
+        ("mix", "#field", "The mix leaves what the model can decode"),
+        ("explore", "#walk", "The way leaves what the model can decode"),
+    ):
+        page.locator(f"#tab-{tab}").click()
+        page.locator(slider).focus()
+        page.keyboard.press("ArrowRight")
+        until(lambda words=words: words in page.locator("#message").inner_text())
+
+
+@browser
 def test_names_of_any_length_and_kind(show, tmp_path):
     page, image = show(), noise(1, seed=5)[0]
     for name in ("n" * 240 + ".png", "Ünï ☃ 画像 <b>&'\".png", "-.png"):
