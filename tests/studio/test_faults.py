@@ -161,6 +161,7 @@ def test_a_picture_that_cannot_be_decoded_is_said_to_be_none(show):
         ("explore", "#walk", "The way leaves what the model can decode"),
     ):
         page.locator(f"#tab-{tab}").click()
+        page.locator(slider).wait_for()
         page.locator(slider).focus()
         page.keyboard.press("ArrowRight")
         until(lambda words=words: words in page.locator("#message").inner_text())
