@@ -187,7 +187,7 @@ def called(glow, tmp_path):
 
 
 def test_a_conditional_model_is_also_scored_as_a_classifier(called, tmp_path):
-    _, facts = called("train", "digits", "--conditional", "--images", 6_400, "--lr", 0.01,
+    _, facts = called("train", "digits", "--conditional", "--images", 2_560, "--lr", 0.02,
                       "--out", "run", *SMALL, "--batch-size", 64, "--json")  # fmt: skip
     found = facts["evaluation"]
     for name in ("bayes_accuracy", "classifier_accuracy"):
