@@ -7,6 +7,7 @@ import atexit
 import multiprocessing
 import os
 import runpy
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -34,6 +35,15 @@ class Child:
         self._process = SERVER.Process(target=_run, args=given)
         self._process.start()
 
+    def send(self, signal_number):
+        """A signal to it, which it takes as one that was started by a shell."""
+        os.kill(self._process.pid, signal_number)
+
+    @property
+    def alive(self):
+        """Whether it has not ended."""
+        return self._process.is_alive()
+
     def answer(self, timeout=900):
         """Its exit code (of a signal: below 0), and what it wrote to stdout and to stderr."""
         self._process.join(timeout)
@@ -49,6 +59,7 @@ def _run(arguments, env, cwd, said):
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, path in enumerate(said, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))

@@ -249,9 +249,13 @@ def test_stored_activations_are_seen_in_the_peak_memory_of_a_process(monkeypatch
     assert 4 * 2 * one_map < peak < 40 * one_map
 
 
-def test_a_failed_process_is_named():
-    with pytest.raises(MeasurementError, match="peak memory of glowflow float16 stored at K=1"):
-        peak_memory_in_a_process("glowflow float16 stored", TINY, 1, CPU)
+def test_a_failed_process_is_named(tmp_path, monkeypatch):
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho Traceback >&2\necho out of memory >&2\nexit 3\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(MeasurementError, match=f"peak memory of {STORED} at K=1: out of memory"):
+        peak_memory_in_a_process(STORED, TINY, 1, CPU)
 
 
 def quick(out, *arguments):
@@ -259,12 +263,9 @@ def quick(out, *arguments):
 
 
 def test_the_command_writes_figures_a_table_and_a_plot(tmp_path, capsys, monkeypatch):
-    def once(name, setting, k, device):  # a process takes seconds to start
-        measured = k == 1 and name == STORED
-        return peak_memory_in_a_process(name, setting, k, device) if measured else 2**20
-
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr("benchmarks.__main__.peak_memory_in_a_process", once)
+    # A process takes seconds to start: one is measured above.
+    monkeypatch.setattr("benchmarks.__main__.peak_memory_in_a_process", lambda *_: 2**20)
     modes = ("float32-stored", "float32-reversible")
     code = main(quick(tmp_path, "--modes", *modes, "--hidden", "4"))
     out, error = capsys.readouterr()

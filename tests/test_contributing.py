@@ -17,6 +17,13 @@ LINE = re.compile(
     r"in `(\w+)` of\s+`(\S+\.py)`(?:(?!\n\n).)*:\n\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL
 )
 CHECK = re.compile(r"^Check.*?:\n\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINE_TEST = """
+print("every check has passed", flush=True)
+import sys
+import pytest
+asked = ["tests/bijections/test_bijections.py", "-k", "householder"]
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", *asked]))
+"""
 SEAMS = ("bijection", "coupling", "network", "data source", "command", "study")
 
 
@@ -68,6 +75,17 @@ def python(house, *arguments):
     )
 
 
+@pytest.fixture(scope="module")
+def followed(house):
+    """What a process says in which the checks are run, and then the test of a recipe's line."""
+    checks = "".join(f"def check_{i}():\n{_indented(r.check)}\n" for i, r in enumerate(recipes()))
+    calls = "".join(f"check_{index}()\n" for index in range(len(recipes())))
+    where = "import glowflow\nassert glowflow.__file__.startswith(PLACE), glowflow.__file__\n"
+    script = house / "checks.py"
+    script.write_text(checks + where.replace("PLACE", repr(str(house))) + calls + LINE_TEST)
+    return python(house, "-W", "ignore", str(script))
+
+
 def test_there_is_a_recipe_for_every_seam():
     titles = [recipe.title for recipe in recipes()]
     for seam in SEAMS:
@@ -82,21 +100,13 @@ def test_every_recipe_is_one_file_and_one_line():
         assert len(registrations[0].splitlines()) == 1, recipe.title
 
 
-def test_the_recipes_work(house):
-    script = house / "checks.py"
-    checks = "".join(f"def check_{i}():\n{_indented(r.check)}\n" for i, r in enumerate(recipes()))
-    calls = "".join(f"check_{index}()\n" for index in range(len(recipes())))
-    where = "import glowflow\nassert glowflow.__file__.startswith(PLACE), glowflow.__file__\n"
-    script.write_text(checks + where.replace("PLACE", repr(str(house))) + calls, encoding="utf-8")
-    done = python(house, "-W", "ignore", str(script))
-    assert done.returncode == 0, done.stderr
+def test_the_recipes_work(followed):
+    assert "every check has passed" in followed.stdout, followed.stderr
 
 
-def test_a_bijection_of_a_recipe_is_tested_by_its_line(house):
-    done = python(house, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist",
-                  "tests/bijections/test_bijections.py", "-k", "householder")  # fmt: skip
-    assert done.returncode == 0, done.stdout
-    assert re.search(r"\b[6-9] passed", done.stdout), done.stdout
+def test_a_bijection_of_a_recipe_is_tested_by_its_line(followed):
+    assert followed.returncode == 0, followed.stdout + followed.stderr
+    assert re.search(r"\b[6-9] passed", followed.stdout), followed.stdout
 
 
 def test_the_recipes_are_formatted_and_typed(house):

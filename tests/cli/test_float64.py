@@ -11,6 +11,7 @@ from glowflow.inverse import identity
 from glowflow.training.hardware import choose_precision
 from tests.cli.test_conditional import answer, refusal
 
+pytestmark = pytest.mark.usefixtures("unseen_plots")
 SMALL = [
     "--levels", "1", "--steps", "1", "--hidden-channels", "4", "--images", "64",
     "--first-map", "standardize", "--held-out", "0.3", "--device", "cpu",

@@ -2,8 +2,6 @@
 
 import io
 import json
-import subprocess
-import sys
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +17,14 @@ from glowflow.data.types import ImageData, Splits
 from glowflow.reports.pictures import CELL, crossed, grid, pictured
 from glowflow.training.checkpoint import load_checkpoint
 from glowflow.training.initialisation import model_config_of
+from tests.children import Child
 from tests.cli.test_conditional import answer, refusal
 from tests.training.runs import CONFIG, losses, run, stop_in
 
+pytestmark = pytest.mark.usefixtures("unseen_plots")
 COUNT = 260
-PROCESSES = ("line", "block")
-"""Runs that are made by a process of its own."""
+PROCESS = "line"
+"""The run that is made by a process of its own."""
 SMALL = (
     "--images", 64, "--batch-size", 32, "--levels", 1, "--steps", 1, "--hidden-channels", 4,
     "--validation-images", 8, "--evaluation-images", 8,
@@ -65,13 +65,10 @@ def trained(folder, name):
     if not out.exists():
         command = ["train", *RUNS[name], *SMALL, "--out", out, "--device", "cpu", "--json"]
         arguments = [str(folder / each) if each == RUNS[name][0] else str(each) for each in command]
-        if name in PROCESSES:
-            ended = subprocess.run(
-                [sys.executable, "-m", "glowflow", *arguments],
-                cwd=folder, capture_output=True, text=True, check=False,
-            )  # fmt: skip
-            assert ended.returncode == 0, ended.stderr
-            assert json.loads(ended.stdout)["images"] == 64
+        if name == PROCESS:
+            code, said, error = Child(["-m", "glowflow", *arguments], cwd=folder).answer()
+            assert code == 0, error
+            assert json.loads(said)["images"] == 64
         else:
             with redirect_stdout(io.StringIO()):
                 assert main(arguments) == 0

@@ -17,6 +17,8 @@ from glowflow.models.companions import identity
 from glowflow.photos.images import read_image
 from tests.conftest import perturb
 
+pytestmark = pytest.mark.usefixtures("unseen_plots")
+
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):

@@ -2,12 +2,14 @@
 
 import json
 
+import pytest
 from PIL import Image
 
 from glowflow import RealNVP
 from tests.cli.test_commands import environment, glow, photos  # noqa: F401
 
 
+@pytest.mark.usefixtures("unseen_plots")
 def test_trains_evaluates_samples_and_reconstructs(glow, photos, tmp_path):  # noqa: F811
     done = glow("train", photos, "--family", "realnvp", "--size", 8, 8, "--scales", 2,
                 "--residual-blocks", 1, "--hidden-channels", 4, "--batch-size", 8, "--images", 48,

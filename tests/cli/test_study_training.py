@@ -1,15 +1,16 @@
 """`glow study` of models that it trains itself, as a person calls it."""
 
+import itertools
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from glowflow.cli import main
+from tests.children import Child
 
 TINY = ["--data", "digits", "--size", 8, 8, "--limit", 60, "--seeds", 1, "--hidden-channels", 4,
         "--batch-size", 16, "--images", 32, "--test-images", 6, "--draws", 1,
@@ -43,7 +44,7 @@ STUDIES = {
     "lu": ([*SHALLOW, *LU], {"lu-training.png", "lu-cost.png", "costs.json"}, {"lu", "plain"}, 2),
     "depth": (["--levels", 1, 2, "--steps", 1], {"depth.png"}, {"L1-K1", "L2-K1"}, 2),
     "ingredients": (
-        ["--minutes", 0.05, "--ingredients", "adam", "4-steps"],
+        ["--minutes", 0.01, "--ingredients", "adam", "4-steps"],
         {"ingredients.png"},
         {"defaults", "adam", "4-steps"},
         3,
@@ -51,6 +52,15 @@ STUDIES = {
 }
 
 
+@pytest.fixture
+def clock(monkeypatch):
+    """A step takes a tenth of a second, and a validation too, however busy the machine is."""
+    ticks = SimpleNamespace(monotonic=itertools.count(0, 0.1).__next__)
+    for part in ("loop", "validation"):
+        monkeypatch.setattr(f"glowflow.training.{part}.time", ticks)
+
+
+@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_study_leaves_its_figures_and_goes_on_where_it_stopped(name, glow, work):
     given, plots, names, count = STUDIES[name]
@@ -90,22 +100,16 @@ def test_a_study_leaves_its_figures_and_goes_on_where_it_stopped(name, glow, wor
 
 def test_ctrl_c_says_how_to_go_on(work):
     arguments = ["permutations", *TINY, *SHALLOW, "--images", 100_000, "--out", "stopped"]
-    child = subprocess.Popen(
-        [sys.executable, "-m", "glowflow", "study", *map(str, arguments)],
-        cwd=work,
-        env={**os.environ, "GLOWFLOW_CACHE": str(work / "cache")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    own = {**os.environ, "GLOWFLOW_CACHE": str(work / "cache")}
+    child = Child(["-m", "glowflow", "study", *arguments], env=own, cwd=work)
     checkpoints = work / "stopped" / "trials" / "reverse-additive-s0" / "checkpoints"
     start = time.monotonic()
     while not list(checkpoints.glob("*.pt")) and time.monotonic() - start < 120:
-        assert child.poll() is None, child.communicate()
-        time.sleep(0.1)
-    child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=120)
-    assert child.returncode == 130, err
+        assert child.alive, child.answer()
+        time.sleep(0.05)
+    child.send(signal.SIGINT)
+    code, out, err = child.answer(timeout=120)
+    assert code == 130, err
     assert out.count("\n") == 1 and "Go on with the same options and --out stopped" in out
     assert not list((work / "stopped").rglob("result.json"))
 

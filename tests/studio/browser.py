@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from .pages import png
 SIZES = {"desktop": (1280, 900), "phone": (390, 844), "on its side": (667, 375)}
 
 
-@pytest.fixture(scope="module")
-def address(app):
+@contextmanager
+def served(app):
+    """Its address, while it is open."""
     listening = socket.create_server(("127.0.0.1", 0))
     uvicorn = pytest.importorskip("uvicorn")
     config = uvicorn.Config(app, log_level="error", lifespan="off", ws="none")
@@ -23,6 +25,12 @@ def address(app):
     yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
     server.should_exit = True
     thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def address(app):
+    with served(app) as where:
+        yield where
 
 
 def is_wrong(said, allowed):
@@ -36,7 +44,7 @@ def show(chromium, address):
     """Opens the studio, and fails if it asked any other host or complained."""
     asked, wrong = [], []
 
-    def call(size="desktop", allowed=None, **how):
+    def call(size="desktop", allowed=None, at=address, **how):
         width, height = SIZES[size]
         page = chromium.new_page(viewport={"width": width, "height": height}, **how)
         page.set_default_timeout(120_000)
@@ -44,14 +52,14 @@ def show(chromium, address):
             "console", lambda said: wrong.append(said.text) if is_wrong(said, allowed) else None
         )
         page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(address)
+        page.on("request", lambda request: asked.append((request.url, at)))
+        page.goto(at)
         page.locator("#tray [role=option]").nth(7).wait_for()
         return page
 
     yield call
     assert wrong == []
-    assert all(url.startswith((address, "data:", "blob:")) for url in asked)
+    assert all(url.startswith((at, "data:", "blob:")) for url, at in asked)
 
 
 def canvas(page, name):

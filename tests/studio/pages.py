@@ -141,7 +141,8 @@ QUICK = "import sys; sys.exit('glow train: The data are noise: give others.')"
 def app(tmp_path_factory):
     runs = tmp_path_factory.mktemp("studio") / "runs"
     trainer = Trainer(runs, anywhere=True, command=[sys.executable, "-S", "-c", QUICK])
-    return make_app([Offer("small", stage, data=shown)], trainer=trainer)
+    yield make_app([Offer("small", stage, data=shown)], trainer=trainer)
+    trainer.close()
 
 
 @pytest.fixture

@@ -2,13 +2,25 @@
 
 import base64
 import io
+import json
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
-from .browser import SIZES, canvas, until, upload
-from .pages import noise, pixels, png
+from glowflow.data.types import ImageData
+from glowflow.evaluation.calibration import calibrate
+from glowflow.models.training_data import TrainingData
+from glowflow.studio.app import make_app
+from glowflow.studio.form import starting_point
+from glowflow.studio.house import Offer
+from glowflow.studio.stage import Stage
+from glowflow.training.config import write_run_config
+
+from .browser import SIZES, canvas, served, until, upload
+from .pages import noise, pixels, png, small_model
+from .test_train import plain, trainer
 
 pytestmark = pytest.mark.browser
 
@@ -64,6 +76,51 @@ def test_keys_move_sliders_and_tabs(show):
         page.keyboard.press("ArrowRight")
         assert page.locator(f"#{tab}").is_visible()
         assert page.locator(f"#tab-{tab}").get_attribute("aria-selected") == "true"
+
+
+def test_the_focus_goes_round_the_tabs_with_arrows_home_and_end(show):
+    page = show("phone")
+    page.locator("#tab-edit").focus()
+    ways = ("ArrowLeft", "train"), ("ArrowRight", "edit"), ("End", "train"), ("Home", "edit")
+    for key, tab in (*ways, ("ArrowRight", "sample"), ("ArrowLeft", "edit")):
+        page.keyboard.press(key)
+        assert page.evaluate("() => document.activeElement.id") == f"tab-{tab}", key
+        assert page.locator("[role=tabpanel]:visible").get_attribute("id") == tab
+        (stop,) = page.locator("#tabs [role=tab]:not([tabindex='-1'])").all()
+        assert stop.get_attribute("id") == f"tab-{tab}"
+
+
+def test_escape_closes_the_menu_of_downloads_and_gives_the_focus_back(show):
+    page = show()
+    page.locator("#download summary").focus()
+    page.keyboard.press("Enter")
+    page.locator("#download button").first.wait_for()
+    page.keyboard.press("Tab")
+    assert page.evaluate("() => document.activeElement.dataset.file") == "edited.png"
+    page.keyboard.press("Escape")
+    assert page.locator("#download button").first.is_hidden()
+    assert page.evaluate("() => document.activeElement.tagName") == "SUMMARY"
+
+
+def test_the_class_that_a_picture_shows_is_taken_with_it(show, tmp_path):
+    def of_classes():
+        model = small_model(classes=3)
+        model.trained_on = TrainingData(source="noise", class_names=("cat", "dog", "owl"))
+        return Stage(model, "classes")
+
+    image = noise(1, seed=4)[0]
+    (tmp_path / "me.png").write_bytes(png(image))
+    with served(make_app([Offer("classes", of_classes)])) as address:
+        page = show(at=address)
+        page.locator("#upload").set_input_files(tmp_path / "me.png")
+        page.locator("#cropper-class").select_option(label="owl")
+        with page.expect_request("**/api/pictures?*") as asked:
+            page.locator("#crop-box").click()
+        assert "label=2" in asked.value.url
+        page.locator("#tray [title='me.png']").wait_for()
+        assert page.locator("#target").input_value() == "2"
+        until(lambda: (canvas(page, "after") == image).all())
+        page.close()
 
 
 def test_the_last_value_is_never_lost(show):
@@ -152,6 +209,41 @@ def test_sample_mix_levels_and_score(show, tmp_path):
     assert given.value.path().read_text().count("\n") == 2
 
 
+def judging():
+    """Beside so many images that a p-value can be 0.01."""
+    made = plain()
+    made.calibration = calibrate(made.model, ImageData(noise(120)), progress=False, source="noise")
+    return made
+
+
+@pytest.fixture(scope="module")
+def judge():
+    with served(make_app([Offer("small", judging)])) as address:
+        yield address
+
+
+def test_the_figures_of_a_score_are_those_of_the_interface(show, judge, tmp_path):
+    page, told = show(at=judge), {}
+    page.locator("#tab-score").click()
+    images = {"usual.png": noise(1)[0], "black.png": np.zeros((3, 16, 16), np.uint8)}
+    for name, image in images.items():
+        (tmp_path / name).write_bytes(png(image))
+        with page.expect_request("**/api/score?*") as asked:
+            page.locator("#score-files").set_input_files(tmp_path / name)
+        who = {"Glow-Visitor": asked.value.headers["glow-visitor"]}
+        told[name] = httpx.post(asked.value.url, content=png(image), headers=who).json()
+    until(lambda: page.locator("#scores tbody tr").count() == 2)
+    shown = ["bits_per_dim", "p_log_prob", "p_typicality", "complexity", "p_complexity"]
+    for line in page.locator("#scores tbody tr").all():
+        _, name, *figures = line.locator("td").all_inner_texts()
+        wanted = [f"{told[name][n]:.{0 if n == 'complexity' else 3}f}" for n in shown]
+        assert figures == wanted
+    strange = [n for n, t in told.items() if min(t["p_typicality"], t["p_complexity"]) <= 0.01]
+    assert strange == ["black.png"]
+    assert page.locator("#scores .strange .name").all_inner_texts() == strange
+    assert page.locator("#score-words").inner_text() == "2 scored; 1 with p ≤ 0.01."
+
+
 def test_a_bad_upload_says_what_is_wrong(show, tmp_path):
     page = show()
     (tmp_path / "bad.png").write_bytes(b"no picture")
@@ -202,6 +294,36 @@ def test_a_run_is_asked_for_in_the_form_and_its_refusal_is_told(show):
     page.locator("#starter-go").click()
     page.locator("#starter").wait_for(state="hidden")
     until(lambda: "The data are noise" in page.locator("#message").inner_text())
+
+
+def test_runs_under_way_ended_and_damaged_are_told_apart(show, tmp_path):
+    figures = {"step": 2, "images": 32, "seconds": 1.0, "bits_per_dim": 5.0}
+    for name, metrics in (("ended", json.dumps(figures)), ("damaged", "{\n{}\n")):
+        (tmp_path / name).mkdir()
+        write_run_config(tmp_path / name, starting_point("glow"))
+        (tmp_path / name / "metrics.jsonl").write_text(metrics)
+    made = trainer(tmp_path)
+    made.start(starting_point("glow"), "running")
+    until(lambda: (tmp_path / "running" / "metrics.jsonl").is_file())
+    with served(make_app([Offer("small", plain)], trainer=made)) as address:
+        page = show(at=address)
+        page.locator("#tab-train").click()
+        page.locator("#runs .run").nth(2).wait_for()
+        told = {run.inner_text().split("\n")[0]: run.inner_text() for run in
+                page.locator("#runs .run").all()}  # fmt: skip
+        assert "training · 5.000 bits/dim · 16 images" in told["running"]
+        assert "training" not in told["ended"] and "5.000 bits/dim · 32 images" in told["ended"]
+        assert "not JSON" in told["damaged"]
+        assert page.locator("#runs .alive b").all_inner_texts() == ["running"]
+        for name, stop, resume in (("running", True, False), ("ended", False, True)):
+            page.locator(f"[data-run={name}]").click()
+            until(lambda name=name: page.locator("#run-name").inner_text() == name)
+            assert page.locator("#run-stop").is_visible() == stop
+            assert page.locator("#run-resume").is_visible() == resume
+        page.locator("[data-run=damaged]").click()
+        page.locator("#run").wait_for(state="hidden")
+        page.close()
+    made.close()
 
 
 def test_the_map_of_the_chosen_picture(show):

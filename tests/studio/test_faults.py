@@ -117,6 +117,57 @@ def test_a_server_that_is_away_for_a_moment(show):
 
 
 @browser
+def test_a_server_with_too_many_connections_is_called_busy_and_asked_again(show):
+    """Above its limit of connections uvicorn answers by itself, in plain text."""
+    page, refused = show(allowed="status of 503"), []
+
+    def of_uvicorn(route):
+        refused.append(route.request.url)
+        route.fulfill(status=503, body="Service Unavailable", content_type="text/plain")
+
+    def is_said():
+        return page.locator("#message").inner_text() == (
+            "The studio is busy: try again in a moment."
+        )
+
+    before = canvas(page, "after")
+    page.route(re.compile("/edit$"), of_uvicorn, times=2)
+    page.locator("[data-attribute=Smiling]").focus()
+    page.keyboard.press("End")
+    until(lambda: (canvas(page, "after") != before).any())
+    assert len(refused) == 2 and page.locator("#message").is_hidden()
+    page.route("**/edit/keep", of_uvicorn)
+    page.locator("#keep").click()
+    until(is_said)
+    page.clock.install()
+    page.route("**/api/visitors", of_uvicorn, times=1)
+    page.reload()
+    until(is_said)
+    page.clock.fast_forward(5_000)
+    page.locator("#tray [role=option]").nth(7).wait_for()
+
+
+@browser
+def test_a_picture_that_cannot_be_decoded_is_said_to_be_none(show):
+    def far(route):
+        told = route.fetch()
+        route.fulfill(response=told, headers={**told.headers, "glow-concern": "far off"})
+
+    page = show()
+    page.route(re.compile("/(edit|mix|walk)$"), far)
+    for tab, slider, words in (
+        ("edit", "[data-attribute=Smiling]", "The picture leaves what the model can decode"),
+        ("mix", "#field", "The mix leaves what the model can decode"),
+        ("explore", "#walk", "The way leaves what the model can decode"),
+    ):
+        page.locator(f"#tab-{tab}").click()
+        page.locator(slider).wait_for()
+        page.locator(slider).focus()
+        page.keyboard.press("ArrowRight")
+        until(lambda words=words: words in page.locator("#message").inner_text())
+
+
+@browser
 def test_names_of_any_length_and_kind(show, tmp_path):
     page, image = show(), noise(1, seed=5)[0]
     for name in ("n" * 240 + ".png", "Ünï ☃ 画像 <b>&'\".png", "-.png"):

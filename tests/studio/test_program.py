@@ -68,6 +68,19 @@ def test_what_depends_on_values_is_not_recorded():
         assert program_of(model) is None
 
 
+def test_what_fails_in_the_comparison_is_not_taken(monkeypatch):
+    model = looking().requires_grad_(False)
+
+    def recorded_only(network, x):
+        if not torch.jit.is_tracing():
+            raise RuntimeError("a part that can only be recorded")
+        return CouplingNetwork.forward(network, x)
+
+    monkeypatch.setattr(Looking, "forward", recorded_only)
+    with torch.inference_mode(), model.frozen():
+        assert program_of(model) is None
+
+
 def test_one_picture_is_edited_by_it_to_the_same_bytes():
     model = small_model()
     plain, fast = (Stage(model, "small", directions_of(model)) for _ in range(2))

@@ -99,16 +99,21 @@ def environment(tmp_path):
     }
 
 
-def launch(arguments, tmp_path, count=2):
+def launch(arguments, tmp_path, count=2, machines=1):
     """What each of `count` processes answered: (exit code, stdout, stderr)."""
+    on_each = count // machines
     common = environment(tmp_path) | {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(free_port()),
         "WORLD_SIZE": str(count),
-        "LOCAL_WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(on_each),
     }
     started = [
-        Child(arguments, env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, cwd=tmp_path)
+        Child(
+            arguments,
+            env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank % on_each)},
+            cwd=tmp_path,
+        )
         for rank in range(count)
     ]
     return [child.answer() for child in started]
@@ -177,24 +182,33 @@ def test_nan_in_one_process_stops_all_and_is_said_once(tmp_path):
     assert load_checkpoint(tmp_path / "run").step == 0
 
 
-def test_two_machines(tmp_path):
-    np.save(tmp_path / "x.npy", images(40, 0))
+def accelerated(command, tmp_path):
+    """What each of two machines answered, on which `accelerate launch` was called."""
     port = free_port()
-    command = ["train", "x.npy", "--levels", 2, "--steps", 2, "--hidden-channels", 8,
-               "--batch-size", 8, "--images", 64, "--out", "run", "--json", "--log-every", 1,
-               "--device", "cpu"]  # fmt: skip
     started = [
         Child(
             ["-m", "accelerate.commands.launch", "--multi_gpu",
              "--num_machines", "2", "--num_processes", "2", "--machine_rank", str(rank),
              "--main_process_ip", "127.0.0.1", "--main_process_port", str(port),
              "--mixed_precision", "no", "--dynamo_backend", "no",
-             "-m", "glowflow", *command],
+             *command],
             env=environment(tmp_path), cwd=tmp_path,
         )
         for rank in (0, 1)
     ]  # fmt: skip
-    answers = [child.answer() for child in started]
+    return [child.answer() for child in started]
+
+
+@pytest.mark.parametrize("by", ["rank", pytest.param("accelerate", marks=pytest.mark.slow)])
+def test_two_machines(by, tmp_path):
+    np.save(tmp_path / "x.npy", images(40, 0))
+    command = ["-m", "glowflow", "train", "x.npy", "--levels", 2, "--steps", 2,
+               "--hidden-channels", 8, "--batch-size", 8, "--images", 64, "--out", "run",
+               "--json", "--log-every", 1, "--device", "cpu"]  # fmt: skip
+    if by == "rank":  # what a launcher tells each process
+        answers = launch(command, tmp_path, machines=2)
+    else:
+        answers = accelerated(command, tmp_path)
     assert [code for code, *_ in answers] == [0, 0], answers
     (_, said, _), (_, silent, _) = answers
     assert silent == ""

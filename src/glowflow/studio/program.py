@@ -38,23 +38,22 @@ def program_of(model: ImageFlow) -> Program | None:
         x: Tensor = model.inverse(code, label)[0]
         return x
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PyTorch warns of shapes, which are the model's own
-        try:
-            traced: Any = torch.jit.trace(inverse, given, check_trace=False)  # type: ignore[no-untyped-call]
-            _simplify(traced.graph)
-        except Exception:  # whatever the parts of a model raise when they are recorded
-            return None
-
     def program(code: Latents, label: Tensor | None) -> Tensor:
         x: Tensor = traced(*code) if label is None else traced(*code, label)
         return x
 
     label = labelled[1] if classes else None
-    same = [
-        torch.equal(program(code, label).nan_to_num(), model.decode(code, label).nan_to_num())
-        for code in others
-    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch warns of shapes, which are the model's own
+        try:
+            traced: Any = torch.jit.trace(inverse, given, check_trace=False)  # type: ignore[no-untyped-call]
+            _simplify(traced.graph)
+            same = [
+                torch.equal(program(c, label).nan_to_num(), model.decode(c, label).nan_to_num())
+                for c in others
+            ]
+        except Exception:  # whatever the parts of a model raise when they are recorded, or run so
+            return None
     return program if all(same) else None
 
 

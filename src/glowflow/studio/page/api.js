@@ -5,6 +5,7 @@ export class Refusal extends Error {
 }
 
 const NAME = 200; // characters that the studio takes of a file's name: the last ones
+const BUSY = "The studio is busy: try again in a moment."; // said by who listens, before the studio is asked
 let visitor = "";
 const token = () => sessionStorage.getItem("glow-token") ?? "";
 
@@ -36,7 +37,7 @@ async function request(method, path, { json, body, signal, keepalive } = {}) {
     throw new Refusal("The studio does not answer: is glow studio still running?", 0);
   }
   if (!answer.ok) {
-    let sentence = `The studio answered ${answer.status}.`;
+    let sentence = answer.status === 503 ? BUSY : `The studio answered ${answer.status}.`;
     try {
       sentence = (await answer.json()).error ?? sentence;
     } catch (error) { // not a sentence of ours, or nobody waits for it

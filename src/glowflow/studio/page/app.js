@@ -12,7 +12,7 @@ import { scoreTab } from "./score.js";
 import { trainTab } from "./train.js";
 
 const STAY = 60_000;
-const AGAIN = 4_000; // until it is asked again what the held-out images are like
+const AGAIN = 4_000; // until a busy studio is asked again, or what the held-out images are like
 const TABS = ["edit", "sample", "mix", "levels", "explore", "score", "train"];
 
 theme();
@@ -26,7 +26,8 @@ async function start() {
     first = await api.open(wanted);
   } catch (error) {
     if (error.status === 401 && api.askToken(error.message)) { start(); return; }
-    say(error.message, error.status !== 404);
+    if (error.status === 503) setTimeout(start, AGAIN);
+    say(error.message, error.status !== 404 && error.status !== 503);
     if (error.status !== 404 || !wanted) return;
     history.replaceState(null, "", location.pathname); // a model that is here no longer
     start();
@@ -118,10 +119,11 @@ function run({ model, models, pictures, limits }) {
   }
 
   byId("tabs").addEventListener("click", ({ target }) => { if (target.role === "tab") show(target.id.slice(4)); });
-  byId("tabs").addEventListener("keydown", ({ key }) => {
+  byId("tabs").addEventListener("keydown", (event) => {
     const now = TABS.indexOf(shown);
-    const next = { ArrowRight: now + 1, ArrowLeft: now - 1, Home: 0, End: -1 }[key];
+    const next = { ArrowRight: now + 1, ArrowLeft: now - 1, Home: 0, End: -1 }[event.key];
     if (next === undefined) return;
+    event.preventDefault(); // else the page goes to its end too
     show(TABS.at(next % TABS.length));
     byId(`tab-${shown}`).focus();
   });
@@ -145,7 +147,10 @@ function run({ model, models, pictures, limits }) {
   async function compare() {
     try {
       studio.reference = await api.reference();
-    } catch { return; }
+    } catch (error) {
+      if (error.status === 503) setTimeout(compare, AGAIN);
+      return;
+    }
     for (const tab of Object.values(tabs)) tab.measured?.();
     if (!studio.reference.images && !studio.reference.told) setTimeout(compare, AGAIN);
   }

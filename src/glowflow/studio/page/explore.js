@@ -24,7 +24,10 @@ export function exploreTab(studio) {
 
   const live = newestWins(
     (asked) => api.walk(asked),
-    ({ pixels }) => paint(byId("walked"), pixels, model.channels),
+    ({ pixels, concern }) => {
+      paint(byId("walked"), pixels, model.channels);
+      if (concern) studio.say("The way leaves what the model can decode: move the slider back.");
+    },
     (error) => studio.say(error.message),
   );
 

@@ -16,7 +16,10 @@ export function mixTab(studio) {
 
   const live = newestWins(
     (asked) => api.mix(asked),
-    ({ pixels }) => paint(byId("mixed"), pixels, model.channels),
+    ({ pixels, concern }) => {
+      paint(byId("mixed"), pixels, model.channels);
+      if (concern) studio.say("The mix leaves what the model can decode: move towards a corner.");
+    },
     (error) => studio.say(error.message),
   );
 
