@@ -350,6 +350,18 @@ def test_an_optimiser_has_two_values_a_parameter_and_adamax_a_third_while_it_ste
     assert peak_allocated(chosen.step) == pytest.approx(needs.update, rel=0.05, abs=one)
 
 
+def test_muon_takes_no_more_than_is_planned():
+    config, model, _, _ = make("affine-lu")
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    needs = run_memory(config, 16, "stored", optimizer="muon")
+    chosen = make_optimizer(model, "muon", TrainConfig().lr)
+    chosen.step()
+    state = sum(t.nbytes for values in chosen.state.values() for t in values.values() if t.dim())
+    assert needs.gradients < state < needs.optimizer
+    assert peak_allocated(chosen.step) < needs.update
+
+
 def test_the_peak_is_the_state_and_the_highest_of_what_comes_and_goes():
     config = GlowConfig(**SMALL)
     large = run_memory(config, 4096, "stored")

@@ -45,7 +45,7 @@ def test_same_seed_same_run(splits, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "optimizer", ["adamax", "adam", pytest.param("adamw", marks=pytest.mark.slow)]
+    "optimizer", ["adamax", "muon", "adam", pytest.param("adamw", marks=pytest.mark.slow)]
 )
 def test_resumed_run_repeats_the_uninterrupted_one_to_the_bit(splits, tmp_path, optimizer):
     config = replace(CONFIG, optimizer=optimizer)

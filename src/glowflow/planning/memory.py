@@ -109,7 +109,8 @@ def initialization_memory(
 
 @cache
 def optimizer_memory(parameters: int, name: Optimizer) -> tuple[int, int]:
-    """What an optimiser of so many float32 parameters keeps, and takes above that for a step."""
+    """What an optimiser of so many float32 parameters keeps, and takes above that for a step: of
+    `muon` as if no parameter were a matrix, which keeps the most."""
     with FakeTensorMode(), Recorder(meta=False) as recorder:
         weights = nn.ParameterList([torch.empty(parameters)])
         weights[0].grad = torch.empty(parameters)

@@ -21,7 +21,7 @@ from .as_yaml import from_yaml, to_yaml
 CONFIG_FILE = "train.yaml"
 """In a run's folder."""
 
-Optimizer = Literal["adamax", "adam", "adamw"]
+Optimizer = Literal["adamax", "adam", "adamw", "muon"]
 PrecisionChoice = Literal["float32", "bf16", "auto"]
 Decay = Literal["constant", "cosine", "linear"]
 
@@ -62,7 +62,8 @@ class TrainConfig:
     """Parts in which a process computes its share of the batch, one after another, with the memory
     of one part. The step is the same."""
     optimizer: Optimizer = "adamax"
-    """`adamax` is the official choice."""
+    """`adamax` is the official choice; `muon` moves the networks' weights by orthogonalised momenta
+    and all else by Adamax."""
     lr: float = 5e-3
     """Learning rate after the warm-up (the paper, for its large models: 1e-3)."""
     warmup_images: int = 2_000

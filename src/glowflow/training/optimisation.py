@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from .config import Decay, Optimizer, TrainConfig
+from .muon import MuonAdamax
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ def make_optimizer(model: nn.Module, name: Optimizer, lr: float) -> torch.optim.
             return torch.optim.Adam(model.parameters(), lr=lr, fused=True)
         case "adamw":
             return torch.optim.AdamW(model.parameters(), lr=lr, fused=True)
+        case "muon":
+            return MuonAdamax(model.named_parameters(), lr)
 
 
 def make_average(model: nn.Module, ema: float) -> AveragedModel:

@@ -37,6 +37,7 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "64-hidden": {"hidden_channels": 64},
     "256-hidden": {"hidden_channels": 256},
     "adam": {"optimizer": "adam", "lr": 2e-3},
+    "muon": {"optimizer": "muon"},
     "official-rate": {"lr": 1e-3},
     "double-rate": {"lr": 1e-2},
     "batch-8": {"batch_size": 8},
