@@ -127,7 +127,7 @@ def _about(comparison: TrialComparison) -> str:
     seeds = ", ".join(map(str, study.all_seeds))
     budget = f"{study.images:,} training images"
     if study.minutes is not None:
-        budget = f"{study.minutes:g} minutes"
+        budget = "1 minute" if study.minutes == 1 else f"{study.minutes:g} minutes"
     scored = min(study.test_images, len(splits.test))
     machines = "; ".join(sorted({result.hardware for result in results}))
     minutes = sum(result.seconds for result in results) / 60
