@@ -238,8 +238,10 @@ def splits_for(model: ImageFlow, options: DataOptions) -> Splits:
     """All parts of the run's own data, or of others: for what fits something on one part and looks
     at another. Errors as `choose`."""
     source, progress = options.model, not options.json
-    how: Any = {"fit": options.fit, "upscale": options.upscale, "target": options.target}
-    config = data_for(model, source, options.data, **how)
+    config = data_for(
+        model, source, options.data,
+        fit=options.fit, upscale=options.upscale, target=options.target,
+    )  # fmt: skip
     if options.data is None:
         return own_splits(model, source, config, progress)
     return with_classes_of(model, open_splits(config, progress=progress))

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 
 class MuonAdamax(torch.optim.Optimizer):
-    """W ← W − 0.2 η √max(m, n) · U Vᵀ for a matrix W (m, n) whose momentum is U S Vᵀ, so that an
-    update has the root mean square 0.2 η in every direction; Adamax for all that is no matrix.
+    """W ← W − 0.2 η √max(m, n) · U Vᵀ for a matrix W (m, n) whose momentum is U S Vᵀ, so that the
+    update's values have the root mean square 0.2 η; Adamax for all that is no matrix.
 
     A kernel (out, in, *window) is the matrix (out, in · window). Biases, scales, what stands for
     the edge of an image, and the factors of 1x1 convolutions are no matrices. The singular vectors
