@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import shlex
 import statistics
 import sys
 import time
@@ -14,11 +15,14 @@ from typing import Any
 
 import numpy as np
 import torch
+import tyro
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from glowflow import Glow, GlowConfig, GlowflowError
 from glowflow.data.config import DataConfig
 from glowflow.data.open import open_splits
+from glowflow.data.patches import Grids
 from glowflow.data.types import ImageData, Splits
 from glowflow.files import require_writable, write_text
 from glowflow.models.likelihood import bits_per_dim, dequantize
@@ -35,6 +39,7 @@ from .measure import ROOT
 SLICE = 5.0
 """Seconds that a contender trains before it is the next one's turn."""
 PEER = "normflows, the official recipe"
+BEST = "our best"
 PEERS_COLUMN = " as good as the peer at the end |"
 OFFICIAL_WARMUP = 6_400
 """Images: 100 steps of 64, where the published 500,000 would outlast the race."""
@@ -65,8 +70,9 @@ class Runner:
         while self.seconds < until:
             started = time.perf_counter()
             order = np.random.default_rng((seed, self.step))
-            chosen = np.sort(order.choice(len(data), self.config.batch_size, replace=False))
-            images = torch.from_numpy(data.images[chosen])
+            size = self.config.batch_size
+            chosen = np.sort(order.choice(len(data), size, replace=len(data) < size))
+            images = torch.from_numpy(taken(data, chosen, order))
             x = dequantize(images, generator=noise_for(seed, self.step, images.device))
             self.images += len(x)
             done = self.schedule.done(self.images, self.seconds)
@@ -92,8 +98,17 @@ class Runner:
         return self.seconds, self.images, bits
 
 
-def recipes(data: DataConfig, minutes: float, steps: int) -> dict[str, TrainConfig]:
-    """What is compared: the configuration of each run."""
+def taken(data: ImageData, chosen: NDArray[np.int64], random: np.random.Generator) -> NDArray[Any]:
+    """These images; of photographs cut into squares, squares at random places as in training."""
+    if data.patches is None:
+        return np.asarray(data.images[chosen])
+    return Grids.of(data.patches).crops(data.images, chosen, random)
+
+
+def recipes(
+    data: DataConfig, minutes: float, steps: int, best: str | None = None
+) -> dict[str, TrainConfig]:
+    """What is compared: the configuration of each run; the best one as flags of `glow train`."""
     ours = TrainConfig(data=data, minutes=minutes, images=10**9)
     ours = replace(ours, model=replace(ours.model, steps=steps))
     plain = replace(ours, model=replace(ours.model, first_map="none"))
@@ -106,12 +121,20 @@ def recipes(data: DataConfig, minutes: float, steps: int) -> dict[str, TrainConf
         decay="constant",
         ema=0.0,
     )
-    return {
+    compared = {
         PEER: official,
         "the official recipe": official,
         "defaults without a first map": plain,
         "defaults": ours,
     }
+    if best is not None:
+        compared[BEST] = tyro.cli(
+            TrainConfig,
+            args=shlex.split(best),
+            default=ours,
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.AvoidSubcommands),
+        )
+    return compared
 
 
 def start(name: str, config: TrainConfig, splits: Splits, seed: int) -> Runner:
@@ -136,8 +159,8 @@ def start(name: str, config: TrainConfig, splits: Splits, seed: int) -> Runner:
 
 def race(splits: Splits, configs: dict[str, TrainConfig], given: argparse.Namespace) -> list[Any]:
     """Let all contenders train in turns, for each seed; one row a contender and seed."""
-    held_out = torch.from_numpy(splits.test.images[: given.images].copy())
     rows = []
+    held_out = test_images(splits.test, given.images)
     for seed in range(given.seeds):
         runners = [start(name, config, splits, seed) for name, config in configs.items()]
         starts = [runner.check(held_out) for runner in runners]
@@ -159,6 +182,14 @@ def race(splits: Splits, configs: dict[str, TrainConfig], given: argparse.Namesp
             for r, begun in zip(runners, starts, strict=True)
         ]
     return rows
+
+
+def test_images(data: ImageData, count: int) -> Tensor:
+    """The first images; of squares as many from everywhere, as neighbours are of one photograph."""
+    if data.patches is None:
+        return torch.from_numpy(data.images[:count].copy())
+    everywhere = np.linspace(0, len(data) - 1, min(count, len(data))).astype(np.int64)
+    return torch.from_numpy(data.images[everywhere])
 
 
 def table(rows: list[Any], given: argparse.Namespace, splits: Splits, unit: float) -> str:
@@ -199,6 +230,8 @@ def table(rows: list[Any], given: argparse.Namespace, splits: Splits, unit: floa
         "batches of 64, no average. The defaults decay to the last second of the table, so that "
         "their earlier columns are of an unfinished schedule.",
     ]
+    if BEST in names:
+        foot += ["", f"{BEST.capitalize()}: the defaults with `{given.best}`."]
     if unit != 1.0:
         foot += [
             "",
@@ -225,7 +258,9 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks speedrun", description=__doc__)
     parser.add_argument("--data", default="faces", help="as `glow train` takes it (faces)")
     parser.add_argument("--size", type=int, default=32, help="pixels (32)")
-    parser.add_argument("--fit", default="crop", choices=("crop", "stretch", "pad"))
+    parser.add_argument("--fit", default="crop", choices=("crop", "stretch", "pad", "patches"))
+    parser.add_argument("--held-out", type=float, default=0.1, help="of a folder (0.1)")
+    parser.add_argument("--best", help="options of `glow train`, quoted: one more contender")
     parser.add_argument(
         "--at", type=float, nargs="+", default=[15.0, 60.0, 180.0], help="seconds of the checks"
     )
@@ -239,9 +274,10 @@ def main(arguments: Sequence[str]) -> int:
     torch.set_num_threads(given.threads)
     try:
         require_writable(given.out)
-        data = DataConfig(data=given.data, size=(given.size, given.size), fit=given.fit)
+        size = (given.size, given.size)
+        data = DataConfig(data=given.data, size=size, fit=given.fit, held_out=given.held_out)
         splits = open_splits(data)
-        configs = recipes(data, given.at[-1] / 60, given.steps)
+        configs = recipes(data, given.at[-1] / 60, given.steps, given.best)
         if find_spec("normflows") is None:
             print("normflows is not installed, so it does not take part.", file=sys.stderr)
             del configs[PEER]

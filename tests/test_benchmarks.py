@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from benchmarks import contenders as contenders_module
@@ -33,6 +34,7 @@ from benchmarks.results import Memory, Ratio, Report, Target, Timing, slug, spee
 from PIL import Image
 
 from glowflow import Glow, GlowConfig
+from glowflow.data.types import ImageData
 from glowflow.nn.coupling_network import CouplingNetwork
 
 ROOT = Path(__file__).parents[1]
@@ -359,6 +361,39 @@ def test_a_speedrun_writes_what_each_recipe_reached(tmp_path, capsys):
         assert 0 < row["start"][0] <= seconds and seconds >= 0.1
         assert f"{bits:.3f}" in table
         assert f"{row['start'][2]:.3f} after" in table
+
+
+def test_a_speedrun_on_photographs_with_a_recipe_of_ones_own(tmp_path, capsys):
+    photographs = np.random.default_rng(0).integers(0, 256, (4, 40, 48, 3), np.uint8)
+    for i, photograph in enumerate(photographs):
+        Image.fromarray(photograph).save(tmp_path / f"{i}.png")
+    race = ["speedrun", "--data", str(tmp_path), "--fit", "patches", "--size", "8", "--steps", "1"]
+    race += ["--held-out", "0.3", "--at", "0.1", "--seeds", "1", "--images", "8", "--threads", "1"]
+    best = "--hidden-channels 8 --lr 0.01 --first-map none"
+    assert main([*race, "--best", best, "--out", str(tmp_path / "out")]) == 0
+    (written,) = (tmp_path / "out").glob("*.json")
+    results = json.loads(written.read_text())
+    recipe = results["recipes"][speedrun.BEST]
+    assert (recipe["model"]["hidden_channels"], recipe["model"]["steps"], recipe["lr"]) == (
+        8,
+        1,
+        0.01,
+    )
+    assert recipe["model"]["first_map"] == "none" and recipe["batch_size"] == 16
+    assert results["runs"][-1]["contender"] == speedrun.BEST
+    assert best in written.with_suffix(".md").read_text()
+
+
+def test_squares_of_a_speedrun_are_of_all_photographs_and_train_at_random_places():
+    grid = np.stack([np.repeat([0, 1, 2], 4), np.tile([0, 0, 1, 1], 3), np.tile([0, 1], 6)], axis=1)
+    images = np.random.default_rng(0).integers(0, 256, (12, 3, 8, 8), np.uint8)
+    data = ImageData(images, patches=grid)
+    assert torch.equal(speedrun.test_images(data, 3), torch.from_numpy(images[[0, 5, 11]]))
+    taken = speedrun.taken(data, np.arange(12), np.random.default_rng(1))
+    assert taken.shape == images.shape and not np.array_equal(taken, images)
+    whole = ImageData(images)
+    assert np.array_equal(speedrun.taken(whole, np.arange(3), np.random.default_rng(1)), images[:3])
+    assert torch.equal(speedrun.test_images(whole, 3), torch.from_numpy(images[:3]))
 
 
 def test_the_peer_is_overtaken_at_the_first_check_that_is_as_good():
