@@ -1365,7 +1365,7 @@ def test_reversible_takes_constant_images(value):
 
 
 def test_images_that_are_no_numbers_spoil_no_others():
-    for first_map in ("none", "marginals", "whitening"):
+    for first_map in ("none", "marginals", "interlaced", "whitening"):
         model, x = make(dtype=torch.float32, first_map=first_map, rank=16), batch(torch.float32)
         expected = model.log_prob(x)
         broken = x.clone()
@@ -1377,8 +1377,9 @@ def test_images_that_are_no_numbers_spoil_no_others():
     reversible.log_prob(broken)[1:].sum().backward()  # as without `reversible`: no refusal
 
 
-def test_a_table_of_probabilities_wants_single_precision():
-    model = make(first_map="marginals").bfloat16()
+@pytest.mark.parametrize("first_map", ["marginals", "interlaced"])
+def test_probabilities_want_single_precision(first_map):
+    model = make(first_map=first_map).bfloat16()
     with pytest.raises(InputError, match="use float32"):
         model.log_prob(batch().bfloat16())
 

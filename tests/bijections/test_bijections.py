@@ -16,6 +16,7 @@ from glowflow.bijections import (
     Chain,
     ChannelCoupling,
     CheckerboardCoupling,
+    Interlaced,
     Invertible1x1Conv,
     Logit,
     Marginals,
@@ -32,6 +33,7 @@ from glowflow.models.parts import PERMUTATIONS, part
 from glowflow.models.priors import DiagonalPrior, Split, Top, TopPrior
 from glowflow.models.realnvp import LastScale, Scale
 from glowflow.nn.coupling_network import CouplingNetwork
+from glowflow.nn.octave_network import OctaveNetwork
 from glowflow.nn.residual_network import ResidualNetwork
 from tests.conftest import perturb
 
@@ -40,6 +42,10 @@ ARCHITECTURE = GlowConfig(image_shape=(1, 4, 6), levels=1, steps=2, hidden_chann
 
 def glow(shape=(1, 4, 4), levels=2, **changes):
     return Glow(GlowConfig(image_shape=shape, levels=levels, steps=1, hidden_channels=4, **changes))
+
+
+def interlaced(shape, bits):
+    return Interlaced(shape, bits, lambda channels, n, below: OctaveNetwork(channels, n, 3, below))
 
 
 RESIDUAL = RealNVPConfig(image_shape=(1, 4, 4), scales=2, residual_blocks=1, hidden_channels=3)
@@ -144,6 +150,9 @@ CASES = {
         None,
     ),
     "marginals": (lambda: fitted(Marginals((2, 3, 2), 3), (2, 3, 2)), (2, 3, 2), None),
+    "interlaced": (lambda: fitted(interlaced((3, 4, 2), 3), (3, 4, 2)), (3, 4, 2), None),
+    "interlaced-grey": (lambda: fitted(interlaced((1, 4, 8), 2), (1, 4, 8)), (1, 4, 8), None),
+    "interlaced-odd": (lambda: fitted(interlaced((2, 3, 2), 1), (2, 3, 2)), (2, 3, 2), None),
     "standardize": (lambda: fitted(Standardize((2, 3, 2)), (2, 3, 2)), (2, 3, 2), None),
     "standardize-positions": (
         lambda: fitted(Standardize((2, 3, 2), positions=True), (2, 3, 2)),
@@ -201,6 +210,11 @@ CASES = {
         None,
     ),
     "glow-marginals": (lambda: fitted(glow(first_map="marginals"), (1, 4, 4)), (1, 4, 4), None),
+    "glow-interlaced": (
+        lambda: fitted(glow(first_map="interlaced", interlaced_channels=3), (1, 4, 4)),
+        (1, 4, 4),
+        None,
+    ),
     "glow-whitening": (
         lambda: fitted(
             glow(first_map="whitening", rank=6, dense_steps=2, dense_channels=3), (1, 4, 4)

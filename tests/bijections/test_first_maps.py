@@ -1,5 +1,6 @@
 """The maps before the first level: what they make of data whose density is known."""
 
+import itertools
 import math
 
 import numpy as np
@@ -9,12 +10,15 @@ from sklearn.isotonic import isotonic_regression
 from torch.distributions import LowRankMultivariateNormal, MultivariateNormal
 
 from glowflow import Architecture, Glow, GlowConfig, InputError
-from glowflow.bijections import Marginals, Whitening
+from glowflow.bijections import Interlaced, Marginals, Whitening
+from glowflow.bijections.interlaced import _ridge, apart, together
+from glowflow.bijections.marginals import TAIL
 from glowflow.bijections.whitening import _non_increasing
 from glowflow.data.types import ImageData
 from glowflow.evaluation.gaussian import gaussian
 from glowflow.models.likelihood import dequantize
 from glowflow.models.priors import standard_normal_log_prob
+from glowflow.nn.octave_network import OctaveNetwork
 from glowflow.training.config import TrainConfig
 from glowflow.training.first_map import first_map_chosen
 from tests.conftest import perturb
@@ -93,6 +97,107 @@ def test_marginals_go_on_outside_of_the_range():
     assert torch.allclose(first_map.inverse(y)[0], x, atol=1e-9)
 
 
+def interlaced(images, bits=8, hidden=6):
+    first_map = Interlaced(
+        tuple(images.shape[1:]), bits, lambda c, n, below: OctaveNetwork(c, n, hidden, below)
+    )
+    first_map.fit(dequantize(images, bits, noise="center"))
+    return first_map
+
+
+def every_image(shape, bits):
+    """All that there are, (images, *shape)."""
+    values = itertools.product(range(2**bits), repeat=math.prod(shape))
+    return torch.tensor(list(values), dtype=torch.uint8).view(-1, *shape)
+
+
+@pytest.mark.parametrize(
+    ("shape", "bits"), [((1, 2, 2), 3), ((3, 2, 2), 1), ((1, 4, 4), 1)]
+)  # fmt: skip
+def test_interlaced_is_a_probability_of_bytes(shape, bits):
+    torch.manual_seed(0)
+    first_map = perturb(interlaced(torch.randint(0, 256, (50, *shape)).byte(), bits), 0.3).double()
+    images = every_image(shape, bits)
+    x = ((images.double() + 0.5) / 2**bits) - 0.5
+    density = log_prob(first_map, x)
+    dims = math.prod(shape)
+    total = (density - dims * bits * math.log(2)).logsumexp(0).exp()
+    assert total.item() == pytest.approx((1 - 2 * TAIL) ** dims, abs=1e-6)
+    elsewhere = x + (torch.rand_like(x) - 0.5) / 2**bits
+    assert torch.allclose(log_prob(first_map, elsewhere), density, atol=1e-9)  # flat in each bin
+
+
+def test_interlaced_values_are_told_by_their_neighbours():
+    images = smooth(3000, (1, 16, 16))
+    first_map, alone = interlaced(images), marginals(images)
+    x = dequantize(smooth(300, (1, 16, 16), seed=4))
+    bits, of_alone = (8 - log_prob(f, x).mean() / 256 / math.log(2) for f in (first_map, alone))
+    assert bits < of_alone - 2.0
+
+
+@pytest.mark.parametrize("kind", ["smooth", "noise", "black", "white", "checkers", "one bright"])
+def test_interlaced_gives_every_byte_back_in_float32(kind):
+    torch.manual_seed(0)
+    images = smooth(500, (3, 16, 16))
+    flow = model("interlaced", image_shape=(3, 16, 16), interlaced_channels=8)
+    flow.fit_first_map(images)
+    flow.initialize(images[:200])
+    perturb(flow.first_map, 0.2)
+    noise = torch.randint(0, 256, (20, 3, 16, 16))
+    shown = {
+        "smooth": smooth(20, (3, 16, 16), seed=3),
+        "noise": noise,
+        "black": torch.zeros_like(noise),
+        "white": torch.full_like(noise, 255),
+        "checkers": 255 * (torch.arange(16)[:, None] + torch.arange(16) & 1).expand_as(noise),
+        "one bright": torch.zeros_like(noise).index_fill_(3, torch.tensor([7]), 255),
+    }[kind].to(torch.uint8)
+    back = flow.to_images(flow.decode(flow.encode(flow.to_float(shown, noise="center"))))
+    assert torch.equal(back, shown)
+
+
+@pytest.mark.parametrize(("count", "most"), [(1, 11.0), (2, 9.0), (5, 8.0), (40, 6.0)])
+def test_interlaced_of_a_few_images_does_not_call_others_impossible(count, most):
+    first_map = interlaced(smooth(count))
+    bits = 8 - log_prob(first_map, dequantize(smooth(100, seed=3))).mean() / 192 / math.log(2)
+    assert bits < most
+
+
+def test_a_whole_image_at_once_is_what_its_phases_give_one_by_one():
+    """The inverse knows of a value only what is coarser, before it, or of a channel before."""
+    torch.manual_seed(1)
+    first_map = perturb(interlaced(smooth(200)), 0.3).double()
+    x = dequantize(smooth(1, seed=5)).double()
+    y, _ = first_map(x)
+    jump = torch.zeros_like(x)
+    jump[:, :, 3, 3] = 0.25  # of the second phase, at the finest octave
+    later, _ = first_map(x + jump)
+    changed = (later != y).any(dim=(0, 1))
+    assert not changed[::2, ::2].any() and not changed[1::2, 1::2].sum() > 1
+    assert changed[3, 3] and changed[2, 3] and changed[3, 2]
+
+
+def test_phases_are_taken_apart_and_put_together():
+    x = torch.arange(2 * 3 * 4 * 6).view(2, 3, 4, 6)
+    assert torch.equal(together(apart(x)), x)
+    assert torch.equal(apart(x)[1], x[..., 1::2, 1::2])
+
+
+def test_a_ridge_is_chosen_as_if_each_row_were_left_out():
+    torch.manual_seed(0)
+    columns, targets = torch.randn(60, 5).double(), torch.randn(60, 2).double()
+    targets = targets + columns[:, :2]
+    weights, bias, residuals = _ridge(columns, targets)
+    assert (weights[:2].diagonal() > 0.6).all()
+    kept = torch.arange(60) != 7
+    others, _, _ = _ridge(columns[kept], targets[kept])
+    mean, centre = targets[kept].mean(0), columns[kept].mean(0)
+    left_out = targets[7] - mean - (columns[7] - centre) @ others
+    assert torch.allclose(left_out, residuals[7], atol=0.02)
+    fitted = columns @ weights + bias
+    assert torch.allclose(fitted.mean(0), targets.mean(0))
+
+
 def test_whitening_of_full_rank_is_the_gaussian_of_the_evaluation():
     images, new = smooth(4000), smooth(500, seed=5)
     first_map = Whitening((3, 8, 8), 192)
@@ -138,10 +243,11 @@ def test_whitening_of_data_that_never_change():
 
 def model(first_map, **changes):
     settings = {"levels": 2, "steps": 2, "hidden_channels": 8, "coupling_scale": "bounded"}
-    return Glow(GlowConfig(image_shape=(3, 8, 8), first_map=first_map, **(settings | changes)))
+    settings |= {"image_shape": (3, 8, 8)}
+    return Glow(GlowConfig(first_map=first_map, **(settings | changes)))
 
 
-@pytest.mark.parametrize("first_map", ["marginals", "whitening"])
+@pytest.mark.parametrize("first_map", ["marginals", "interlaced", "whitening"])
 def test_a_model_starts_where_its_first_map_is(first_map):
     images = smooth(2000)
     flow = model(first_map, rank=192)
@@ -180,7 +286,7 @@ def test_initialize_alone_fits_the_first_map():
     assert flow.first_map.cdf.diff(dim=-1).std() > 0
 
 
-@pytest.mark.parametrize("first_map", ["marginals", "whitening"])
+@pytest.mark.parametrize("first_map", ["marginals", "interlaced", "whitening"])
 def test_a_first_map_is_saved_with_the_model(first_map, tmp_path):
     flow = model(first_map, rank=20, dense_steps=2, dense_channels=6)
     flow.initialize(smooth(100))
@@ -192,7 +298,7 @@ def test_a_first_map_is_saved_with_the_model(first_map, tmp_path):
     assert torch.equal(again.sample(3, seed=1), flow.sample(3, seed=1))
 
 
-@pytest.mark.parametrize("first_map", ["marginals", "whitening"])
+@pytest.mark.parametrize("first_map", ["marginals", "interlaced", "whitening"])
 def test_gradients_are_those_of_the_stored_mode(first_map):
     flow = model(first_map, rank=20, dense_steps=2, dense_channels=6)
     flow.initialize(smooth(100))
@@ -222,9 +328,10 @@ def test_auto_is_decided_by_training_alone():
         model("auto")
 
 
-def test_float_data_have_no_marginals():
-    with pytest.raises(InputError, match="float data have no bins"):
-        model("marginals", bits=None)
+@pytest.mark.parametrize("first_map", ["marginals", "interlaced"])
+def test_float_data_have_no_bins(first_map):
+    with pytest.raises(InputError, match=f"{first_map} is for bytes: float data have no bins"):
+        model(first_map, bits=None)
 
 
 def test_an_unknown_first_map_is_refused():
@@ -280,6 +387,13 @@ class TestChoice:
         generator = torch.Generator().manual_seed(0)
         x = torch.rand(300, 1, 8, 8, generator=generator) < 0.5
         assert self.chosen(255.0 * x) == "marginals"
+
+    def test_squares_of_photographs_are_interlaced(self):
+        squares = np.stack([np.arange(12) // 4, np.arange(12) % 2, np.arange(12) // 2 % 2], axis=1)
+        images = np.zeros((12, 3, 8, 8), np.uint8)
+        config = TrainConfig(model=Architecture(levels=1, steps=1, first_map="auto"))
+        chosen = first_map_chosen(config, ImageData(images, patches=squares))
+        assert chosen.model.first_map == "interlaced"
 
 
 def test_directions_in_half_precision_give_every_byte_back():

@@ -299,7 +299,7 @@ def test_weights_data_and_first_map_are_taken_from_a_model(trained, tmp_path, ca
     assert read_run_config(run).started_from == start
 
 
-@pytest.mark.parametrize("first_map", ["marginals", "whitening", "none"])
+@pytest.mark.parametrize("first_map", ["marginals", "interlaced", "whitening", "none"])
 def test_a_run_from_a_model_has_its_first_map(first_map, trained, tmp_path):
     config = read_run_config(trained / "run")
     splits = open_splits(config.data, progress=False)

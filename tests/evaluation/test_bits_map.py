@@ -19,6 +19,7 @@ LOCAL = {
     "plain convolutions, diagonal prior": {"permutation": "plain", "prior": "diagonal"},
     "learned noise": {"dequantization": "variational"},
     "marginals": {"first_map": "marginals"},
+    "interlaced": {"first_map": "interlaced", "interlaced_channels": 4},
     "fewer bits, grey": {"bits": 5, "image_shape": (1, 8, 16)},
     "floats": {"bits": None},
     "realnvp": {"kind": "realnvp"},

@@ -66,6 +66,7 @@ class World:
             Glow(GlowConfig(**small, permutation="shuffle", first_map="marginals")),
             Glow(GlowConfig(**small, first_map="whitening", rank=4, dense_steps=1, dense_channels=2,
                             dequantization="variational", dequantization_channels=2)),
+            Glow(GlowConfig(**small, first_map="interlaced", interlaced_channels=2)),
             RealNVP(RealNVPConfig(**shape, scales=1, residual_blocks=1, hidden_channels=2)),
         ]  # fmt: skip
         for number, model in enumerate(models):
@@ -75,7 +76,7 @@ class World:
             model.eval().save_pretrained(own)
             text = (own / "config.json").read_text()
             self.sound.append((own, text, dict(model.state_dict())))
-        self.weights = [1, 1, 1, 1, 1 - RARE]
+        self.weights = [1, 1, 1, 1, 1, 1 - RARE]
         self.model = models[0]
         mine = identity(self.model)
         latents = tuple(torch.randn(shape) for shape in self.model.latent_shapes)

@@ -140,6 +140,13 @@ def sessions(written):
     return {name: onnxruntime.InferenceSession(path) for name, path in written.items()}
 
 
+def test_a_model_that_interlaces_is_refused(tmp_path):
+    model = glow(first_map="interlaced", interlaced_channels=4)
+    with pytest.raises(InputError, match="`interlaced` cannot be exported"):
+        export_model(model, tmp_path / "out", format="onnx")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -37,6 +37,7 @@ HUGE = [
     (Glow, {"first_map": "whitening", "rank": 65_536, "image_shape": [3, 512, 512]}),
     (Glow, {"first_map": "marginals", "image_shape": [3, 65_536, 65_536]}),
     (Glow, {"first_map": "whitening", "dense_steps": 10_000}),
+    (Glow, {"first_map": "interlaced", "interlaced_channels": 65_536}),
     (Glow, {"dequantization": "variational", "dequantization_channels": 65_536}),
     (RealNVP, {"hidden_channels": 65_536}),
     (RealNVP, {"residual_blocks": 10_000}),

@@ -128,7 +128,7 @@ def test_the_best_model_stays(splits, tmp_path):
     assert found == pytest.approx(best, abs=1e-6)
 
 
-@pytest.mark.parametrize("first_map", ["marginals", "whitening"])
+@pytest.mark.parametrize("first_map", ["marginals", "interlaced", "whitening"])
 def test_the_best_model_is_never_worse_than_the_first_map(splits, tmp_path, first_map):
     folder = tmp_path / "run"
     model = replace(CONFIG.model, first_map=first_map)

@@ -6,6 +6,7 @@ from .batchnorm import BatchNorm
 from .compose import Chain
 from .coupling import AdditiveCoupling, AffineCoupling, Coupling
 from .dequantization import VariationalDequantization
+from .interlaced import Interlaced
 from .linear import ChannelMixing, Invertible1x1Conv, Permutation, PlainInvertible1x1Conv
 from .logit import Logit
 from .marginals import Marginals
@@ -28,6 +29,7 @@ __all__ = [
     "CheckerboardCoupling",
     "Coupling",
     "FlowStep",
+    "Interlaced",
     "Invertible1x1Conv",
     "Logit",
     "Marginals",

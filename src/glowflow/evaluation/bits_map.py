@@ -16,6 +16,7 @@ from ..bijections import (
     Bijection,
     Chain,
     ChannelMixing,
+    Interlaced,
     Logit,
     Marginals,
     MaskedCoupling,
@@ -170,6 +171,7 @@ def _masked(part: MaskedCoupling, x: Tensor, context: Tensor | None) -> tuple[Te
 
 
 @_placed.register(Logit)
+@_placed.register(Interlaced)
 @_placed.register(Marginals)
 @_placed.register(VariationalDequantization)
 def _by_value(part: Any, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from ..bijections import AffineCoupling, BatchNorm, Marginals, Squeeze
+from ..bijections import AffineCoupling, BatchNorm, Interlaced, Marginals, Squeeze
 from ..bijections.exact import has_hooks, is_untouched, kind_of
 from ..bijections.linear import ChannelMixing
 from ..errors import InputError
@@ -50,8 +50,8 @@ def portable(model: ImageFlow, precision: Precision = "float32") -> ImageFlow:
             exact, in either.
 
     Raises:
-        InputError: the model is not initialised, is of no images, or has hooks, which no program
-            calls.
+        InputError: the model is not initialised, is of no images, has the first map `interlaced`,
+            or has hooks, which no program calls.
     """
     picture_shape(model.config.image_shape)
     if not model.initialized:
@@ -59,6 +59,11 @@ def portable(model: ImageFlow, precision: Precision = "float32") -> ImageFlow:
             "This model has seen no images: train it, or initialise it, before it is exported."
         )
     for name, module in model.named_modules():
+        if isinstance(module, Interlaced):
+            raise InputError(
+                "The first map `interlaced` cannot be exported: other software cannot search its "
+                "mixtures. Export a model with another first map, or use this one in Python."
+            )
         if has_hooks(module):
             raise InputError(
                 f"{name or 'The model'} has hooks, which an exported program does not call: "

@@ -17,7 +17,14 @@ Family = Literal["glow", "realnvp"]
 Dequantization = Literal["uniform", "variational"]
 Prior = Literal["convolutional", "diagonal"]
 FirstMap = Literal[
-    "none", "marginals", "whitening", "standardize", "standardize_positions", "spectral", "auto"
+    "none",
+    "marginals",
+    "interlaced",
+    "whitening",
+    "standardize",
+    "standardize_positions",
+    "spectral",
+    "auto",
 ]
 Padding = Literal["zero", "periodic", "reflect"]
 LARGEST = {
@@ -29,6 +36,7 @@ LARGEST = {
     "rank": 65_536,
     "dense_steps": 10_000,
     "dense_channels": 65_536,
+    "interlaced_channels": 65_536,
     "dequantization_channels": 65_536,
     "classes": 1_000_000,
     "condition_channels": 65_536,
@@ -69,7 +77,8 @@ class Architecture:
     """Network of the couplings; in Python also a class of one's own: `Glow(config, network=…)`."""
     first_map: FirstMap = "none"
     """What comes before the first level, fitted to the training images: `marginals` gives every
-    position a normal distribution, `whitening` gives principal components unit variance,
+    position a normal distribution, `interlaced` every value one that networks tell from coarser
+    values, `whitening` gives principal components unit variance,
     `standardize` gives every channel mean 0 and variance 1, `standardize_positions` every position,
     `spectral` every wave of fields that are alike everywhere, such as periodic ones;
     `auto` lets training choose what makes held-out images more probable; `none` is the official
@@ -80,6 +89,8 @@ class Architecture:
     """Couplings between these components, with dense networks, in `whitening`."""
     dense_channels: int = 512
     """Hidden values of the dense networks."""
+    interlaced_channels: int = 64
+    """Features of the networks in `interlaced`."""
     bits: int | None = 8
     """Bits per pixel value, 1 to 8; `None` for float data, which is not dequantised."""
     dequantization: Dequantization = "uniform"
@@ -104,12 +115,14 @@ class Architecture:
         """Refuse what cannot work."""
         _require_counts(self, 1, "levels", "steps", "hidden_channels", "dense_channels")
         _require_counts(self, 1, "dequantization_channels", "condition_channels")
+        _require_counts(self, 1, "interlaced_channels")
         _require_counts(self, 2, "rank")
         _require_counts(self, 0, "dense_steps")
         _require_bits(self.bits)
         require(
-            self.first_map != "marginals" or self.bits is not None,
-            "first_map marginals is for bytes: float data have no bins; choose whitening or none.",
+            self.first_map not in ("marginals", "interlaced") or self.bits is not None,
+            f"first_map {self.first_map} is for bytes: float data have no bins; choose whitening "
+            "or none.",
         )
         require(
             self.dequantization == "uniform" or self.bits is not None,

@@ -21,6 +21,7 @@ from ..bijections import (
     Chain,
     Coupling,
     FlowStep,
+    Interlaced,
     Invertible1x1Conv,
     Marginals,
     Permutation,
@@ -39,6 +40,7 @@ from ..errors import InputError
 from ..fused.steps import Steps
 from ..nn.coupling_network import CouplingNetwork
 from ..nn.dense_network import DenseNetwork
+from ..nn.octave_network import OctaveNetwork
 from .config import Architecture, CouplingScale, GlowConfig, picture_shape
 from .flow import ClassScores, ImageFlow, Latents, LossTerms
 from .parts import CONDITIONAL_NETWORKS, COUPLINGS, NETWORKS, PERMUTATIONS, part
@@ -451,6 +453,13 @@ def first_map(config: GlowConfig) -> FittedMap | None:
             return None
         case "marginals":
             return Marginals(picture_shape(config.image_shape), config.bits or 8)
+        case "interlaced":
+            hidden = config.interlaced_channels
+            return Interlaced(
+                picture_shape(config.image_shape),
+                config.bits or 8,
+                lambda channels, values, below: OctaveNetwork(channels, values, hidden, below),
+            )
         case "standardize" | "standardize_positions":
             return Standardize(config.image_shape, config.first_map == "standardize_positions")
         case "spectral":
@@ -461,7 +470,7 @@ def first_map(config: GlowConfig) -> FittedMap | None:
             return Whitening(config.image_shape, rank, Chain(steps) if steps else None)
     raise InputError(
         "first_map is 'auto', which training decides by its images: choose none, marginals, "
-        "whitening, standardize, standardize_positions or spectral."
+        "interlaced, whitening, standardize, standardize_positions or spectral."
     )
 
 

@@ -4,6 +4,7 @@ from .conditioning_network import ConditioningNetwork
 from .convolutions import GatherConv, PointConv, ScaledConv, ScatterConv, ZeroLinear
 from .coupling_network import ConditionalCouplingNetwork, CouplingNetwork
 from .dense_network import DenseNetwork
+from .octave_network import OctaveNetwork
 from .residual_network import ResidualNetwork
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "CouplingNetwork",
     "DenseNetwork",
     "GatherConv",
+    "OctaveNetwork",
     "PointConv",
     "ResidualNetwork",
     "ScaledConv",

@@ -32,9 +32,9 @@ def first_map_chosen(
 
     Each map is fitted to four fifths of them, and a standard normal prior stands behind it; that of
     `none` is the scaling of each channel that the first normalisation makes. Of fewer than ten
-    images there is none. Float data have no bins, so that they are whitened, periodic ones wave by
-    wave; given conditions, they are standardised by channel. A model whose weights the run starts
-    from has decided before.
+    images there is none, and squares of photographs are interlaced. Float data have no bins, so
+    that they are whitened, periodic ones wave by wave; given conditions, they are standardised by
+    channel. A model whose weights the run starts from has decided before.
     """
     model = config.model
     if not isinstance(model, Architecture) or model.first_map != "auto":
@@ -75,6 +75,8 @@ def _choice(data: ImageData, model: Architecture) -> FirstMap:
         if data.given:
             return "standardize"
         return "spectral" if model.padding == "periodic" else "whitening"
+    if data.patches is not None:
+        return "interlaced"
     images = fitting_images(data, CHOICE_IMAGES)
     if len(images) > CROP:  # of fewer the whole images are looked at: they are what is hard then
         images = _middle(images)

@@ -1,0 +1,436 @@
+"""A first map that tells every value from coarser ones, by mixtures of logistics on the bytes."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..errors import InputError
+from .base import sum_per_sample, without_autocast
+from .fitted import FittedMap
+from .marginals import TAIL, Marginals
+
+COMPONENTS = 4
+"""Logistics in each mixture."""
+FLOOR = 1e-3
+"""Share of the mass that is spread evenly over the bins: none is too narrow for float32."""
+NARROWEST = 0.05
+"""Of a logistic's scale, in bins."""
+BOUNDS = (30.0, 300.0, 12.0, 8.0)
+"""Of the logits of the weights, of δ, of log s/r and of α: what is usual is left as it is."""
+ROWS = 2**15
+"""Values that a linear prediction is fitted to, at most."""
+RIDGES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+"""Relative to the mean variance of what predicts."""
+
+
+class Logistics(NamedTuple):
+    """Mixtures of logistics for values of one phase, (batch, channels, COMPONENTS, h, w) each."""
+
+    weights: Tensor
+    means: Tensor
+    scales: Tensor
+
+
+class Told(NamedTuple):
+    """What the known phases tell of the next one."""
+
+    weights: Tensor
+    """(batch, channels, COMPONENTS, h, w), summing to one."""
+    means: Tensor
+    """As they are where the channels before are as predicted linearly."""
+    scales: Tensor
+    slopes: Tensor
+    """(batch, channels·(channels − 1)/2, COMPONENTS, h, w): change of the means with the residual
+    of a channel before, for channels (1, 0), (2, 0), (2, 1), …"""
+    linear: Tensor
+    """(batch, channels, h, w), the linear prediction."""
+
+
+class Interlaced(FittedMap):
+    """y = Φ⁻¹(F(x | what is coarser)), log-det Σ log (F'(x | ·)/φ(y)), Φ the normal CDF.
+
+    An image of 2h × 2w is interlaced of four phases of h × w, of rows and columns 00, 11, 01 and
+    10. The first is the coarser image, which is interlaced again, until a side is odd; its values
+    have `Marginals`. Each value x of the others, in [−½, ½), has
+
+        F(x | ·) = (1 − ε) Σᵢ πᵢ σ((x − mᵢ)/sᵢ) + ε (x + ½),    mᵢ = l + r δᵢ + Σ_c αᵢ_c e_c
+
+    at the edges of the 2ⁿ bins of n-bit values, the first and the last of which have the logistics'
+    tails, and linear within the bins. So under a standard normal prior and uniform noise the
+    density is the discrete likelihood, without a gap. l is a linear prediction by 3x3 neighbours in
+    the phases that are known, r the usual size of its residuals, both fitted; e_c are the residuals
+    of the channels before; networks give logits of π, δ, log s/r and α from all that is known, as
+    bytes: coarser octaves' features, the coarser image, and the residuals of the phases before.
+
+    Both directions ask the networks as often: the inverse goes from coarse to fine, phase by phase.
+
+    Args:
+        shape: channels, height, width.
+        bits: n.
+        network: makes the network of each octave, coarsest first: called with channels, values that
+            each position has, and whether there is a coarser octave, it gives a module with the
+            methods of `OctaveNetwork`.
+
+    Source: the interlacing Reed et al. 2017, "Parallel multiscale autoregressive density
+    estimation", and Cao et al. 2020, "Lossless image compression through super-resolution"; the
+    mixtures Salimans et al. 2017, "PixelCNN++"; the map Chen & Gopinath 2000, "Gaussianization".
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        bits: int,
+        network: Callable[[int, int, bool], nn.Module],
+    ) -> None:
+        super().__init__()
+        channels, *sides = shape
+        self.bits = bits
+        count = 0
+        while all(side % 2 == 0 for side in sides):
+            sides, count = [side // 2 for side in sides], count + 1
+        self.coarsest = Marginals((channels, sides[0], sides[1]), bits)
+        values = COMPONENTS * (3 * channels + channels * (channels - 1) // 2)
+        self.octaves = nn.ModuleList(
+            Octave(channels, bits, network(channels, values, number > 0)) for number in range(count)
+        )
+
+    def extra_repr(self) -> str:
+        """Bits, for `print`."""
+        return f"bits={self.bits}"
+
+    @without_autocast
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        """Return Φ⁻¹(F(x)) and its log-determinant in nats."""
+        y, by_value = self.by_value(x)
+        return y, sum_per_sample(by_value)
+
+    @without_autocast
+    def by_value(
+        self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
+    ) -> tuple[Tensor, Float[Tensor, "batch channels height width"]]:
+        """Return Φ⁻¹(F(x)) and each value's part of the log-determinant."""
+        self._require_precision(x)
+        pyramid = self._pyramid(x)
+        y, by_value = self.coarsest.by_value(pyramid[-1])
+        features = None
+        for octave, finer in zip(self._octaves(), reversed(pyramid[:-1]), strict=True):
+            phases = apart(finer)
+            known = [self._centres(phase) for phase in phases]
+            features = octave.features(known[0], features)
+            ys, nats = [y], [by_value]
+            residuals: list[Tensor] = []
+            for number in range(3):
+                told = octave.told(number, features, known[: number + 1], residuals)
+                value = known[number + 1]
+                residuals.append(value - told.linear)
+                mixture = octave.mixture(number, told, residuals[-1])
+                score, log_slope = self._normal(mixture, phases[number + 1])
+                ys.append(score)
+                nats.append(log_slope)
+            y, by_value = together(ys), together(nats)
+        return y, by_value
+
+    @without_autocast
+    def inverse(
+        self, y: Float[Tensor, "batch channels height width"], context: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        """Return F⁻¹(Φ(y)) and its log-determinant in nats."""
+        self._require_precision(y)
+        pyramid = self._pyramid(y)
+        x, log_det = self.coarsest.inverse(pyramid[-1])
+        features = None
+        for octave, finer in zip(self._octaves(), reversed(pyramid[:-1]), strict=True):
+            phases = apart(finer)
+            xs, known = [x], [self._centres(x)]
+            features = octave.features(known[0], features)
+            residuals: list[Tensor] = []
+            for number in range(3):
+                told = octave.told(number, features, known, residuals)
+                residual, channels = torch.zeros_like(told.linear), []
+                for channel in range(x.shape[1]):
+                    mixture = octave.mixture(number, told, residual, channel)
+                    score = phases[number + 1][:, channel : channel + 1]
+                    value, log_slope = self._from_normal(mixture, score)
+                    log_det = log_det - sum_per_sample(log_slope)
+                    channels.append(value)
+                    found = self._centres(value) - told.linear[:, channel : channel + 1]
+                    rest = residual[:, channel + 1 :]
+                    residual = torch.cat((residual[:, :channel], found, rest), dim=1)
+                xs.append(torch.cat(channels, dim=1))
+                known.append(self._centres(xs[-1]))
+                residuals.append(residual)
+            x = together(xs)
+        return x, log_det
+
+    def _fit(self, x: Tensor, noise_variance: float) -> None:
+        pyramid = self._pyramid(x)
+        self.coarsest.fit(pyramid[-1], noise_variance)
+        for octave, finer in zip(self._octaves(), reversed(pyramid[:-1]), strict=True):
+            octave.fit(apart(finer))
+
+    def _octaves(self) -> list[Any]:
+        return list(self.octaves)
+
+    def _pyramid(self, x: Tensor) -> list[Tensor]:
+        """x, and the first phase of each before."""
+        pyramid = [x]
+        for _ in self.octaves:
+            pyramid.append(pyramid[-1][..., ::2, ::2])
+        return pyramid
+
+    def _index(self, value: Tensor) -> Tensor:
+        """The number of the bin, whole, of a value in bins."""
+        return value.detach().floor().nan_to_num().clamp(0, 2**self.bits - 1)
+
+    def _centres(self, x: Tensor) -> Tensor:
+        """The middles of the bins in which x is."""
+        bins = 2**self.bits
+        return (self._index((x + 0.5) * bins) + 0.5) / bins - 0.5
+
+    def _normal(self, mixture: Logistics, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Φ⁻¹(F(x)) and the log of its slope; beyond the range it is linear."""
+        bins = 2**self.bits
+        value = (x + 0.5) * bins
+        index = self._index(value)
+        low, mass = self._below(mixture, index), self._mass(mixture, index)
+        inside = (value - index).clamp(0.0, 1.0)
+        y = self._quantile(low + inside * mass)
+        log_slope = self._log_slope(y, mass)
+        y = y + (value - index - inside) / bins * log_slope.detach().exp()
+        return y, log_slope
+
+    def _from_normal(self, mixture: Logistics, y: Tensor) -> tuple[Tensor, Tensor]:
+        """F⁻¹(Φ(y)) and the log of the slope of its inverse."""
+        bins = 2**self.bits
+        end = -_normal_quantile_of_tail()
+        bounded = y.clamp(-end, end)
+        below = self._probability(bounded)
+        index = torch.zeros_like(below)
+        step = bins // 2
+        while step:  # the last bin that starts at or below it
+            further = index + step
+            starts = self._below(mixture, further).detach()
+            index = torch.where(starts <= below.detach(), further, index)
+            step //= 2
+        low, mass = self._below(mixture, index), self._mass(mixture, index)
+        log_slope = self._log_slope(bounded, mass)
+        value = index + ((below - low) / mass).clamp(0.0, 1.0)
+        x = value / bins - 0.5 + (y - bounded) * (-log_slope.detach()).exp()
+        return x, log_slope
+
+    def _below(self, mixture: Logistics, index: Tensor) -> Tensor:
+        """The mass below bins of these numbers."""
+        bins = 2**self.bits
+        edge = (index / bins - 0.5)[:, :, None]
+        below = torch.sigmoid((edge - mixture.means) / mixture.scales)
+        total = (1.0 - FLOOR) * (mixture.weights * below).sum(2) + FLOOR / bins * index
+        total = torch.where(index == 0, torch.zeros_like(total), total)
+        return TAIL + (1.0 - 2 * TAIL) * total
+
+    def _mass(self, mixture: Logistics, index: Tensor) -> Tensor:
+        """The mass in bins of these numbers."""
+        bins = 2**self.bits
+        width = 1 / (bins * mixture.scales)
+        start = (index[:, :, None] / bins - 0.5 - mixture.means) / mixture.scales
+        to_end, from_start = torch.sigmoid(start + width), torch.sigmoid(-start)
+        mass = to_end * from_start * -torch.expm1(-width)  # σ(b) − σ(a) without a difference
+        number = index[:, :, None]
+        mass = torch.where(number == 0, to_end, mass)
+        mass = torch.where(number == bins - 1, from_start, mass)
+        total = (1.0 - FLOOR) * (mixture.weights * mass).sum(2) + FLOOR / bins
+        return (1.0 - 2 * TAIL) * total
+
+    def _log_slope(self, y: Tensor, mass: Tensor) -> Tensor:
+        """log(2ⁿ · mass / φ(y))."""
+        constant = self.bits * math.log(2) + 0.5 * math.log(2 * math.pi)
+        return 0.5 * y.square() + mass.log() + constant
+
+    def _quantile(self, p: Tensor) -> Tensor:
+        return torch.special.ndtri(p)
+
+    def _probability(self, y: Tensor) -> Tensor:
+        return torch.special.ndtr(y)
+
+    def _require_precision(self, x: Tensor) -> None:
+        if x.dtype not in (torch.float32, torch.float64):
+            raise InputError(
+                f"The first map `interlaced` has probabilities, which {x.dtype} cannot tell apart: "
+                "use float32, or use(precision='bf16') for the networks of the couplings alone."
+            )
+
+
+class Octave(nn.Module):
+    """The mixtures of three phases, given the first: a network around linear predictions.
+
+    Args:
+        channels: of the image.
+        bits: of its values.
+        network: as `OctaveNetwork`.
+    """
+
+    bounds: Tensor
+    """(values,) of what the network gives."""
+    contrast: Tensor
+    """(channels,) usual size of the difference of a value of the first phase from its 3x3 mean."""
+    bias: Tensor
+    """(3, channels) of the linear predictions of the three phases."""
+    across: Tensor
+    """(3, channels, channels) slopes of a channel's residual with those of the channels before."""
+    size: Tensor
+    """(3, channels) r, the usual size of a residual."""
+
+    def __init__(self, channels: int, bits: int, network: nn.Module) -> None:
+        super().__init__()
+        self.channels, self.bits = channels, bits
+        self.network = network
+        of_slopes = COMPONENTS * channels * (channels - 1) // 2
+        each = torch.tensor(BOUNDS).repeat_interleave(COMPONENTS)
+        bounds = torch.cat((each[: 3 * COMPONENTS].repeat(channels), each[-1:].expand(of_slopes)))
+        self.register_buffer("bounds", bounds, persistent=False)
+        self.register_buffer("contrast", torch.ones(channels))
+        for number in range(3):
+            kernel = torch.zeros(channels, (number + 1) * channels, 3, 3)
+            self.register_buffer(f"weight{number}", kernel)
+        self.register_buffer("bias", torch.zeros(3, channels))
+        self.register_buffer("across", torch.zeros(3, channels, channels))
+        self.register_buffer("size", torch.full((3, channels), 0.25))
+
+    def features(self, coarse: Tensor, below: Tensor | None) -> Tensor:
+        """What the network makes of the first phase and the coarser octave's features."""
+        contrast = torch.asinh(_sharp(coarse) / self.contrast[:, None, None])
+        network: Any = self.network
+        features: Tensor = network.features(torch.cat((2 * coarse, contrast), dim=1), below)
+        return features
+
+    def told(
+        self, number: int, features: Tensor, known: Sequence[Tensor], residuals: Sequence[Tensor]
+    ) -> Told:
+        """What the first phases, as centres of bins, and their residuals tell of the next one."""
+        sizes = self.size[:number, :, None, None]
+        relative = [torch.asinh(e / size) for e, size in zip(residuals, sizes, strict=True)]
+        network: Any = self.network
+        raw = network.values(number, features, torch.cat(relative, dim=1) if relative else None)
+        bounds = self.bounds.to(raw.dtype)[:, None, None]
+        raw = bounds * torch.tanh(raw / bounds)
+        count, channels = COMPONENTS, self.channels
+        batch, _, height, width = raw.shape
+        mixtures = raw[:, : 3 * count * channels].view(batch, channels, 3, count, height, width)
+        slopes = raw[:, 3 * count * channels :].view(batch, -1, count, height, width)
+        linear = self._linear(number, known)
+        size = self.size[number, :, None, None, None]
+        spread = torch.linspace(-1.0, 1.0, count, dtype=raw.dtype, device=raw.device)
+        apart = 0.5 * spread[:, None, None]
+        log_scale = 1.2 * spread[:, None, None] - 0.5 + mixtures[:, :, 2]
+        scales = (size * log_scale.exp()).clamp(min=NARROWEST / 2**self.bits)
+        means = linear[:, :, None] + size * (mixtures[:, :, 1] + apart)
+        return Told(mixtures[:, :, 0].softmax(2), means, scales, slopes, linear)
+
+    def mixture(
+        self, number: int, told: Told, residual: Tensor, channel: int | None = None
+    ) -> Logistics:
+        """The mixtures of one channel, or of all, given the residuals of the channels before."""
+        means = []
+        for c in range(self.channels) if channel is None else [channel]:
+            mean = told.means[:, c]
+            for before in range(c):
+                slope = told.slopes[:, c * (c - 1) // 2 + before] + self.across[number, c, before]
+                mean = mean + slope * residual[:, before, None]
+            means.append(mean)
+        some = slice(None) if channel is None else slice(channel, channel + 1)
+        return Logistics(told.weights[:, some], torch.stack(means, 1), told.scales[:, some])
+
+    def fit(self, phases: Sequence[Tensor]) -> None:
+        """Fit the linear predictions and the sizes of their residuals to images' phases."""
+        least = 0.5 / 2**self.bits
+        sharp = _sharp(phases[0]).abs().double().transpose(0, 1).flatten(1).mean(1)
+        self.contrast.copy_(sharp.clamp(min=least))
+        for number in range(3):
+            columns, targets = _rows(phases[: number + 1], phases[number + 1])
+            weight, bias, residuals = _ridge(columns, targets)
+            kernel = weight.mT.reshape(self.channels, -1, 3, 3)
+            self._weight(number).copy_(kernel)
+            self.bias[number].copy_(bias)
+            widest = 0.25 / len(columns)  # which tells little of the residuals if it is small
+            for c in range(self.channels):
+                before = residuals[:, :c]
+                ridge = 1e-9 + 1e-6 * before.square().sum(0)
+                gram = before.mT @ before + torch.diag(ridge)
+                slopes = torch.linalg.solve(gram, before.mT @ residuals[:, c])
+                self.across[number, c, :c] = slopes.to(self.across)
+                left = (residuals[:, c] - before @ slopes).abs().median()
+                self.size[number, c] = left.clamp(min=max(least, widest)).to(self.size)
+
+    def _weight(self, number: int) -> Tensor:
+        weight: Tensor = getattr(self, f"weight{number}")
+        return weight
+
+    def _linear(self, number: int, known: Sequence[Tensor]) -> Tensor:
+        padded = F.pad(torch.cat(tuple(known), dim=1), (1, 1, 1, 1), mode="replicate")
+        return F.conv2d(padded, self._weight(number), self.bias[number])
+
+
+def apart(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The four phases (…, h, w) of (…, 2h, 2w): rows and columns 00, 11, 01, 10."""
+    return x[..., ::2, ::2], x[..., 1::2, 1::2], x[..., ::2, 1::2], x[..., 1::2, ::2]
+
+
+def together(phases: Sequence[Tensor]) -> Tensor:
+    """The inverse of `apart`."""
+    first, second, third, fourth = phases
+    even = torch.stack((first, third), dim=-1).flatten(-2)
+    odd = torch.stack((fourth, second), dim=-1).flatten(-2)
+    return torch.stack((even, odd), dim=-2).flatten(-3, -2)
+
+
+def _sharp(x: Tensor) -> Tensor:
+    """The difference of each value from its 3x3 mean."""
+    return x - F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+
+
+def _normal_quantile_of_tail() -> float:
+    return float(torch.special.ndtri(torch.tensor(TAIL, dtype=torch.float64)))
+
+
+def _rows(known: Sequence[Tensor], target: Tensor) -> tuple[Tensor, Tensor]:
+    """What predicts, (n, 9·known·channels), and what is predicted, (n, channels), float64, at
+    places that are drawn once and for all."""
+    x = F.pad(torch.cat(tuple(known), dim=1), (1, 1, 1, 1), mode="replicate")
+    images, _, height, width = target.shape
+    places = torch.arange(images * height * width)
+    if len(places) > ROWS:
+        drawn = torch.randint(len(places), (ROWS,), generator=torch.Generator().manual_seed(0))
+        places = places[drawn]
+    places = places.to(x.device)
+    image, row, column = places // (height * width), places // width % height, places % width
+    taps = [x[image, :, row + i, column + j] for i in range(3) for j in range(3)]
+    columns = torch.stack(taps, dim=2).flatten(1)
+    return columns.double(), target[image, :, row, column].double()
+
+
+def _ridge(columns: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights (columns, targets), biases, and the residuals that each row has where all others
+    are fitted, of that ridge of `RIDGES` under which those are smallest."""
+    count = len(columns)
+    centre, mean = columns.mean(0), targets.mean(0)
+    a, b = columns - centre, targets - mean
+    values, vectors = torch.linalg.eigh(a.mT @ a / count)
+    turned = a @ vectors
+    toward = turned.mT @ b / count
+    best: tuple[Tensor, Tensor, Tensor] | None = None
+    for ridge in RIDGES:
+        shrunk = 1 / (values.clamp(min=0.0) + ridge * values.mean().clamp(min=1e-12))
+        leverage = 1 / count + (turned.square() * shrunk).sum(1) / count
+        fitted = turned @ (shrunk[:, None] * toward)
+        residuals = (b - fitted) / (1 - leverage).clamp(min=1e-3)[:, None]
+        error = residuals.square().sum()
+        if best is None or error < best[0]:
+            best = error, vectors @ (shrunk[:, None] * toward), residuals
+    assert best is not None
+    return best[1], mean - centre @ best[1], best[2]
