@@ -12,12 +12,21 @@ from torch import Tensor, nn
 from ..errors import InputError
 from .base import sum_per_sample, without_autocast
 from .fitted import FittedMap
-from .marginals import TAIL, Marginals
+from .marginals import Marginals
 
 COMPONENTS = 4
 """Logistics in each mixture."""
-FLOOR = 1e-3
-"""Share of the mass that is spread evenly over the bins: none is too narrow for float32."""
+BROAD = 2e-5
+"""Weight, for each bin that a mixture reaches across, of two more logistics as broad as its likely
+and as all its logistics reach: no bin between two modes is too narrow for float32, and samples of
+a single mode are left alone."""
+COUNTED = 1e-5
+"""Least weight of a logistic that the mixture reaches to; bins beside rarer ones are in a tail."""
+FLOOR = 1e-7
+"""Share of the mass that is spread evenly over the bins: far outside they are as wide as float32
+tells apart in either tail."""
+TAIL = 1e-9
+"""Mass of each tail outside of the bins, so that the map is onto the real line."""
 NARROWEST = 0.05
 """Of a logistic's scale, in bins."""
 BOUNDS = (30.0, 300.0, 12.0, 8.0)
@@ -29,7 +38,8 @@ RIDGES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 
 
 class Logistics(NamedTuple):
-    """Mixtures of logistics for values of one phase, (batch, channels, COMPONENTS, h, w) each."""
+    """Mixtures of logistics for values of one phase, (batch, channels, COMPONENTS + 2, h, w) each,
+    of which the last two are the broad ones."""
 
     weights: Tensor
     means: Tensor
@@ -58,14 +68,15 @@ class Interlaced(FittedMap):
     10. The first is the coarser image, which is interlaced again, until a side is odd; its values
     have `Marginals`. Each value x of the others, in [−½, ½), has
 
-        F(x | ·) = (1 − ε) Σᵢ πᵢ σ((x − mᵢ)/sᵢ) + ε (x + ½),    mᵢ = l + r δᵢ + Σ_c αᵢ_c e_c
+        F(x | ·) = Σᵢ πᵢ σ((x − mᵢ)/sᵢ),    mᵢ = l + r δᵢ + Σ_c αᵢ_c e_c
 
     at the edges of the 2ⁿ bins of n-bit values, the first and the last of which have the logistics'
-    tails, and linear within the bins. So under a standard normal prior and uniform noise the
-    density is the discrete likelihood, without a gap. l is a linear prediction by 3x3 neighbours in
-    the phases that are known, r the usual size of its residuals, both fitted; e_c are the residuals
-    of the channels before; networks give logits of π, δ, log s/r and α from all that is known, as
-    bytes: coarser octaves' features, the coarser image, and the residuals of the phases before.
+    tails, and linear within the bins; `BROAD`, `FLOOR` and `TAIL` keep it invertible. So under a
+    standard normal prior and uniform noise the density is the discrete likelihood, without a gap.
+    l is a linear prediction by 3x3 neighbours in the phases that are known, r the usual size of its
+    residuals, both fitted; e_c are the residuals of the channels before; networks give logits of π,
+    δ, log s/r and α from all that is known, as bytes: coarser octaves' features, the coarser image,
+    and the residuals of the phases before.
 
     Both directions ask the networks as often: the inverse goes from coarse to fine, phase by phase.
 
@@ -199,9 +210,12 @@ class Interlaced(FittedMap):
         bins = 2**self.bits
         value = (x + 0.5) * bins
         index = self._index(value)
-        low, mass = self._below(mixture, index), self._mass(mixture, index)
+        low, mass, high = self._masses(mixture, index)
         inside = (value - index).clamp(0.0, 1.0)
-        y = self._quantile(low + inside * mass)
+        is_low = low < high
+        nearer = torch.where(is_low, low + inside * mass, high + (1 - inside) * mass)
+        y = torch.special.ndtri(nearer)
+        y = torch.where(is_low, y, -y)
         log_slope = self._log_slope(y, mass)
         y = y + (value - index - inside) / bins * log_slope.detach().exp()
         return y, log_slope
@@ -209,54 +223,57 @@ class Interlaced(FittedMap):
     def _from_normal(self, mixture: Logistics, y: Tensor) -> tuple[Tensor, Tensor]:
         """F⁻¹(Φ(y)) and the log of the slope of its inverse."""
         bins = 2**self.bits
-        end = -_normal_quantile_of_tail()
+        end = -_normal_quantile(TAIL)
         bounded = y.clamp(-end, end)
-        below = self._probability(bounded)
-        index = torch.zeros_like(below)
+        nearer = 0.5 * torch.special.erfc(bounded.abs() * math.sqrt(0.5))  # ndtr is 0 in the tails
+        is_low = bounded < 0
+        found = nearer.detach()
+        index = torch.zeros_like(found)
         step = bins // 2
-        while step:  # the last bin that starts at or below it
-            further = index + step
-            starts = self._below(mixture, further).detach()
-            index = torch.where(starts <= below.detach(), further, index)
-            step //= 2
-        low, mass = self._below(mixture, index), self._mass(mixture, index)
+        with torch.no_grad():
+            while step:  # the last bin that starts at or below it
+                further = index + step
+                outside = self._outside(mixture, further, is_low)
+                begins = torch.where(is_low, outside <= found, outside >= found)
+                index = torch.where(begins, further, index)
+                step //= 2
+        low, mass, high = self._masses(mixture, index)
         log_slope = self._log_slope(bounded, mass)
-        value = index + ((below - low) / mass).clamp(0.0, 1.0)
+        inside = torch.where(is_low, (nearer - low) / mass, 1 - (nearer - high) / mass)
+        value = index + inside.clamp(0.0, 1.0)
         x = value / bins - 0.5 + (y - bounded) * (-log_slope.detach()).exp()
         return x, log_slope
 
-    def _below(self, mixture: Logistics, index: Tensor) -> Tensor:
-        """The mass below bins of these numbers."""
+    def _outside(self, mixture: Logistics, index: Tensor, is_low: Tensor) -> Tensor:
+        """The mass below the starts of bins of these numbers, or else above."""
         bins = 2**self.bits
-        edge = (index / bins - 0.5)[:, :, None]
-        below = torch.sigmoid((edge - mixture.means) / mixture.scales)
-        total = (1.0 - FLOOR) * (mixture.weights * below).sum(2) + FLOOR / bins * index
-        total = torch.where(index == 0, torch.zeros_like(total), total)
-        return TAIL + (1.0 - 2 * TAIL) * total
+        distance = ((index / bins - 0.5)[:, :, None] - mixture.means) / mixture.scales
+        mass = torch.sigmoid(torch.where(is_low[:, :, None], distance, -distance))
+        evenly = torch.where(is_low, index, bins - index) / bins
+        return _with_tails((mixture.weights * mass).sum(2), evenly) + TAIL
 
-    def _mass(self, mixture: Logistics, index: Tensor) -> Tensor:
-        """The mass in bins of these numbers."""
+    def _masses(self, mixture: Logistics, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The mass below bins of these numbers, in them, and above."""
         bins = 2**self.bits
         width = 1 / (bins * mixture.scales)
-        start = (index[:, :, None] / bins - 0.5 - mixture.means) / mixture.scales
+        start = ((index / bins - 0.5)[:, :, None] - mixture.means) / mixture.scales
+        below, above = torch.sigmoid(start), torch.sigmoid(-start - width)
         to_end, from_start = torch.sigmoid(start + width), torch.sigmoid(-start)
-        mass = to_end * from_start * -torch.expm1(-width)  # σ(b) − σ(a) without a difference
-        number = index[:, :, None]
-        mass = torch.where(number == 0, to_end, mass)
-        mass = torch.where(number == bins - 1, from_start, mass)
-        total = (1.0 - FLOOR) * (mixture.weights * mass).sum(2) + FLOOR / bins
-        return (1.0 - 2 * TAIL) * total
+        within = to_end * from_start * -torch.expm1(-width)  # σ(b) − σ(a) without a difference
+        is_first, is_last = (index == 0)[:, :, None], (index == bins - 1)[:, :, None]
+        within = torch.where(is_first, to_end, torch.where(is_last, from_start, within))
+        below, above = below.masked_fill(is_first, 0.0), above.masked_fill(is_last, 0.0)
+        low, mass, high = ((mixture.weights * part).sum(2) for part in (below, within, above))
+        return (
+            _with_tails(low, index / bins) + TAIL,
+            _with_tails(mass, 1 / bins),
+            _with_tails(high, (bins - 1 - index) / bins) + TAIL,
+        )
 
     def _log_slope(self, y: Tensor, mass: Tensor) -> Tensor:
         """log(2ⁿ · mass / φ(y))."""
         constant = self.bits * math.log(2) + 0.5 * math.log(2 * math.pi)
         return 0.5 * y.square() + mass.log() + constant
-
-    def _quantile(self, p: Tensor) -> Tensor:
-        return torch.special.ndtri(p)
-
-    def _probability(self, y: Tensor) -> Tensor:
-        return torch.special.ndtr(y)
 
     def _require_precision(self, x: Tensor) -> None:
         if x.dtype not in (torch.float32, torch.float64):
@@ -344,7 +361,9 @@ class Octave(nn.Module):
                 mean = mean + slope * residual[:, before, None]
             means.append(mean)
         some = slice(None) if channel is None else slice(channel, channel + 1)
-        return Logistics(told.weights[:, some], torch.stack(means, 1), told.scales[:, some])
+        return _with_broad(
+            told.weights[:, some], torch.stack(means, 1), told.scales[:, some], 2**self.bits
+        )
 
     def fit(self, phases: Sequence[Tensor]) -> None:
         """Fit the linear predictions and the sizes of their residuals to images' phases."""
@@ -394,8 +413,27 @@ def _sharp(x: Tensor) -> Tensor:
     return x - F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
 
 
-def _normal_quantile_of_tail() -> float:
-    return float(torch.special.ndtri(torch.tensor(TAIL, dtype=torch.float64)))
+def _normal_quantile(p: float) -> float:
+    return float(torch.special.ndtri(torch.tensor(p, dtype=torch.float64)))
+
+
+def _with_tails(mass: Tensor, evenly: Tensor | float) -> Tensor:
+    """The logistics' mass, and that which is spread evenly, without the tails outside."""
+    return (1.0 - 2 * TAIL) * ((1.0 - FLOOR) * mass + FLOOR * evenly)
+
+
+def _with_broad(weights: Tensor, means: Tensor, scales: Tensor, bins: int) -> Logistics:
+    """The mixture, and two more logistics that reach as far as the likely ones and as all."""
+    mean, scale = ((weights * part).sum(2, keepdim=True) for part in (means, scales))
+    distance = (means - mean).abs()
+    near = (distance * (10 * weights).clamp(max=1.0)).amax(2, keepdim=True)
+    far = torch.where(weights > COUNTED, distance, 0.0).amax(2, keepdim=True)
+    broad = BROAD * (bins * near).clamp(max=bins)
+    return Logistics(
+        torch.cat(((1.0 - 2 * broad) * weights, broad, broad), dim=2),
+        torch.cat((means, mean, mean), dim=2),
+        torch.cat((scales, scale + near, scale + far), dim=2),
+    )
 
 
 def _rows(known: Sequence[Tensor], target: Tensor) -> tuple[Tensor, Tensor]:
