@@ -195,6 +195,13 @@ def test_bad_problems_are_a_sentence(prior, make, says):
         make(prior)
 
 
+def test_a_prior_whose_inverse_has_jumps_is_refused():
+    model = Glow(GlowConfig(image_shape=(1, 4, 4), levels=1, steps=1, hidden_channels=4,
+                            first_map="interlaced", interlaced_channels=2))  # fmt: skip
+    with pytest.raises(InputError, match="its inverse has jumps"):
+        Problem(model, identity, torch.zeros(1, 4, 4), 0.1)
+
+
 def test_chains_are_scaled_by_the_curvature(prior):
     """Of a linear problem: u given y is standard normal."""
     problem = Problem(prior, SMOOTH, torch.zeros(SHAPE), 0.05)

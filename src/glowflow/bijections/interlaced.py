@@ -225,8 +225,9 @@ class Interlaced(FittedMap):
         bins = 2**self.bits
         end = -_normal_quantile(TAIL)
         bounded = y.clamp(-end, end)
-        nearer = 0.5 * torch.special.erfc(bounded.abs() * math.sqrt(0.5))  # ndtr is 0 in the tails
         is_low = bounded < 0
+        distance = torch.where(is_low, -bounded, bounded)
+        nearer = 0.5 * torch.special.erfc(distance * math.sqrt(0.5))  # ndtr is 0 in the tails
         found = nearer.detach()
         index = torch.zeros_like(found)
         step = bins // 2

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..bijections import Interlaced
 from ..errors import InputError
 from ..models.flow import ImageFlow
 from .operators import Operator
@@ -35,7 +36,8 @@ class Problem:
         labels: (1,) the class, for a class-conditional model.
 
     Raises:
-        InputError: A gives another shape than the data's, or σ is not positive.
+        InputError: A gives another shape than the data's, σ is not positive, or the prior has the
+            first map `interlaced`, whose inverse has jumps.
     """
 
     model: ImageFlow
@@ -46,6 +48,11 @@ class Problem:
     sizes: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
+        if any(isinstance(module, Interlaced) for module in self.model.modules()):
+            raise InputError(
+                "The first map `interlaced` tells values from bytes, so that its inverse has jumps, "
+                "which gradients do not see: solve with a prior of another first map."
+            )
         model = prior_of(self.model)
         object.__setattr__(self, "model", model)
         observed = self.observed.to(model.device, model.dtype)
