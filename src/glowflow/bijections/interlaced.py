@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import torch
@@ -223,7 +224,7 @@ class Interlaced(FittedMap):
     def _from_normal(self, mixture: Logistics, y: Tensor) -> tuple[Tensor, Tensor]:
         """F⁻¹(Φ(y)) and the log of the slope of its inverse."""
         bins = 2**self.bits
-        end = -_normal_quantile(TAIL)
+        end = -NormalDist().inv_cdf(TAIL)
         bounded = y.clamp(-end, end)
         is_low = bounded < 0
         distance = torch.where(is_low, -bounded, bounded)
@@ -414,10 +415,6 @@ def _sharp(x: Tensor) -> Tensor:
     return x - F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
 
 
-def _normal_quantile(p: float) -> float:
-    return float(torch.special.ndtri(torch.tensor(p, dtype=torch.float64)))
-
-
 def _with_tails(mass: Tensor, evenly: Tensor | float) -> Tensor:
     """The logistics' mass, and that which is spread evenly, without the tails outside."""
     return (1.0 - 2 * TAIL) * ((1.0 - FLOOR) * mass + FLOOR * evenly)
@@ -462,14 +459,14 @@ def _ridge(columns: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     values, vectors = torch.linalg.eigh(a.mT @ a / count)
     turned = a @ vectors
     toward = turned.mT @ b / count
-    best: tuple[Tensor, Tensor, Tensor] | None = None
+    weights, residuals = [], []
     for ridge in RIDGES:
         shrunk = 1 / (values.clamp(min=0.0) + ridge * values.mean().clamp(min=1e-12))
         leverage = 1 / count + (turned.square() * shrunk).sum(1) / count
-        fitted = turned @ (shrunk[:, None] * toward)
-        residuals = (b - fitted) / (1 - leverage).clamp(min=1e-3)[:, None]
-        error = residuals.square().sum()
-        if best is None or error < best[0]:
-            best = error, vectors @ (shrunk[:, None] * toward), residuals
-    assert best is not None
-    return best[1], mean - centre @ best[1], best[2]
+        weight = shrunk[:, None] * toward
+        weights.append(vectors @ weight)
+        residuals.append((b - turned @ weight) / (1 - leverage).clamp(min=1e-3)[:, None])
+    errors = torch.stack(residuals).square().sum((1, 2))
+    best = errors.argmin().view(1)
+    chosen, left = (torch.stack(x).index_select(0, best)[0] for x in (weights, residuals))
+    return chosen, mean - centre @ chosen, left

@@ -50,8 +50,8 @@ class Problem:
     def __post_init__(self) -> None:
         if any(isinstance(module, Interlaced) for module in self.model.modules()):
             raise InputError(
-                "The first map `interlaced` tells values from bytes, so that its inverse has jumps, "
-                "which gradients do not see: solve with a prior of another first map."
+                "The first map `interlaced` tells values from bytes, so that its inverse has "
+                "jumps, which gradients do not see: solve with a prior of another first map."
             )
         model = prior_of(self.model)
         object.__setattr__(self, "model", model)

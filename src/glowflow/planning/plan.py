@@ -280,7 +280,8 @@ def planned_config(train: TrainConfig, preset: str | None = None, classes: int =
     image_shape = (train.data.channels or 3, *train.data.size)
     if isinstance(train.model, RealNVPArchitecture):
         return RealNVPConfig.of(train.model, image_shape)
-    return GlowConfig.of(_decided(train.model, "whitening"), image_shape, classes)
+    largest: FirstMap = "interlaced" if train.data.fit == "patches" else "whitening"
+    return GlowConfig.of(_decided(train.model, largest), image_shape, classes)
 
 
 def _of_arrays(train: TrainConfig) -> Config:
