@@ -143,17 +143,29 @@ def test_interlaced_gives_every_byte_back_in_float32(kind):
     flow.fit_first_map(images)
     flow.initialize(images[:200])
     perturb(flow.first_map, 0.2)
-    noise = torch.randint(0, 256, (20, 3, 16, 16))
+    any_bytes = torch.randint(0, 256, (20, 3, 16, 16))
     shown = {
         "smooth": smooth(20, (3, 16, 16), seed=3),
-        "noise": noise,
-        "black": torch.zeros_like(noise),
-        "white": torch.full_like(noise, 255),
-        "checkers": 255 * (torch.arange(16)[:, None] + torch.arange(16) & 1).expand_as(noise),
-        "one bright": torch.zeros_like(noise).index_fill_(3, torch.tensor([7]), 255),
+        "noise": any_bytes,
+        "black": torch.zeros_like(any_bytes),
+        "white": torch.full_like(any_bytes, 255),
+        "checkers": 255 * (torch.arange(16)[:, None] + torch.arange(16) & 1).expand_as(any_bytes),
+        "one bright": torch.zeros_like(any_bytes).index_fill_(3, torch.tensor([7]), 255),
     }[kind].to(torch.uint8)
     back = flow.to_images(flow.decode(flow.encode(flow.to_float(shown, noise="center"))))
     assert torch.equal(back, shown)
+
+
+@pytest.mark.parametrize("first_map", ["none", "marginals", "interlaced", "whitening"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_of_no_images_there_are_no_densities(first_map, channels):
+    images = smooth(100, (channels, 8, 8))
+    flow = model(first_map, image_shape=(channels, 8, 8), rank=16)
+    flow.fit_first_map(images)
+    flow.initialize(images)
+    nothing = flow.to_float(images[:0])
+    assert flow.log_prob(nothing).shape == (0,)
+    assert flow.decode(flow.encode(nothing)).shape == nothing.shape
 
 
 @pytest.mark.parametrize(("count", "most"), [(1, 11.0), (2, 9.0), (5, 8.0), (40, 6.0)])

@@ -20,7 +20,7 @@ FLOOR = 1e-3
 """Share of the mass that is spread evenly over the bins: none is too narrow for float32."""
 NARROWEST = 0.05
 """Of a logistic's scale, in bins."""
-BOUNDS = (30.0, 300.0, 12.0, 8.0)
+LOGIT_BOUND, MEAN_BOUND, SCALE_BOUND, SLOPE_BOUND = 30.0, 300.0, 12.0, 8.0
 """Of the logits of the weights, of δ, of log s/r and of α: what is usual is left as it is."""
 ROWS = 2**15
 """Values that a linear prediction is fitted to, at most."""
@@ -201,7 +201,7 @@ class Interlaced(FittedMap):
         index = self._index(value)
         low, mass = self._below(mixture, index), self._mass(mixture, index)
         inside = (value - index).clamp(0.0, 1.0)
-        y = self._quantile(low + inside * mass)
+        y = torch.special.ndtri(low + inside * mass)
         log_slope = self._log_slope(y, mass)
         y = y + (value - index - inside) / bins * log_slope.detach().exp()
         return y, log_slope
@@ -211,7 +211,7 @@ class Interlaced(FittedMap):
         bins = 2**self.bits
         end = -_normal_quantile_of_tail()
         bounded = y.clamp(-end, end)
-        below = self._probability(bounded)
+        below = torch.special.ndtr(bounded)
         index = torch.zeros_like(below)
         step = bins // 2
         while step:  # the last bin that starts at or below it
@@ -252,12 +252,6 @@ class Interlaced(FittedMap):
         constant = self.bits * math.log(2) + 0.5 * math.log(2 * math.pi)
         return 0.5 * y.square() + mass.log() + constant
 
-    def _quantile(self, p: Tensor) -> Tensor:
-        return torch.special.ndtri(p)
-
-    def _probability(self, y: Tensor) -> Tensor:
-        return torch.special.ndtr(y)
-
     def _require_precision(self, x: Tensor) -> None:
         if x.dtype not in (torch.float32, torch.float64):
             raise InputError(
@@ -275,8 +269,6 @@ class Octave(nn.Module):
         network: as `OctaveNetwork`.
     """
 
-    bounds: Tensor
-    """(values,) of what the network gives."""
     contrast: Tensor
     """(channels,) usual size of the difference of a value of the first phase from its 3x3 mean."""
     bias: Tensor
@@ -290,10 +282,6 @@ class Octave(nn.Module):
         super().__init__()
         self.channels, self.bits = channels, bits
         self.network = network
-        of_slopes = COMPONENTS * channels * (channels - 1) // 2
-        each = torch.tensor(BOUNDS).repeat_interleave(COMPONENTS)
-        bounds = torch.cat((each[: 3 * COMPONENTS].repeat(channels), each[-1:].expand(of_slopes)))
-        self.register_buffer("bounds", bounds, persistent=False)
         self.register_buffer("contrast", torch.ones(channels))
         for number in range(3):
             kernel = torch.zeros(channels, (number + 1) * channels, 3, 3)
@@ -317,20 +305,21 @@ class Octave(nn.Module):
         relative = [torch.asinh(e / size) for e, size in zip(residuals, sizes, strict=True)]
         network: Any = self.network
         raw = network.values(number, features, torch.cat(relative, dim=1) if relative else None)
-        bounds = self.bounds.to(raw.dtype)[:, None, None]
-        raw = bounds * torch.tanh(raw / bounds)
-        count, channels = COMPONENTS, self.channels
-        batch, _, height, width = raw.shape
-        mixtures = raw[:, : 3 * count * channels].view(batch, channels, 3, count, height, width)
-        slopes = raw[:, 3 * count * channels :].view(batch, -1, count, height, width)
+        of_mixtures, of_slopes = raw.tensor_split([3 * COMPONENTS * self.channels], dim=1)
+        mixtures = of_mixtures.unflatten(1, (self.channels, 3, COMPONENTS))
+        logits = _bounded(mixtures[:, :, 0], LOGIT_BOUND)
+        shifts = _bounded(mixtures[:, :, 1], MEAN_BOUND)
+        log_scales = _bounded(mixtures[:, :, 2], SCALE_BOUND)
+        pairs = self.channels * (self.channels - 1) // 2
+        slopes = _bounded(of_slopes.unflatten(1, (pairs, COMPONENTS)), SLOPE_BOUND)
         linear = self._linear(number, known)
         size = self.size[number, :, None, None, None]
-        spread = torch.linspace(-1.0, 1.0, count, dtype=raw.dtype, device=raw.device)
-        apart = 0.5 * spread[:, None, None]
-        log_scale = 1.2 * spread[:, None, None] - 0.5 + mixtures[:, :, 2]
-        scales = (size * log_scale.exp()).clamp(min=NARROWEST / 2**self.bits)
-        means = linear[:, :, None] + size * (mixtures[:, :, 1] + apart)
-        return Told(mixtures[:, :, 0].softmax(2), means, scales, slopes, linear)
+        spread = torch.linspace(-1.0, 1.0, COMPONENTS, dtype=raw.dtype, device=raw.device)
+        spread = spread[:, None, None]
+        log_scales = 1.2 * spread - 0.5 + log_scales
+        scales = (size * log_scales.exp()).clamp(min=NARROWEST / 2**self.bits)
+        means = linear[:, :, None] + size * (shifts + 0.5 * spread)
+        return Told(logits.softmax(2), means, scales, slopes, linear)
 
     def mixture(
         self, number: int, told: Told, residual: Tensor, channel: int | None = None
@@ -387,6 +376,10 @@ def together(phases: Sequence[Tensor]) -> Tensor:
     even = torch.stack((first, third), dim=-1).flatten(-2)
     odd = torch.stack((fourth, second), dim=-1).flatten(-2)
     return torch.stack((even, odd), dim=-2).flatten(-3, -2)
+
+
+def _bounded(x: Tensor, bound: float) -> Tensor:
+    return bound * torch.tanh(x / bound)
 
 
 def _sharp(x: Tensor) -> Tensor:
