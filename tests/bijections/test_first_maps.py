@@ -135,8 +135,9 @@ def test_interlaced_values_are_told_by_their_neighbours():
     assert bits < of_alone - 2.0
 
 
+@pytest.mark.parametrize("noise", ["center", "uniform"])
 @pytest.mark.parametrize("kind", ["smooth", "noise", "black", "white", "checkers", "one bright"])
-def test_interlaced_gives_every_byte_back_in_float32(kind):
+def test_interlaced_gives_every_byte_back_in_float32(kind, noise):
     torch.manual_seed(0)
     images = smooth(500, (3, 16, 16))
     flow = model("interlaced", image_shape=(3, 16, 16), interlaced_channels=8)
@@ -152,8 +153,21 @@ def test_interlaced_gives_every_byte_back_in_float32(kind):
         "checkers": 255 * (torch.arange(16)[:, None] + torch.arange(16) & 1).expand_as(any_bytes),
         "one bright": torch.zeros_like(any_bytes).index_fill_(3, torch.tensor([7]), 255),
     }[kind].to(torch.uint8)
-    back = flow.to_images(flow.decode(flow.encode(flow.to_float(shown, noise="center"))))
+    back = flow.to_images(flow.decode(flow.encode(flow.to_float(shown, noise=noise))))
     assert torch.equal(back, shown)
+
+
+def test_a_value_at_the_edge_of_its_bin_has_the_slope_and_density_of_any_other():
+    images = torch.randint(0, 256, (20, 3, 8, 8), dtype=torch.uint8)
+    first_map = perturb(interlaced(smooth(200)), 0.3)
+    centres = dequantize(images, 8, noise="center")
+    x = (centres - 0.5 / 256).requires_grad_()
+    y, log_det = first_map(x)
+    log_slope = first_map.by_value(x)[1]
+    (slope,) = torch.autograd.grad(y.sum(), x)
+    assert torch.allclose(slope.log(), log_slope, atol=1e-3)
+    prior = standard_normal_log_prob((y,))
+    assert torch.allclose(prior + log_det, log_prob(first_map, centres), atol=1e-2)
 
 
 @pytest.mark.parametrize("first_map", ["none", "marginals", "interlaced", "whitening"])

@@ -18,6 +18,8 @@ COMPONENTS = 4
 """Logistics in each mixture."""
 FLOOR = 1e-3
 """Share of the mass that is spread evenly over the bins: none is too narrow for float32."""
+MARGIN = 16
+"""Mass between a value and its bin's edge, in the dtype's epsilon: the half of what has `FLOOR`."""
 NARROWEST = 0.05
 """Of a logistic's scale, in bins."""
 LOGIT_BOUND, MEAN_BOUND, SCALE_BOUND, SLOPE_BOUND = 30.0, 300.0, 12.0, 8.0
@@ -201,10 +203,18 @@ class Interlaced(FittedMap):
         index = self._index(value)
         low, mass = self._below(mixture, index), self._mass(mixture, index)
         inside = (value - index).clamp(0.0, 1.0)
-        y = torch.special.ndtri(low + inside * mass)
+        y = torch.special.ndtri(low + self._off_edges(inside, index, mass) * mass)
         log_slope = self._log_slope(y, mass)
         y = y + (value - index - inside) / bins * log_slope.detach().exp()
         return y, log_slope
+
+    def _off_edges(self, inside: Tensor, index: Tensor, mass: Tensor) -> Tensor:
+        """Moved so far into the bin that rounding does not take y to the next one, in which all
+        that is finer would be told otherwise; its slope stays one."""
+        least = (MARGIN * torch.finfo(mass.dtype).eps / mass.detach()).clamp(max=0.5)
+        first = torch.where(index == 0, torch.zeros_like(least), least)
+        last = torch.where(index == 2**self.bits - 1, torch.ones_like(least), 1.0 - least)
+        return inside + (inside.clamp(first, last) - inside).detach()
 
     def _from_normal(self, mixture: Logistics, y: Tensor) -> tuple[Tensor, Tensor]:
         """F⁻¹(Φ(y)) and the log of the slope of its inverse."""
