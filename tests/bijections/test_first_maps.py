@@ -203,6 +203,17 @@ def test_a_whole_image_at_once_is_what_its_phases_give_one_by_one():
     assert changed[3, 3] and changed[2, 3] and changed[3, 2]
 
 
+def test_hooks_see_the_networks_of_both_directions():
+    first_map, seen = interlaced(smooth(50)), []
+    for octave in first_map.octaves:
+        for network in (octave.network, *octave.network.phases):
+            network.register_forward_hook(lambda module, *_: seen.append(module))
+    y, _ = first_map(dequantize(smooth(2)))
+    forward = seen.copy()
+    first_map.inverse(y)
+    assert len(forward) == 3 * 4 and seen == 2 * forward
+
+
 def test_phases_are_taken_apart_and_put_together():
     x = torch.arange(2 * 3 * 4 * 6).view(2, 3, 4, 6)
     assert torch.equal(together(apart(x)), x)

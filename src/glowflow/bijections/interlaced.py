@@ -303,8 +303,7 @@ class Octave(nn.Module):
     def features(self, coarse: Tensor, below: Tensor | None) -> Tensor:
         """What the network makes of the first phase and the coarser octave's features."""
         contrast = torch.asinh(_sharp(coarse) / self.contrast[:, None, None])
-        network: Any = self.network
-        features: Tensor = network.features(torch.cat((2 * coarse, contrast), dim=1), below)
+        features: Tensor = self.network(torch.cat((2 * coarse, contrast), dim=1), below)
         return features
 
     def told(
