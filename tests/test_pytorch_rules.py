@@ -572,7 +572,10 @@ def test_fake_tensors_leave_nothing_behind(memory):
     assert torch.allclose(twin(model).log_prob(x), expected)
 
 
-@pytest.mark.parametrize("changes", [{}, {"permutation": "plain"}, {"permutation": "shuffle"}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"permutation": "plain"}, {"permutation": "shuffle"}, {"first_map": "interlaced"}],
+)
 def test_a_model_on_the_meta_device_becomes_one(changes):
     model, x = make(dtype=torch.float32, **changes).eval(), batch(torch.float32)
     with torch.device("meta"):

@@ -89,6 +89,17 @@ def test_marginals_of_a_few_images_do_not_call_new_values_impossible():
     assert log_prob(first_map, dequantize(background(50, seed=7))).min() / 64 > -math.log(256)
 
 
+def test_interlaced_goes_on_outside_of_the_range():
+    first_map = interlaced(smooth(200)).double()
+    x = torch.zeros(401, 3, 8, 8, dtype=torch.float64)
+    x[:, 2, 7, 7] = torch.linspace(-2, 2, 401).double()
+    y, log_det = first_map(x)
+    assert (y[:, 2, 7, 7].diff() > 0).all() and y.abs().max() < 1e4
+    back, log_det_back = first_map.inverse(y)
+    assert (back - x).abs().max() < 1e-9
+    assert torch.allclose(log_det, -log_det_back)
+
+
 def test_marginals_go_on_outside_of_the_range():
     first_map = marginals(background(100, (1, 1, 1))).double()
     x = torch.linspace(-2, 2, 1001, dtype=torch.float64).view(-1, 1, 1, 1)
@@ -135,25 +146,51 @@ def test_interlaced_values_are_told_by_their_neighbours():
     assert bits < of_alone - 2.0
 
 
+@pytest.mark.parametrize("noise", ["center", "uniform"])
 @pytest.mark.parametrize("kind", ["smooth", "noise", "black", "white", "checkers", "one bright"])
-def test_interlaced_gives_every_byte_back_in_float32(kind):
+def test_interlaced_gives_every_byte_back_in_float32(kind, noise):
     torch.manual_seed(0)
     images = smooth(500, (3, 16, 16))
     flow = model("interlaced", image_shape=(3, 16, 16), interlaced_channels=8)
     flow.fit_first_map(images)
     flow.initialize(images[:200])
     perturb(flow.first_map, 0.2)
-    noise = torch.randint(0, 256, (20, 3, 16, 16))
+    any_bytes = torch.randint(0, 256, (20, 3, 16, 16))
     shown = {
         "smooth": smooth(20, (3, 16, 16), seed=3),
-        "noise": noise,
-        "black": torch.zeros_like(noise),
-        "white": torch.full_like(noise, 255),
-        "checkers": 255 * (torch.arange(16)[:, None] + torch.arange(16) & 1).expand_as(noise),
-        "one bright": torch.zeros_like(noise).index_fill_(3, torch.tensor([7]), 255),
+        "noise": any_bytes,
+        "black": torch.zeros_like(any_bytes),
+        "white": torch.full_like(any_bytes, 255),
+        "checkers": 255 * (torch.arange(16)[:, None] + torch.arange(16) & 1).expand_as(any_bytes),
+        "one bright": torch.zeros_like(any_bytes).index_fill_(3, torch.tensor([7]), 255),
     }[kind].to(torch.uint8)
-    back = flow.to_images(flow.decode(flow.encode(flow.to_float(shown, noise="center"))))
+    back = flow.to_images(flow.decode(flow.encode(flow.to_float(shown, noise=noise))))
     assert torch.equal(back, shown)
+
+
+def test_a_value_at_the_edge_of_its_bin_has_the_slope_and_density_of_any_other():
+    images = torch.randint(0, 256, (20, 3, 8, 8), dtype=torch.uint8)
+    first_map = perturb(interlaced(smooth(200)), 0.3)
+    centres = dequantize(images, 8, noise="center")
+    x = (centres - 0.5 / 256).requires_grad_()
+    y, log_det = first_map(x)
+    log_slope = first_map.by_value(x)[1]
+    (slope,) = torch.autograd.grad(y.sum(), x)
+    assert torch.allclose(slope.log(), log_slope, atol=1e-3)
+    prior = standard_normal_log_prob((y,))
+    assert torch.allclose(prior + log_det, log_prob(first_map, centres), atol=1e-2)
+
+
+@pytest.mark.parametrize("first_map", ["none", "marginals", "interlaced", "whitening"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_of_no_images_there_are_no_densities(first_map, channels):
+    images = smooth(100, (channels, 8, 8))
+    flow = model(first_map, image_shape=(channels, 8, 8), rank=16)
+    flow.fit_first_map(images)
+    flow.initialize(images)
+    nothing = flow.to_float(images[:0])
+    assert flow.log_prob(nothing).shape == (0,)
+    assert flow.decode(flow.encode(nothing)).shape == nothing.shape
 
 
 @pytest.mark.parametrize(("count", "most"), [(1, 13.0), (2, 9.0), (5, 8.0), (40, 6.0)])
@@ -175,6 +212,17 @@ def test_a_whole_image_at_once_is_what_its_phases_give_one_by_one():
     changed = (later != y).any(dim=(0, 1))
     assert not changed[::2, ::2].any() and not changed[1::2, 1::2].sum() > 1
     assert changed[3, 3] and changed[2, 3] and changed[3, 2]
+
+
+def test_hooks_see_the_networks_of_both_directions():
+    first_map, seen = interlaced(smooth(50)), []
+    for octave in first_map.octaves:
+        for network in (octave.network, *octave.network.phases):
+            network.register_forward_hook(lambda module, *_: seen.append(module))
+    y, _ = first_map(dequantize(smooth(2)))
+    forward = seen.copy()
+    first_map.inverse(y)
+    assert len(forward) == 3 * 4 and seen == 2 * forward
 
 
 def test_phases_are_taken_apart_and_put_together():

@@ -28,9 +28,13 @@ FLOOR = 1e-7
 tells apart in either tail."""
 TAIL = 1e-9
 """Mass of each tail outside of the bins, so that the map is onto the real line."""
+MARGIN = 64
+"""Between a value and its bin's edge at least, in roundings of the mass: what the levels add."""
+STEEPEST = math.log(4.0)
+"""log of the slope beyond the range of bytes at most, in bins."""
 NARROWEST = 0.05
 """Of a logistic's scale, in bins."""
-BOUNDS = (30.0, 300.0, 12.0, 8.0)
+LOGIT_BOUND, MEAN_BOUND, SCALE_BOUND, SLOPE_BOUND = 30.0, 300.0, 12.0, 8.0
 """Of the logits of the weights, of δ, of log s/r and of α: what is usual is left as it is."""
 ROWS = 2**15
 """Values that a linear prediction is fitted to, at most."""
@@ -213,13 +217,23 @@ class Interlaced(FittedMap):
         index = self._index(value)
         low, mass, high = self._masses(mixture, index)
         inside = (value - index).clamp(0.0, 1.0)
+        beyond = (value - index - inside) / bins
+        inside = self._off_edges(inside, index, mass, torch.minimum(low, high))
         is_low = low < high
         nearer = torch.where(is_low, low + inside * mass, high + (1 - inside) * mass)
         y = torch.special.ndtri(nearer)
         y = torch.where(is_low, y, -y)
-        log_slope = self._log_slope(y, mass)
-        y = y + (value - index - inside) / bins * log_slope.detach().exp()
-        return y, log_slope
+        log_slope = self._log_slope(y, mass, beyond != 0)
+        return y + beyond * log_slope.detach().exp(), log_slope
+
+    def _off_edges(self, inside: Tensor, index: Tensor, mass: Tensor, outside: Tensor) -> Tensor:
+        """Moved so far into the bin that rounding does not take y to the next one, in which all
+        that is finer would be told otherwise; its slope stays one."""
+        rounding = torch.finfo(mass.dtype).eps * (outside + mass).detach()
+        least = (MARGIN * rounding / mass.detach()).clamp(max=0.5)
+        first = torch.where(index == 0, torch.zeros_like(least), least)
+        last = torch.where(index == 2**self.bits - 1, torch.ones_like(least), 1.0 - least)
+        return inside + (inside.clamp(first, last) - inside).detach()
 
     def _from_normal(self, mixture: Logistics, y: Tensor) -> tuple[Tensor, Tensor]:
         """F⁻¹(Φ(y)) and the log of the slope of its inverse."""
@@ -240,7 +254,7 @@ class Interlaced(FittedMap):
                 index = torch.where(begins, further, index)
                 step //= 2
         low, mass, high = self._masses(mixture, index)
-        log_slope = self._log_slope(bounded, mass)
+        log_slope = self._log_slope(bounded, mass, y != bounded)
         inside = torch.where(is_low, (nearer - low) / mass, 1 - (nearer - high) / mass)
         value = index + inside.clamp(0.0, 1.0)
         x = value / bins - 0.5 + (y - bounded) * (-log_slope.detach()).exp()
@@ -272,10 +286,11 @@ class Interlaced(FittedMap):
             _with_tails(high, (bins - 1 - index) / bins) + TAIL,
         )
 
-    def _log_slope(self, y: Tensor, mass: Tensor) -> Tensor:
-        """log(2ⁿ · mass / φ(y))."""
-        constant = self.bits * math.log(2) + 0.5 * math.log(2 * math.pi)
-        return 0.5 * y.square() + mass.log() + constant
+    def _log_slope(self, y: Tensor, mass: Tensor, is_beyond: Tensor) -> Tensor:
+        """log(2ⁿ · mass / φ(y)), and beyond the range no more than STEEPEST."""
+        of_bins = self.bits * math.log(2)
+        log_slope = 0.5 * y.square() + mass.log() + (of_bins + 0.5 * math.log(2 * math.pi))
+        return torch.where(is_beyond, log_slope.clamp(max=of_bins + STEEPEST), log_slope)
 
     def _require_precision(self, x: Tensor) -> None:
         if x.dtype not in (torch.float32, torch.float64):
@@ -294,8 +309,6 @@ class Octave(nn.Module):
         network: as `OctaveNetwork`.
     """
 
-    bounds: Tensor
-    """(values,) of what the network gives."""
     contrast: Tensor
     """(channels,) usual size of the difference of a value of the first phase from its 3x3 mean."""
     bias: Tensor
@@ -309,10 +322,6 @@ class Octave(nn.Module):
         super().__init__()
         self.channels, self.bits = channels, bits
         self.network = network
-        of_slopes = COMPONENTS * channels * (channels - 1) // 2
-        each = torch.tensor(BOUNDS).repeat_interleave(COMPONENTS)
-        bounds = torch.cat((each[: 3 * COMPONENTS].repeat(channels), each[-1:].expand(of_slopes)))
-        self.register_buffer("bounds", bounds, persistent=False)
         self.register_buffer("contrast", torch.ones(channels))
         for number in range(3):
             kernel = torch.zeros(channels, (number + 1) * channels, 3, 3)
@@ -324,8 +333,7 @@ class Octave(nn.Module):
     def features(self, coarse: Tensor, below: Tensor | None) -> Tensor:
         """What the network makes of the first phase and the coarser octave's features."""
         contrast = torch.asinh(_sharp(coarse) / self.contrast[:, None, None])
-        network: Any = self.network
-        features: Tensor = network.features(torch.cat((2 * coarse, contrast), dim=1), below)
+        features: Tensor = self.network(torch.cat((2 * coarse, contrast), dim=1), below)
         return features
 
     def told(
@@ -336,20 +344,21 @@ class Octave(nn.Module):
         relative = [torch.asinh(e / size) for e, size in zip(residuals, sizes, strict=True)]
         network: Any = self.network
         raw = network.values(number, features, torch.cat(relative, dim=1) if relative else None)
-        bounds = self.bounds.to(raw.dtype)[:, None, None]
-        raw = bounds * torch.tanh(raw / bounds)
-        count, channels = COMPONENTS, self.channels
-        batch, _, height, width = raw.shape
-        mixtures = raw[:, : 3 * count * channels].view(batch, channels, 3, count, height, width)
-        slopes = raw[:, 3 * count * channels :].view(batch, -1, count, height, width)
+        of_mixtures, of_slopes = raw.tensor_split([3 * COMPONENTS * self.channels], dim=1)
+        mixtures = of_mixtures.unflatten(1, (self.channels, 3, COMPONENTS))
+        logits = _bounded(mixtures[:, :, 0], LOGIT_BOUND)
+        shifts = _bounded(mixtures[:, :, 1], MEAN_BOUND)
+        log_scales = _bounded(mixtures[:, :, 2], SCALE_BOUND)
+        pairs = self.channels * (self.channels - 1) // 2
+        slopes = _bounded(of_slopes.unflatten(1, (pairs, COMPONENTS)), SLOPE_BOUND)
         linear = self._linear(number, known)
         size = self.size[number, :, None, None, None]
-        spread = torch.linspace(-1.0, 1.0, count, dtype=raw.dtype, device=raw.device)
-        apart = 0.5 * spread[:, None, None]
-        log_scale = 1.2 * spread[:, None, None] - 0.5 + mixtures[:, :, 2]
-        scales = (size * log_scale.exp()).clamp(min=NARROWEST / 2**self.bits)
-        means = linear[:, :, None] + size * (mixtures[:, :, 1] + apart)
-        return Told(mixtures[:, :, 0].softmax(2), means, scales, slopes, linear)
+        spread = torch.linspace(-1.0, 1.0, COMPONENTS, dtype=raw.dtype, device=raw.device)
+        spread = spread[:, None, None]
+        log_scales = 1.2 * spread - 0.5 + log_scales
+        scales = (size * log_scales.exp()).clamp(min=NARROWEST / 2**self.bits)
+        means = linear[:, :, None] + size * (shifts + 0.5 * spread)
+        return Told(logits.softmax(2), means, scales, slopes, linear)
 
     def mixture(
         self, number: int, told: Told, residual: Tensor, channel: int | None = None
@@ -408,6 +417,10 @@ def together(phases: Sequence[Tensor]) -> Tensor:
     even = torch.stack((first, third), dim=-1).flatten(-2)
     odd = torch.stack((fourth, second), dim=-1).flatten(-2)
     return torch.stack((even, odd), dim=-2).flatten(-3, -2)
+
+
+def _bounded(x: Tensor, bound: float) -> Tensor:
+    return bound * torch.tanh(x / bound)
 
 
 def _sharp(x: Tensor) -> Tensor:

@@ -32,12 +32,12 @@ class OctaveNetwork(nn.Module):
             PhaseNetwork(number * channels, values, hidden) for number in range(3)
         )
 
-    def features(
+    def forward(
         self,
         x: Float[Tensor, "batch in height width"],
         below: Float[Tensor, "batch hidden height/2 width/2"] | None,
     ) -> Float[Tensor, "batch hidden height width"]:
-        """Of the coarser image, given the features of the octave below."""
+        """Return the features of the coarser image, given those of the octave below."""
         h: Tensor = self.first(x)
         if self.below is not None and below is not None:
             h = h + F.interpolate(self.below(below), scale_factor=2.0)
@@ -49,7 +49,7 @@ class OctaveNetwork(nn.Module):
         features: Float[Tensor, "batch hidden height width"],
         known: Float[Tensor, "batch known height width"] | None,
     ) -> Float[Tensor, "batch values height width"]:
-        """Of one of the three phases, given those before."""
+        """Return the values of one of the three phases, given what is known of those before."""
         phase = self.phases[number]
         values: Tensor = phase(features, known)
         return values
