@@ -229,6 +229,18 @@ def test_realnvp_is_planned_in_bf16_and_has_one_memory_mode():
     assert memory_modes(GlowConfig(**SMALL)) == ("stored", "reversible")
 
 
+@pytest.mark.parametrize("first_map", ["marginals", "interlaced", "whitening"])
+def test_every_first_map_is_planned(first_map):
+    config = GlowConfig(**SMALL, first_map=first_map, rank=16, interlaced_channels=8)
+    assert initialization_memory(config) > 4 * 32 * math.prod(config.image_shape)
+    assert step_memory(config, 16, "stored").peak > 4 * 16 * math.prod(config.image_shape)
+
+
+def test_squares_of_photographs_are_planned_as_training_makes_them():
+    assert planned_config(TrainConfig(data=DataConfig(patches=32))).first_map == "interlaced"
+    assert planned_config(TrainConfig(data=DataConfig(size=(32, 32)))).first_map == "whitening"
+
+
 def test_a_model_that_looks_at_values_is_refused():
     class Looks(Residual):
         def forward(self, x):

@@ -103,7 +103,7 @@ class Marginals(FittedMap):
         overall = overall / overall.sum()
         weights = torch.tensor(PRIOR_COUNTS, dtype=torch.float64, device=x.device)
         scores = torch.stack([_left_one_out(counts, overall, weight) for weight in weights])
-        weight = weights[scores.argmax()]
+        weight = weights.index_select(0, scores.argmax().view(1))
         mass = (counts + weight * overall) / (len(x) + weight)
         mass = (1.0 - FLOOR) * mass + FLOOR / bins
         upper = TAIL + (1.0 - 2 * TAIL) * mass.cumsum(1)
