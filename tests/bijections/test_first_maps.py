@@ -130,12 +130,15 @@ def test_interlaced_is_a_probability_of_bytes(shape, bits):
     first_map = perturb(interlaced(torch.randint(0, 256, (50, *shape)).byte(), bits), 0.3).double()
     images = every_image(shape, bits)
     x = ((images.double() + 0.5) / 2**bits) - 0.5
-    density = log_prob(first_map, x)
+    with torch.no_grad():
+        density = log_prob(first_map, x)
     dims, coarsest = math.prod(shape), shape[0]
     total = (density - dims * bits * math.log(2)).logsumexp(0).exp()
     assert total.item() == pytest.approx((1 - 2 * TAIL) ** coarsest, abs=1e-6)
     elsewhere = x + (torch.rand_like(x) - 0.5) / 2**bits
-    assert torch.allclose(log_prob(first_map, elsewhere), density, atol=1e-9)  # flat in each bin
+    some = torch.randperm(len(x))[:500]
+    again = log_prob(first_map, elsewhere[some])
+    assert torch.allclose(again, density[some], atol=1e-9)  # flat in each bin
 
 
 def test_interlaced_values_are_told_by_their_neighbours():
