@@ -149,15 +149,22 @@ def test_interlaced_values_are_told_by_their_neighbours():
     assert bits < of_alone - 2.0
 
 
-@pytest.mark.parametrize("noise", ["center", "uniform"])
-@pytest.mark.parametrize("kind", ["smooth", "noise", "black", "white", "checkers", "one bright"])
-def test_interlaced_gives_every_byte_back_in_float32(kind, noise):
+@pytest.fixture(scope="module")
+def far_from_its_start():
     torch.manual_seed(0)
     images = smooth(500, (3, 16, 16))
     flow = model("interlaced", image_shape=(3, 16, 16), interlaced_channels=8)
     flow.fit_first_map(images)
     flow.initialize(images[:200])
     perturb(flow.first_map, 0.2)
+    return flow
+
+
+@pytest.mark.parametrize("noise", ["center", "uniform"])
+@pytest.mark.parametrize("kind", ["smooth", "noise", "black", "white", "checkers", "one bright"])
+def test_interlaced_gives_every_byte_back_in_float32(far_from_its_start, kind, noise):
+    torch.manual_seed(1)
+    flow = far_from_its_start
     any_bytes = torch.randint(0, 256, (20, 3, 16, 16))
     shown = {
         "smooth": smooth(20, (3, 16, 16), seed=3),

@@ -18,7 +18,7 @@ def model():
     torch.manual_seed(0)
     config = GlowConfig(
         image_shape=(3, 8, 8), levels=2, steps=1, hidden_channels=8,
-        first_map="whitening", rank=16, dense_steps=1,
+        first_map="whitening", rank=16, dense_steps=1, dense_channels=16,
     )  # fmt: skip
     made = Glow(config)
     made.initialize(torch.randint(0, 256, (32, 3, 8, 8), dtype=torch.uint8))
