@@ -67,12 +67,13 @@ class Runner:
 
     def train(self, data: ImageData, until: float, seed: int) -> None:
         """Take steps until so many seconds of its own."""
+        grids = None if data.patches is None else Grids.of(data.patches)
         while self.seconds < until:
             started = time.perf_counter()
             order = np.random.default_rng((seed, self.step))
             size = self.config.batch_size
             chosen = np.sort(order.choice(len(data), size, replace=len(data) < size))
-            images = torch.from_numpy(taken(data, chosen, order))
+            images = torch.from_numpy(taken(data, grids, chosen, order))
             x = dequantize(images, generator=noise_for(seed, self.step, images.device))
             self.images += len(x)
             done = self.schedule.done(self.images, self.seconds)
@@ -98,11 +99,13 @@ class Runner:
         return self.seconds, self.images, bits
 
 
-def taken(data: ImageData, chosen: NDArray[np.int64], random: np.random.Generator) -> NDArray[Any]:
+def taken(
+    data: ImageData, grids: Grids | None, chosen: NDArray[np.int64], random: np.random.Generator
+) -> NDArray[Any]:
     """These images; of photographs cut into squares, squares at random places as in training."""
-    if data.patches is None:
+    if grids is None:
         return np.asarray(data.images[chosen])
-    return Grids.of(data.patches).crops(data.images, chosen, random)
+    return grids.crops(data.images, chosen, random)
 
 
 def recipes(

@@ -34,6 +34,7 @@ from benchmarks.results import Memory, Ratio, Report, Target, Timing, slug, spee
 from PIL import Image
 
 from glowflow import Glow, GlowConfig
+from glowflow.data.patches import Grids
 from glowflow.data.types import ImageData
 from glowflow.nn.coupling_network import CouplingNetwork
 
@@ -389,10 +390,11 @@ def test_squares_of_a_speedrun_are_of_all_photographs_and_train_at_random_places
     images = np.random.default_rng(0).integers(0, 256, (12, 3, 8, 8), np.uint8)
     data = ImageData(images, patches=grid)
     assert torch.equal(speedrun.test_images(data, 3), torch.from_numpy(images[[0, 5, 11]]))
-    taken = speedrun.taken(data, np.arange(12), np.random.default_rng(1))
+    taken = speedrun.taken(data, Grids.of(grid), np.arange(12), np.random.default_rng(1))
     assert taken.shape == images.shape and not np.array_equal(taken, images)
     whole = ImageData(images)
-    assert np.array_equal(speedrun.taken(whole, np.arange(3), np.random.default_rng(1)), images[:3])
+    first = speedrun.taken(whole, None, np.arange(3), np.random.default_rng(1))
+    assert np.array_equal(first, images[:3])
     assert torch.equal(speedrun.test_images(whole, 3), torch.from_numpy(images[:3]))
 
 

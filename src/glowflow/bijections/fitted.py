@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..errors import InputError
 from .base import Bijection
 
 
@@ -41,3 +42,12 @@ class FittedMap(Bijection):
         """Fit the map to these images, unless it was fitted before, and apply it."""
         self.fit(x)
         return self(x, context)
+
+
+def require_precision(x: Tensor, what: str) -> None:
+    """Refuse images in half precision, in which probabilities run together."""
+    if x.dtype not in (torch.float32, torch.float64):
+        raise InputError(
+            f"The first map {what}, which {x.dtype} cannot tell apart: use float32, or "
+            "use(precision='bf16') for the networks alone."
+        )

@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..errors import InputError
 from .base import sum_per_sample, without_autocast
-from .fitted import FittedMap
+from .fitted import FittedMap, require_precision
 from .marginals import Marginals
 
 COMPONENTS = 4
@@ -132,7 +131,7 @@ class Interlaced(FittedMap):
         self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
     ) -> tuple[Tensor, Float[Tensor, "batch channels height width"]]:
         """Return Φ⁻¹(F(x)) and each value's part of the log-determinant."""
-        self._require_precision(x)
+        require_precision(x, "`interlaced` has probabilities")
         pyramid = self._pyramid(x)
         y, by_value = self.coarsest.by_value(pyramid[-1])
         features = None
@@ -158,7 +157,7 @@ class Interlaced(FittedMap):
         self, y: Float[Tensor, "batch channels height width"], context: Tensor | None = None
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Return F⁻¹(Φ(y)) and its log-determinant in nats."""
-        self._require_precision(y)
+        require_precision(y, "`interlaced` has probabilities")
         pyramid = self._pyramid(y)
         x, log_det = self.coarsest.inverse(pyramid[-1])
         features = None
@@ -291,13 +290,6 @@ class Interlaced(FittedMap):
         of_bins = self.bits * math.log(2)
         log_slope = 0.5 * y.square() + mass.log() + (of_bins + 0.5 * math.log(2 * math.pi))
         return torch.where(is_beyond, log_slope.clamp(max=of_bins + STEEPEST), log_slope)
-
-    def _require_precision(self, x: Tensor) -> None:
-        if x.dtype not in (torch.float32, torch.float64):
-            raise InputError(
-                f"The first map `interlaced` has probabilities, which {x.dtype} cannot tell apart: "
-                "use float32, or use(precision='bf16') for the networks of the couplings alone."
-            )
 
 
 class Octave(nn.Module):

@@ -6,9 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import InputError
 from .base import sum_per_sample, without_autocast
-from .fitted import FittedMap
+from .fitted import FittedMap, require_precision
 
 TAIL = 1e-4
 """Mass of each tail outside of the bins, so that the map is onto the real line."""
@@ -63,7 +62,7 @@ class Marginals(FittedMap):
         self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
     ) -> tuple[Tensor, Float[Tensor, "batch channels height width"]]:
         """Return Φ⁻¹(F(x)) and each value's part of the log-determinant."""
-        self._require_precision(x)
+        require_precision(x, "`marginals` has a table of probabilities")
         bins = self.cdf.shape[3] - 1
         value = (x + 0.5) * bins
         index = value.detach().floor().nan_to_num().clamp(0, bins - 1).long()
@@ -79,7 +78,7 @@ class Marginals(FittedMap):
         self, y: Float[Tensor, "batch channels height width"], context: Tensor | None = None
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Return F⁻¹(Φ(y)) and its log-determinant in nats."""
-        self._require_precision(y)
+        require_precision(y, "`marginals` has a table of probabilities")
         bins = self.cdf.shape[3] - 1
         ends = torch.special.ndtri(self.cdf[..., [0, -1]])
         bounded = torch.minimum(torch.maximum(y, ends[..., 0]), ends[..., 1])
@@ -109,13 +108,6 @@ class Marginals(FittedMap):
         upper = TAIL + (1.0 - 2 * TAIL) * mass.cumsum(1)
         cdf = torch.cat((torch.full_like(upper[:, :1], TAIL), upper), dim=1)
         self.cdf.copy_(cdf.view(self.cdf.shape))
-
-    def _require_precision(self, x: Tensor) -> None:
-        if x.dtype not in (torch.float32, torch.float64):
-            raise InputError(
-                f"The first map `marginals` has a table of probabilities, which {x.dtype} cannot "
-                "tell apart: use float32, or use(precision='bf16') for the networks alone."
-            )
 
     def _bin(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """The mass below the bins of these indices (batch, …), and in them."""
