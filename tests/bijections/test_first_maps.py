@@ -100,6 +100,18 @@ def test_interlaced_goes_on_outside_of_the_range():
     assert torch.allclose(log_det, -log_det_back)
 
 
+@pytest.mark.parametrize("bits", [1, 5, 8])
+def test_interlaced_finds_the_same_bins_by_few_and_by_many_parts(bits, monkeypatch):
+    torch.manual_seed(0)
+    first_map = perturb(interlaced(smooth(100), bits), 0.3)
+    y = 2 * torch.randn(50, 3, 8, 8)
+    found = []
+    for few in (0, 10**9):
+        monkeypatch.setattr("glowflow.bijections.interlaced.FEW", few)
+        found.append(first_map.inverse(y)[0])
+    assert torch.allclose(*found, atol=1e-6)
+
+
 def test_marginals_go_on_outside_of_the_range():
     first_map = marginals(background(100, (1, 1, 1))).double()
     x = torch.linspace(-2, 2, 1001, dtype=torch.float64).view(-1, 1, 1, 1)

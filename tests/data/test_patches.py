@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from glowflow import DataConfig, InputError
@@ -184,6 +185,25 @@ def test_from_the_command_line(photos, facts, tmp_path):
     assert back["bytes_changed"] == 0
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["data"]["fit"] == "patches" and config["data"]["size"] == [8, 8]
+
+
+def test_squares_are_trained_on_by_small_levels(facts):
+    def model(data, *flags):
+        return yaml.safe_load(facts("train", data, *flags, "--print-config")["config"])
+
+    squares = model("photos", "--patches", 32)
+    assert (squares["model"]["steps"], squares["model"]["hidden_channels"]) == (1, 32)
+    assert squares == {
+        **model("photos", "--fit", "patches", "--size", 32, 32),
+        "data": squares["data"],
+    }
+    chosen = model("photos", "--patches", 32, "--steps", 4, "--lr", 1e-3)
+    assert (chosen["model"]["steps"], chosen["lr"]) == (4, 1e-3)
+    others = (("--patches", 32, "--first-map", "whitening"), ("--patches", "None"), ("--size", 32))
+    for flags in others:
+        assert model("photos", *flags)["model"]["steps"] > 1
+    floats = model("photos", "--patches", 32, "--bits", "None")
+    assert floats["model"]["bits"] is None
 
 
 def test_images_that_are_not_whole_are_no_images():

@@ -35,6 +35,10 @@ NARROWEST = 0.05
 """Of a logistic's scale, in bins."""
 LOGIT_BOUND, MEAN_BOUND, SCALE_BOUND, SLOPE_BOUND = 30.0, 300.0, 12.0, 8.0
 """Of the logits of the weights, of δ, of log s/r and of α: what is usual is left as it is."""
+FEW = 2048
+FEW_PARTS, MANY_PARTS = 2, 16
+"""Into which a search for bins divides them at once: many of few values, whose operations cost as
+much as those of more."""
 ROWS = 2**15
 """Values that a linear prediction is fitted to, at most."""
 RIDGES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
@@ -244,14 +248,15 @@ class Interlaced(FittedMap):
         nearer = 0.5 * torch.special.erfc(distance * math.sqrt(0.5))  # ndtr is 0 in the tails
         found = nearer.detach()
         index = torch.zeros_like(found)
-        step = bins // 2
+        parts, step = FEW_PARTS if found.numel() > FEW else MANY_PARTS, bins
         with torch.no_grad():
-            while step:  # the last bin that starts at or below it
-                further = index + step
-                outside = self._outside(mixture, further, is_low)
+            while step > 1:  # to the last bin that starts at or below it
+                parts = min(parts, step)
+                step //= parts
+                inner = torch.arange(step, step * parts, step, dtype=y.dtype, device=y.device)
+                outside = self._outside(mixture, index + inner.view(-1, 1, 1, 1, 1), is_low)
                 begins = torch.where(is_low, outside <= found, outside >= found)
-                index = torch.where(begins, further, index)
-                step //= 2
+                index = index + step * begins.sum(0)
         low, mass, high = self._masses(mixture, index)
         log_slope = self._log_slope(bounded, mass, y != bounded)
         inside = torch.where(is_low, (nearer - low) / mass, 1 - (nearer - high) / mass)
@@ -262,10 +267,10 @@ class Interlaced(FittedMap):
     def _outside(self, mixture: Logistics, index: Tensor, is_low: Tensor) -> Tensor:
         """The mass below the starts of bins of these numbers, or else above."""
         bins = 2**self.bits
-        distance = ((index / bins - 0.5)[:, :, None] - mixture.means) / mixture.scales
+        distance = ((index / bins - 0.5).unsqueeze(-3) - mixture.means) / mixture.scales
         mass = torch.sigmoid(torch.where(is_low[:, :, None], distance, -distance))
         evenly = torch.where(is_low, index, bins - index) / bins
-        return _with_tails((mixture.weights * mass).sum(2), evenly) + TAIL
+        return _with_tails((mixture.weights * mass).sum(-3), evenly) + TAIL
 
     def _masses(self, mixture: Logistics, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The mass below bins of these numbers, in them, and above."""

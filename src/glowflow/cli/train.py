@@ -92,7 +92,11 @@ def default(arguments: Sequence[str], processes: int | None = None) -> Options:
             )
         )
     known = family if family in FAMILIES else "glow"
-    return _with_bits_of(given, starting_config(taken(given, "--data") or "", known))
+    side, fit = taken(given, "--patches"), taken(given, "--fit")
+    patches = side not in (None, "None") or fit == "patches"
+    patches = patches and taken(given, "--first-map") in (None, "auto", "interlaced")
+    data = taken(given, "--data") or ""
+    return _with_bits_of(given, starting_config(data, known, patches=patches))
 
 
 def _with_bits_of(arguments: list[str], config: TrainConfig) -> Options:

@@ -114,12 +114,24 @@ FAMILIES: dict[str, TrainConfig] = {
 architecture is sized for a laptop's processor."""
 
 
-def starting_config(data: str, family: str = "glow") -> TrainConfig:
-    """What a run of this family on these data starts from: of `FAMILIES`, but for `digits`.
+def starting_config(data: str, family: str = "glow", *, patches: bool = False) -> TrainConfig:
+    """What a run of this family on these data starts from: of `FAMILIES`, but for `digits`, and for
+    Glow of squares of photographs.
 
-    17 greys fill 4 bits; of 8 a flow learns the gaps first. Small images want large batches.
+    17 greys fill 4 bits; of 8 a flow learns the gaps first. Small images want large batches. What
+    is interlaced, as squares are, leaves little to the levels, which are small then.
     """
     base = FAMILIES[family]
-    if data != "digits":
-        return base
-    return dataclasses.replace(base, model=dataclasses.replace(base.model, bits=4), batch_size=64)
+    if data == "digits":
+        model = dataclasses.replace(base.model, bits=4)
+        return dataclasses.replace(base, model=model, batch_size=64)
+    if patches and isinstance(base.model, Architecture):
+        model = dataclasses.replace(
+            base.model,
+            steps=1,
+            hidden_channels=32,
+            interlaced_channels=96,
+            dequantization="uniform",
+        )
+        return dataclasses.replace(base, model=model, lr=8e-3)
+    return base
