@@ -1,11 +1,12 @@
 """What the demonstrations call exact: held against formulas that are written another way."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 import torch
-from benchmarks.science import axes, counts, gaussian, spectrum
+from benchmarks.science import axes, counts, gaussian, solve, spectrum
 from scipy.stats import multivariate_normal
 
 from glowflow.calibration import power_spectrum
@@ -102,3 +103,29 @@ def test_the_linear_posterior_of_normal_simulations_is_the_right_one(noise):
     assert counts.normal_log_prob(g[0].ravel(), mean, covariance) == pytest.approx(
         multivariate_normal(mean, covariance).logpdf(g[0].ravel()), rel=1e-6
     )
+
+
+def test_the_page_of_a_posterior_from_a_prior_outlives_the_run(tmp_path, monkeypatch, noise):
+    """Exact draws in place of `glow solve`'s are found exact."""
+
+    def trained_run(simulations, folder, name, *options):
+        run = folder / name
+        run.mkdir()
+        (run / "metrics.jsonl").write_text(json.dumps({"images": 640, "seconds": 90.0}))
+        return run
+
+    def exact(run, y, sigma, folder):
+        np.save(folder / "samples.npy", problem.sample(y, 500, noise)[:, :, None])
+        return folder
+
+    problem = gaussian.Observation()
+    monkeypatch.setattr(solve, "FIELDS", 2)
+    monkeypatch.setattr(solve, "run_on", trained_run)
+    monkeypatch.setattr(solve, "solved", exact)
+    monkeypatch.setattr(
+        "sys.argv", ["solve", "--observations", "1", "--out", str(tmp_path / "out")]
+    )
+    solve.main()
+    assert "640 fields in 2 minutes" in (tmp_path / "out" / "gaussian-solve.md").read_text()
+    found = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert found["mean_distance"][0] < 0.05 and found["deviation_ratio_minus_one_rms"][0] < 0.05

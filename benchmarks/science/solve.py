@@ -52,6 +52,7 @@ def main() -> None:
         x, y = (new[name][: given.observations] for name in ("x", "y"))
         folders = given.solved or [solved(run, y, problem.sigma, Path(folder))]
         found = np.concatenate([np.load(each / "samples.npy")[:, :, 0] for each in folders])
+        training = trained(run)
         x, y = x[: len(found)], y[: len(found)]
     mean, std = problem.mean(y), problem.std
     away = found.mean(1) - mean
@@ -66,7 +67,7 @@ def main() -> None:
             "The fields and observations of [the posterior that is known]"
             "(../gaussian-posterior/gaussian-posterior.md), and a Glow that was never told of an "
             f"observation: `python -m benchmarks.science.solve` trains p(x) ({' '.join(OPTIONS)}, "
-            f"{trained(run)}), then `{command_line}`, whose chains "
+            f"{training}), then `{command_line}`, whose chains "
             "all converged.",
         ],
         [

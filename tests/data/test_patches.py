@@ -168,8 +168,9 @@ def facts(cache, monkeypatch, tmp_path, capsys):
 
 
 def test_from_the_command_line(photos, facts, tmp_path):
-    facts("train", photos, "--patches", 8, "--levels", 1, "--steps", 1, "--hidden-channels", 8,
-          "--images", 64, "--batch-size", 16, "--device", "cpu", "--out", "run")  # fmt: skip
+    facts("train", photos, "--patches", 8, "--levels", 1, "--hidden-channels", 8,
+          "--interlaced-channels", 8, "--images", 64, "--batch-size", 16, "--device", "cpu",
+          "--out", "run")  # fmt: skip
     found = facts("evaluate", "--model", "run", "--images", 20)["evaluation"]
     rows = {row["name"] for row in found["baselines"]}
     assert {"PNG, these patches in one image", "WebP lossless, these patches in one image"} <= rows
