@@ -31,6 +31,7 @@ from glowflow.training.config import TrainConfig
 from glowflow.training.first_map import first_map_chosen
 from glowflow.training.initialisation import initialize, model_config_for
 from glowflow.training.optimisation import Schedule, make_average, make_optimizer
+from glowflow.training.presets import starting_config
 
 from .contenders import normflows_glow
 from .device import describe
@@ -112,9 +113,12 @@ def recipes(
     data: DataConfig, minutes: float, steps: int, best: str | None = None
 ) -> dict[str, TrainConfig]:
     """What is compared: the configuration of each run; the best one as flags of `glow train`."""
-    ours = TrainConfig(data=data, minutes=minutes, images=10**9)
-    ours = replace(ours, model=replace(ours.model, steps=steps))
-    plain = replace(ours, model=replace(ours.model, first_map="none"))
+    plain = TrainConfig(data=data, minutes=minutes, images=10**9)
+    plain = replace(plain, model=replace(plain.model, steps=steps, first_map="none"))
+    ours = replace(plain, model=replace(plain.model, first_map="auto"))
+    if data.fit == "patches":
+        of_squares = starting_config("", patches=True)
+        ours = replace(of_squares, data=data, minutes=minutes, images=plain.images)
     official = replace(
         plain,
         model=replace(plain.model, coupling_scale="sigmoid"),
@@ -223,12 +227,18 @@ def table(rows: list[Any], given: argparse.Namespace, splits: Splits, unit: floa
         begins = f"{at_start:.3f} after {seconds:.0f} s"
         lines.append(f"| {name} | {map_name} | {begins} | {' | '.join(cells)} | {images:,.0f} |")
     device = describe(torch.device("cpu"))
+    squares = starting_config("", patches=True).model
+    but = (
+        f", {squares.steps} and {squares.hidden_channels} in the defaults of squares"
+        if given.fit == "patches"
+        else ""
+    )
     foot = [
         "",
         f"{device.name}, {torch.get_num_threads()} thread; all contenders in one process, "
         f"{SLICE:g} s each in turns, so that what else the machine does falls on all. "
         "Seconds are those of training, the fit of a first map and the initialisation among them, "
-        f"validation not. 3 levels of {given.steps} steps, 128 hidden channels. The official "
+        f"validation not. 3 levels of {given.steps} steps, 128 hidden channels{but}. The official "
         f"recipe: sigmoid scale, Adamax at 1e-3 after a warm-up over {OFFICIAL_WARMUP:,} images, "
         "batches of 64, no average. The defaults decay to the last second of the table, so that "
         "their earlier columns are of an unfinished schedule.",

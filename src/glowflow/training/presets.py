@@ -133,5 +133,5 @@ def starting_config(data: str, family: str = "glow", *, patches: bool = False) -
             interlaced_channels=96,
             dequantization="uniform",
         )
-        return dataclasses.replace(base, model=model, lr=8e-3)
+        return dataclasses.replace(base, model=model, lr=3e-2)
     return base

@@ -24,7 +24,7 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     REFERENCE: {},
     "no-first-map": {"first_map": "none"},
     "marginals": {"first_map": "marginals"},
-    "interlaced": {"first_map": "interlaced", "dequantization": "uniform", "steps": 1},
+    "interlaced": {"first_map": "interlaced", "dequantization": "uniform", "steps": 1, "lr": 3e-2},
     "whitening": {"first_map": "whitening"},
     "variational-noise": {"dequantization": "variational"},
     "uniform-noise": {"dequantization": "uniform"},
