@@ -227,12 +227,10 @@ def table(rows: list[Any], given: argparse.Namespace, splits: Splits, unit: floa
         begins = f"{at_start:.3f} after {seconds:.0f} s"
         lines.append(f"| {name} | {map_name} | {begins} | {' | '.join(cells)} | {images:,.0f} |")
     device = describe(torch.device("cpu"))
-    squares = starting_config("", patches=True).model
-    but = (
-        f", {squares.steps} and {squares.hidden_channels} in the defaults of squares"
-        if given.fit == "patches"
-        else ""
-    )
+    but = ""
+    if given.fit == "patches":
+        squares = starting_config("", patches=True).model
+        but = f", {squares.steps} and {squares.hidden_channels} in the defaults of squares"
     foot = [
         "",
         f"{device.name}, {torch.get_num_threads()} thread; all contenders in one process, "
