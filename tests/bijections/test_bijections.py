@@ -34,6 +34,7 @@ from glowflow.models.priors import DiagonalPrior, Split, Top, TopPrior
 from glowflow.models.realnvp import LastScale, Scale
 from glowflow.nn.coupling_network import CouplingNetwork
 from glowflow.nn.octave_network import OctaveNetwork
+from glowflow.nn.palette_network import PaletteNetwork
 from glowflow.nn.residual_network import ResidualNetwork
 from tests.conftest import perturb
 
@@ -46,6 +47,13 @@ def glow(shape=(1, 4, 4), levels=2, **changes):
 
 def interlaced(shape, bits):
     return Interlaced(shape, bits, lambda channels, n, below: OctaveNetwork(channels, n, 3, below))
+
+
+def with_palettes(shape, bits):
+    first_map = interlaced(shape, bits)
+    for octave in first_map.octaves:
+        octave.palette_network = PaletteNetwork(2**bits, 3)
+    return first_map
 
 
 RESIDUAL = RealNVPConfig(image_shape=(1, 4, 4), scales=2, residual_blocks=1, hidden_channels=3)
@@ -153,6 +161,7 @@ CASES = {
     "interlaced": (lambda: fitted(interlaced((3, 4, 2), 3), (3, 4, 2)), (3, 4, 2), None),
     "interlaced-grey": (lambda: fitted(interlaced((1, 4, 8), 2), (1, 4, 8)), (1, 4, 8), None),
     "interlaced-odd": (lambda: fitted(interlaced((2, 3, 2), 1), (2, 3, 2)), (2, 3, 2), None),
+    "interlaced-palette": (lambda: fitted(with_palettes((2, 4, 4), 3), (2, 4, 4)), (2, 4, 4), None),
     "standardize": (lambda: fitted(Standardize((2, 3, 2)), (2, 3, 2)), (2, 3, 2), None),
     "standardize-positions": (
         lambda: fitted(Standardize((2, 3, 2), positions=True), (2, 3, 2)),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .base import sum_per_sample, without_autocast
 from .fitted import FittedMap, require_precision
 from .marginals import Marginals
+from .palette import Palette, counts
 
 COMPONENTS = 4
 """Logistics in each mixture."""
@@ -35,6 +36,10 @@ NARROWEST = 0.05
 """Of a logistic's scale, in bins."""
 LOGIT_BOUND, MEAN_BOUND, SCALE_BOUND, SLOPE_BOUND = 30.0, 300.0, 12.0, 8.0
 """Of the logits of the weights, of δ, of log s/r and of α: what is usual is left as it is."""
+PALETTE_BOUND = 4.0
+"""Of the palettes' logits: the widths of bins are not lost in float32."""
+PALETTE_VALUES = 64
+"""Of the coarser image at least, where an octave has a palette: fewer tell little."""
 FEW = 2048
 FEW_PARTS, MANY_PARTS = 2, 16
 """Into which a search for bins divides them at once: many of few values, whose operations cost as
@@ -52,6 +57,22 @@ class Logistics(NamedTuple):
     weights: Tensor
     means: Tensor
     scales: Tensor
+    palette: Palette | None = None
+    """In whose coordinate the means of the others are."""
+
+    def bins(self, index: Tensor, bins: int) -> tuple[Tensor, Tensor | float]:
+        """Start and width of bins of these numbers, (…, 1 or each logistic, h, w)."""
+        evenly = (index / bins - 0.5).unsqueeze(-3)
+        if self.palette is None:
+            return evenly, 1 / bins
+        components = [-1] * (evenly.ndim - 3) + [COMPONENTS, -1, -1]
+        start, width = (
+            torch.cat((own.unsqueeze(-3).expand(components), even, even), dim=-3)
+            for own, even in zip(
+                self.palette.bins(index), (evenly, torch.full_like(evenly, 1 / bins)), strict=True
+            )
+        )
+        return start, width
 
 
 class Told(NamedTuple):
@@ -86,6 +107,10 @@ class Interlaced(FittedMap):
     δ, log s/r and α from all that is known, as bytes: coarser octaves' features, the coarser image,
     and the residuals of the phases before.
 
+    With `palette`, mᵢ and the edges of the bins are taken through T, the CDF of values that a
+    network tells from how often the image has had each in the phases that are known, so that a
+    value that it does not use is narrow; not for the two broad logistics.
+
     Both directions ask the networks as often: the inverse goes from coarse to fine, phase by phase.
 
     Args:
@@ -94,6 +119,8 @@ class Interlaced(FittedMap):
         network: makes the network of each octave, coarsest first: called with channels, values that
             each position has, and whether there is a coarser octave, it gives a module with the
             methods of `OctaveNetwork`.
+        palette: makes the palette's network of each octave whose coarser image has
+            `PALETTE_VALUES` positions: called with 2ⁿ, it gives a module as `PaletteNetwork`.
 
     Source: the interlacing Reed et al. 2017, "Parallel multiscale autoregressive density
     estimation", and Cao et al. 2020, "Lossless image compression through super-resolution"; the
@@ -105,17 +132,25 @@ class Interlaced(FittedMap):
         shape: tuple[int, int, int],
         bits: int,
         network: Callable[[int, int, bool], nn.Module],
+        palette: Callable[[int], nn.Module] | None = None,
     ) -> None:
         super().__init__()
         channels, *sides = shape
         self.bits = bits
-        count = 0
+        values = []
         while all(side % 2 == 0 for side in sides):
-            sides, count = [side // 2 for side in sides], count + 1
+            sides = [side // 2 for side in sides]
+            values.insert(0, math.prod(sides))
         self.coarsest = Marginals((channels, sides[0], sides[1]), bits)
-        values = COMPONENTS * (3 * channels + channels * (channels - 1) // 2)
+        raw = COMPONENTS * (3 * channels + channels * (channels - 1) // 2)
         self.octaves = nn.ModuleList(
-            Octave(channels, bits, network(channels, values, number > 0)) for number in range(count)
+            Octave(
+                channels,
+                bits,
+                network(channels, raw, number > 0),
+                palette(2**bits) if palette and known >= PALETTE_VALUES else None,
+            )
+            for number, known in enumerate(values)
         )
 
     def extra_repr(self) -> str:
@@ -146,10 +181,11 @@ class Interlaced(FittedMap):
             ys, nats = [y], [by_value]
             residuals: list[Tensor] = []
             for number in range(3):
+                palette = octave.palette(known[: number + 1])
                 told = octave.told(number, features, known[: number + 1], residuals)
                 value = known[number + 1]
                 residuals.append(value - told.linear)
-                mixture = octave.mixture(number, told, residuals[-1])
+                mixture = octave.mixture(number, told, residuals[-1], palette)
                 score, log_slope = self._normal(mixture, phases[number + 1])
                 ys.append(score)
                 nats.append(log_slope)
@@ -171,10 +207,11 @@ class Interlaced(FittedMap):
             features = octave.features(known[0], features)
             residuals: list[Tensor] = []
             for number in range(3):
+                palette = octave.palette(known)
                 told = octave.told(number, features, known, residuals)
                 residual, channels = torch.zeros_like(told.linear), []
                 for channel in range(x.shape[1]):
-                    mixture = octave.mixture(number, told, residual, channel)
+                    mixture = octave.mixture(number, told, residual, palette, channel)
                     score = phases[number + 1][:, channel : channel + 1]
                     value, log_slope = self._from_normal(mixture, score)
                     log_det = log_det - sum_per_sample(log_slope)
@@ -267,7 +304,7 @@ class Interlaced(FittedMap):
     def _outside(self, mixture: Logistics, index: Tensor, is_low: Tensor) -> Tensor:
         """The mass below the starts of bins of these numbers, or else above."""
         bins = 2**self.bits
-        distance = ((index / bins - 0.5).unsqueeze(-3) - mixture.means) / mixture.scales
+        distance = (mixture.bins(index, bins)[0] - mixture.means) / mixture.scales
         mass = torch.sigmoid(torch.where(is_low[:, :, None], distance, -distance))
         evenly = torch.where(is_low, index, bins - index) / bins
         return _with_tails((mixture.weights * mass).sum(-3), evenly) + TAIL
@@ -275,8 +312,8 @@ class Interlaced(FittedMap):
     def _masses(self, mixture: Logistics, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The mass below bins of these numbers, in them, and above."""
         bins = 2**self.bits
-        width = 1 / (bins * mixture.scales)
-        start = ((index / bins - 0.5)[:, :, None] - mixture.means) / mixture.scales
+        start, width = mixture.bins(index, bins)
+        start, width = (start - mixture.means) / mixture.scales, width / mixture.scales
         below, above = torch.sigmoid(start), torch.sigmoid(-start - width)
         to_end, from_start = torch.sigmoid(start + width), torch.sigmoid(-start)
         within = to_end * from_start * -torch.expm1(-width)  # σ(b) − σ(a) without a difference
@@ -304,6 +341,7 @@ class Octave(nn.Module):
         channels: of the image.
         bits: of its values.
         network: as `OctaveNetwork`.
+        palette: as `PaletteNetwork`.
     """
 
     contrast: Tensor
@@ -315,10 +353,12 @@ class Octave(nn.Module):
     size: Tensor
     """(3, channels) r, the usual size of a residual."""
 
-    def __init__(self, channels: int, bits: int, network: nn.Module) -> None:
+    def __init__(
+        self, channels: int, bits: int, network: nn.Module, palette: nn.Module | None
+    ) -> None:
         super().__init__()
         self.channels, self.bits = channels, bits
-        self.network = network
+        self.network, self.palette_network = network, palette
         self.register_buffer("contrast", torch.ones(channels))
         for number in range(3):
             kernel = torch.zeros(channels, (number + 1) * channels, 3, 3)
@@ -358,7 +398,12 @@ class Octave(nn.Module):
         return Told(logits.softmax(2), means, scales, slopes, linear)
 
     def mixture(
-        self, number: int, told: Told, residual: Tensor, channel: int | None = None
+        self,
+        number: int,
+        told: Told,
+        residual: Tensor,
+        palette: Palette | None,
+        channel: int | None = None,
     ) -> Logistics:
         """The mixtures of one channel, or of all, given the residuals of the channels before."""
         means = []
@@ -369,9 +414,23 @@ class Octave(nn.Module):
                 mean = mean + slope * residual[:, before, None]
             means.append(mean)
         some = slice(None) if channel is None else slice(channel, channel + 1)
-        return _with_broad(
+        mixture = _with_broad(
             told.weights[:, some], torch.stack(means, 1), told.scales[:, some], 2**self.bits
         )
+        if palette is None:
+            return mixture
+        palette = palette if channel is None else palette.channel(channel)
+        own, broad = mixture.means.tensor_split([COMPONENTS], dim=2)
+        return mixture._replace(means=torch.cat((palette(own), broad), dim=2), palette=palette)
+
+    def palette(self, known: Sequence[Tensor]) -> Palette | None:
+        """That of images with these values, as centres of bins."""
+        if self.palette_network is None:
+            return None
+        bins = 2**self.bits
+        counted = [counts((phase + 0.5) * bins - 0.5, bins) for phase in known]
+        logits = self.palette_network(torch.stack(counted).sum(0))
+        return Palette.of(_bounded(logits, PALETTE_BOUND))
 
     def fit(self, phases: Sequence[Tensor]) -> None:
         """Fit the linear predictions and the sizes of their residuals to images' phases."""

@@ -37,6 +37,7 @@ LARGEST = {
     "dense_steps": 10_000,
     "dense_channels": 65_536,
     "interlaced_channels": 65_536,
+    "palette_channels": 65_536,
     "dequantization_channels": 65_536,
     "classes": 1_000_000,
     "condition_channels": 65_536,
@@ -91,6 +92,9 @@ class Architecture:
     """Hidden values of the dense networks."""
     interlaced_channels: int = 64
     """Features of the networks in `interlaced`."""
+    palette_channels: int = 0
+    """Features of networks in `interlaced` that tell how often a value comes from how often the
+    image has had each so far, for pictures that lack some; 0 for none."""
     bits: int | None = 8
     """Bits per pixel value, 1 to 8; `None` for float data, which is not dequantised."""
     dequantization: Dequantization = "uniform"
@@ -117,7 +121,7 @@ class Architecture:
         _require_counts(self, 1, "dequantization_channels", "condition_channels")
         _require_counts(self, 1, "interlaced_channels")
         _require_counts(self, 2, "rank")
-        _require_counts(self, 0, "dense_steps")
+        _require_counts(self, 0, "dense_steps", "palette_channels")
         _require_bits(self.bits)
         require(
             self.first_map not in ("marginals", "interlaced") or self.bits is not None,

@@ -41,6 +41,7 @@ from ..fused.steps import Steps
 from ..nn.coupling_network import CouplingNetwork
 from ..nn.dense_network import DenseNetwork
 from ..nn.octave_network import OctaveNetwork
+from ..nn.palette_network import PaletteNetwork
 from .config import Architecture, CouplingScale, GlowConfig, picture_shape
 from .flow import ClassScores, ImageFlow, Latents, LossTerms
 from .parts import CONDITIONAL_NETWORKS, COUPLINGS, NETWORKS, PERMUTATIONS, part
@@ -454,11 +455,12 @@ def first_map(config: GlowConfig) -> FittedMap | None:
         case "marginals":
             return Marginals(picture_shape(config.image_shape), config.bits or 8)
         case "interlaced":
-            hidden = config.interlaced_channels
+            hidden, of_palette = config.interlaced_channels, config.palette_channels
             return Interlaced(
                 picture_shape(config.image_shape),
                 config.bits or 8,
                 lambda channels, values, below: OctaveNetwork(channels, values, hidden, below),
+                (lambda bins: PaletteNetwork(bins, of_palette)) if of_palette else None,
             )
         case "standardize" | "standardize_positions":
             return Standardize(config.image_shape, config.first_map == "standardize_positions")

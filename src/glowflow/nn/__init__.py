@@ -5,6 +5,7 @@ from .convolutions import GatherConv, PointConv, ScaledConv, ScatterConv, ZeroLi
 from .coupling_network import ConditionalCouplingNetwork, CouplingNetwork
 from .dense_network import DenseNetwork
 from .octave_network import OctaveNetwork
+from .palette_network import PaletteNetwork
 from .residual_network import ResidualNetwork
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "DenseNetwork",
     "GatherConv",
     "OctaveNetwork",
+    "PaletteNetwork",
     "PointConv",
     "ResidualNetwork",
     "ScaledConv",
