@@ -128,6 +128,17 @@ def test_every_byte_comes_back_in_float32(kind, noise):
     assert torch.equal(((first_map.inverse(y)[0] + 0.5) * 256).floor().byte(), images)
 
 
+def test_the_same_bins_are_found_by_few_and_by_many_parts(monkeypatch):
+    torch.manual_seed(0)
+    first_map = perturb(with_palettes(combs(100)), 0.3)
+    y = 2 * torch.randn(20, *SHAPE)
+    found = []
+    for few in (0, 10**9):
+        monkeypatch.setattr("glowflow.bijections.interlaced.FEW", few)
+        found.append(first_map.inverse(y)[0])
+    assert torch.allclose(*found, atol=1e-6)
+
+
 def test_a_model_has_palettes_where_enough_is_known():
     config = {"image_shape": (1, 32, 32), "steps": 1, "hidden_channels": 4}
     config |= {"first_map": "interlaced", "interlaced_channels": 4}

@@ -137,7 +137,7 @@ class Interlaced(FittedMap):
         super().__init__()
         channels, *sides = shape
         self.bits = bits
-        values = []
+        values: list[int] = []
         while all(side % 2 == 0 for side in sides):
             sides = [side // 2 for side in sides]
             values.insert(0, math.prod(sides))
