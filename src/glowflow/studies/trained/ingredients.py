@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 REFERENCE = "defaults"
+INTERLACED = {"first_map": "interlaced", "dequantization": "uniform", "steps": 1, "lr": 3e-2}
 INGREDIENTS: dict[str, dict[str, Any]] = {
     REFERENCE: {},
     "no-first-map": {"first_map": "none"},
     "marginals": {"first_map": "marginals"},
-    "interlaced": {"first_map": "interlaced", "dequantization": "uniform", "steps": 1, "lr": 3e-2},
+    "interlaced": INTERLACED,
+    "palette": {**INTERLACED, "palette_channels": 8},
     "whitening": {"first_map": "whitening"},
     "variational-noise": {"dequantization": "variational"},
     "uniform-noise": {"dequantization": "uniform"},
