@@ -106,6 +106,20 @@ def test_several_attributes_at_once(glow, directions, work):
     assert changed.max(0).tolist() <= [29, 21]
 
 
+def test_an_attribute_comes_for_another(glow, directions, work):
+    edit = ["edit", "a.png", "--model", "run", "--directions", "d.safetensors", "--attribute"]
+    told = glow(*edit, "Smiling", "--instead-of", "Long_Hair", "--amount", 0.5, "--out", "told")
+    assert told["instead_of"] == ["Long_Hair"] and told["amounts"] == {"Smiling": 0.5}
+    assert told["bytes_not_returned_unrounded"] == 0
+    plain = glow(*edit, "Smiling", "--amount", 0.5, "--out", "plain")
+    assert plain["instead_of"] == []
+    edited = [picture(work, name, "edited.png") for name in ("told", "plain")]
+    assert not np.array_equal(*edited)
+    strip = [*edit, "Smiling", "--instead-of", "Long_Hair", "--amounts", "0:0.5:0.5"]
+    glow(*strip, "--out", "told-strip")
+    assert np.array_equal(picture(work, "told-strip", "Smiling", "01.png"), edited[0])
+
+
 def test_strips_and_sheet(glow, directions, work):
     facts = glow("edit", "a.png", "--model", "run", "--directions", "d.safetensors", "--all",
                  "--amounts", "-1:1:0.5", "--out", "sheet")  # fmt: skip
@@ -279,6 +293,15 @@ BAD = {
     "amount and amounts": (
         [*EDIT, "--attribute", "Smiling", "--amount", "1", "--amounts", "0:1:1"], "not both",
     ),
+    "instead of nothing known": (
+        [*EDIT, "--attribute", "Smiling", "--amount", "1", "--instead-of", "Wings"],
+        "direction 'Wings'",
+    ),
+    "instead of itself": (
+        [*EDIT, "--attribute", "Smiling", "--amount", "1", "--instead-of", "Smiling"],
+        "cannot come instead of itself",
+    ),
+    "all instead of one": ([*EDIT, "--all", "--instead-of", "Smiling"], "with one --attribute"),
     "bad amounts": ([*EDIT, "--all", "--amounts", "0:1"], "--amounts is '0:1'"),
     "paste of a sheet": ([*EDIT, "--all", "--paste"], "Only one edit"),
     "temperature": (

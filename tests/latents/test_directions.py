@@ -1,5 +1,8 @@
 """The file of directions."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -7,8 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from glowflow import Glow, InputError
 from glowflow.latents.directions import load_directions, save_directions
+from glowflow.latents.estimation import FULL_AMOUNT
 from tests.conftest import perturb
-from tests.latents.worlds import estimated, of_bytes
+from tests.latents.worlds import Identity, confounded, estimated, of_bytes
 
 
 def test_directions_file_round_trip_and_refusal(model, tmp_path):
@@ -46,3 +50,31 @@ def test_damaged_metadata_are_one_sentence(model, tmp_path, fact, value):
     save_file(load_file(path), path, {**facts, fact: value})
     with pytest.raises(InputError, match="metadata are not what was written"):
         load_directions(path, model)
+
+
+def test_an_attribute_comes_from_where_images_with_another_are():
+    data = confounded(800)
+    directions = estimated(data, Identity().eval(), estimator="mean")
+    codes, truth = data.images.reshape(800, -1), data.attributes
+
+    def mean_of(column):
+        return codes[truth[:, column]].astype(float).mean(0)
+
+    for old in (["B"], ["B", "C"]):
+        wanted = mean_of(0) - np.mean([mean_of("ABC".index(name)) for name in old], axis=0)
+        found = torch.cat([eps.flatten() for eps in directions.exchange("A", old)])
+        assert np.allclose(found.numpy(), FULL_AMOUNT * wanted, atol=1e-5)
+    assert directions.exchange("A", []) is directions.latents["A"]
+
+
+def test_an_exchange_that_means_nothing_is_refused(model):
+    directions = estimated(of_bytes(), model, estimator="mean")
+    new, old, *_ = directions.latents
+    with pytest.raises(InputError, match="no direction 'Wings'"):
+        directions.exchange(new, ["Wings"])
+    with pytest.raises(InputError, match="instead of itself"):
+        directions.exchange(new, [new])
+    with pytest.raises(InputError, match="--estimator matched"):
+        replace(directions, estimator="linear").exchange(new, [old])
+    with pytest.raises(InputError, match="--estimator matched"):
+        replace(directions, counts={}).exchange(new, [old])

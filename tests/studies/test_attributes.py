@@ -11,10 +11,11 @@ from glowflow import Glow, GlowConfig, InputError
 from glowflow.data.types import ImageData, Splits
 from glowflow.evaluation.estimate import Estimate
 from glowflow.latents.codes import unflatten
+from glowflow.latents.edits import edit
 from glowflow.latents.estimation import estimate_directions
 from glowflow.studies.measured.attributes import Attributes
 from glowflow.studies.measured.belonging import Change, own_changes, own_pixels
-from glowflow.studies.measured.editor import AMOUNTS, Edited, Editor, choose
+from glowflow.studies.measured.editor import AMOUNTS, Edited, Editor, _moved, _moves, choose
 from glowflow.studies.measured.edits import measure_edits
 from glowflow.studies.measured.edits_report import average, findings
 from glowflow.studies.measured.judge import examine, train_judge
@@ -182,6 +183,29 @@ def test_the_study_meets_its_target_where_codes_are_simple(study, splits):
     assert without.shape == with_it.shape == (3, 7, *SHAPE)
     inside = (..., 0, *BLOCKS["A"])
     assert (without[:, -1][inside].mean((-1, -2)) > without[:, 0][inside].mean((-1, -2))).all()
+
+
+def test_what_leaves_is_taken_from_where_the_image_is(study, splits, judge):
+    """C and D never go together: D comes where C goes."""
+    assert {row.attribute for row in study.exchanged} == {"C", "D"}
+    assert study.row("D", "exchange").estimator == "exchange"
+    assert study.row("A", "exchange") is study.row("A", "matched")
+    figures = average(study.averaged("exchange"))
+    assert figures["flip"] >= 0.95 and figures["leakage"] <= 0.02
+    assert "exchange: " not in findings(study).sentence.split(".")[0]
+    assert "Told what leaves" in findings(study).sentence
+    model = Pixels().eval()
+    directions = estimate_directions(model, splits.train, estimator="matched", progress=False)
+    editor = Editor(model, judge)
+    unedited = editor.before(splits.test, D, 80)
+    moves = _moves(NAMES, change(splits, D), {"matched": directions})
+    delta = moves["exchange"](unedited.attributes)
+    for number, has in enumerate(unedited.attributes):
+        expected = directions.exchange("D", ["C"] if has[C] else [])
+        assert all(torch.equal(d[number], e) for d, e in zip(delta, expected, strict=True))
+    moved = _moved(unedited.latents, directions.latents["D"], 0.7)
+    expected = edit(unedited.latents, [directions.latents["D"]], [0.7])
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(moved, expected, strict=True))
 
 
 def test_its_files_have_the_figures(study):

@@ -37,6 +37,9 @@ class Options(PhotoOptions, ModelOptions):
     """File of glow directions; by default directions.safetensors beside the model."""
     attribute: tuple[str, ...] = ()
     """Attributes to move along, all at once."""
+    instead_of: tuple[str, ...] = ()
+    """What the image has and loses for the one --attribute, as another colour of hair: it is then
+    moved as from images with that to images with the attribute."""
     amount: tuple[float, ...] = ()
     """How far, one an attribute; the published range is -1 to 1."""
     amounts: str | None = None
@@ -101,7 +104,7 @@ def run(options: Options) -> Outcome:
 
 def _check_recipe(options: Options) -> None:
     """Refuse what the recipe says already."""
-    asked = (*options.attribute, *options.amount, *options.resample_level)
+    asked = (*options.attribute, *options.instead_of, *options.amount, *options.resample_level)
     others = (options.amounts, options.to_class, options.crop, options.label, options.fit)
     other = any(each is not None for each in others) or options.all or options.align
     if asked or other or options.temperature != 1:
@@ -124,6 +127,8 @@ def _check(options: Options) -> list[float]:
         raise InputError(
             "Say what to do: give --attribute, --all, --resample-level, --to-class or --recipe."
         )
+    if options.instead_of and len(options.attribute) != 1:
+        raise InputError("Give --instead-of with one --attribute, which comes for them.")
     if options.count < 1:
         raise InputError(f"count is {options.count}: draw each level at least once.")
     if not options.temperature >= 0:
@@ -153,10 +158,14 @@ def _directions(options: Options, model: "ImageFlow") -> "dict[str, Latents]":
     if not (options.attribute or options.all):
         return {}
     path = options.directions or directions_beside(options.model)
-    known = load_directions(path, model).latents
-    for name in options.attribute:
+    directions = load_directions(path, model)
+    known = directions.latents
+    for name in (*options.attribute, *options.instead_of):
         if name not in known:
             raise InputError(f"{path} has no direction {name!r}: choose among {', '.join(known)}.")
+    if options.instead_of:
+        (name,) = options.attribute
+        return {name: directions.exchange(name, options.instead_of)}
     return dict(known) if options.all else {name: known[name] for name in options.attribute}
 
 
@@ -271,6 +280,7 @@ def _single(
     facts: dict[str, Any] = {
         "image": str(photo.path),
         "amounts": dict(zip(directions, options.amount, strict=True)),
+        "instead_of": list(options.instead_of),
         "temperature": options.temperature,
         "class": options.label,
         "to_class": options.to_class,
@@ -312,6 +322,8 @@ def _single(
 
 def _sentence(photo: "Photo", facts: dict[str, Any], folder: Path) -> str:
     what = [f"{name} {amount:+g}" for name, amount in facts["amounts"].items()]
+    if facts["instead_of"]:
+        what[0] += f" instead of {' and '.join(facts['instead_of'])}"
     if facts["to_class"] is not None:
         what.append(f"class {facts['class']} → {facts['to_class']}")
     back = ""

@@ -1,7 +1,7 @@
 """Attribute directions of a model, and their file."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -9,6 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from ..models.companions import CompanionKind, load_companion, save_companion
 from ..models.flow import ImageFlow, Latents
 from .choices import Estimator
@@ -35,6 +36,45 @@ class Directions:
     """Of `matched`: in how many held attributes the two images of a pair differ, on average."""
     source: str = ""
     """The images, in words."""
+
+    def exchange(self, new: str, old: Sequence[str]) -> Latents:
+        """Δε of an attribute that comes where others go, as one colour of hair for another.
+
+        1.6·(mean ε of images with `new` − mean over `old` of the mean ε of images with each). A
+        direction goes from all images without its attribute, of which some have too little of it
+        and some too much: who has brown hair is darker than the blond and lighter than the black.
+        With m the mean of all and p the share with it, mean ε with it − m is (1 − p)·Δε/1.6 by
+        the estimator `mean`; by `matched` it is so of images that are alike in what is held.
+
+        Args:
+            new: the attribute that comes.
+            old: those that the image has and loses; of none it is the direction itself.
+
+        Raises:
+            InputError: an attribute has no direction, is both, or it is not known where images
+                with it are: `linear` does not say so, nor do published directions.
+        """
+        for name in (new, *old):
+            if name not in self.latents:
+                raise InputError(
+                    f"There is no direction {name!r}: choose among {', '.join(self.latents)}."
+                )
+        if new in old:
+            raise InputError(f"{new} cannot come instead of itself: name what the image has.")
+        if not old:
+            return self.latents[new]
+        if self.estimator == "linear" or not {new, *old} <= self.counts.keys():
+            raise InputError(
+                "These directions do not say where images with an attribute are: find some by "
+                "glow directions --estimator matched."
+            )
+        coming = self._from_the_mean(new)
+        going = zip(*map(self._from_the_mean, old), strict=True)
+        return tuple(a - sum(b) / len(old) for a, b in zip(coming, going, strict=True))
+
+    def _from_the_mean(self, name: str) -> Latents:
+        with_it, without = self.counts[name]
+        return tuple(without / (with_it + without) * eps for eps in self.latents[name])
 
 
 def save_directions(path: Path, directions: Directions) -> None:

@@ -30,6 +30,11 @@ class Change:
     pixels: NDArray[np.bool_]
     """(H, W) as in `own_pixels`."""
 
+    @property
+    def leaving(self) -> list[int]:
+        """Columns of the other attributes that go when it comes."""
+        return [b for b in np.flatnonzero(self.own[:, 1]).tolist() if b != self.column]
+
     def in_words(self, names: Sequence[str]) -> tuple[str, ...]:
         """`+b` and `-b` of the other attributes that come and go with it."""
         others = [b for b in range(len(names)) if b != self.column]

@@ -1,7 +1,8 @@
 """A model that edits one attribute of images, and a judge that looks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,7 +15,6 @@ from ...evaluation.estimate import Estimate
 from ...latents.choices import Estimator
 from ...latents.codes import encoded, unflatten
 from ...latents.directions import Directions
-from ...latents.edits import edit
 from ...models.flow import ImageFlow, Latents
 from .belonging import Change
 from .judge import Judge
@@ -27,6 +27,13 @@ STRIP = (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
 """Amounts of a strip, in units of the chosen α."""
 STRIP_FACES = 3
 """Faces of a strip that lack the attribute, and as many that have it."""
+EXCHANGE = "exchange"
+"""The name, among the estimators, of `Directions.exchange` with what each image has."""
+EXCHANGED: Estimator = "matched"
+"""Whose directions are exchanged."""
+
+Move = Callable[[NDArray[np.bool_]], Latents]
+"""Δε for images with these attributes (N, A): one for all, or one for each."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,8 @@ class Row:
     """One attribute by one estimator."""
 
     attribute: str
-    estimator: Estimator
+    estimator: str
+    """An `Estimator`, or `EXCHANGE`."""
     tried: tuple[Edited, ...]
     """On validation images, one for each of `AMOUNTS`."""
     chosen: Edited
@@ -77,6 +85,8 @@ class Unedited:
     """(N, C, H, W)."""
     verdicts: NDArray[np.bool_]
     """(N, A)."""
+    attributes: NDArray[np.bool_]
+    """(N, A), as the data have them."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,8 @@ class EditedAttribute:
     """One attribute, by every estimator that has a direction for it."""
 
     rows: tuple[Row, ...]
+    exchanged: Row | None
+    """By `Directions.exchange`, if other attributes leave when this one appears."""
     unedited: float
     strip: tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
@@ -109,40 +121,35 @@ class Editor:
         validation_images: int,
     ) -> EditedAttribute:
         """Choose each estimator's amount on validation images, and edit test images."""
-        name = splits.train.attribute_names[change.column]
+        names = splits.train.attribute_names
         valid = self.before(splits.valid, change.column, validation_images)
         test = self.before(splits.test, change.column, images)
-        rows = []
-        for estimator, estimated in directions.items():
-            if name not in estimated.latents:
-                continue
-            direction = estimated.latents[name]
-            tried = [self.measure(valid, direction, amount, change) for amount in AMOUNTS]
+        moves = _moves(names, change, directions)
+        rows = {}
+        for name, move in moves.items():
+            of_valid, of_test = move(valid.attributes), move(test.attributes)
+            tried = [self.measure(valid, of_valid, amount, change) for amount in AMOUNTS]
             chosen = choose(tried)
-            after = self.measure(test, direction, chosen.amount, change)
-            rows.append(Row(name, estimator, tuple(tried), chosen, after))
-        best = best_row(rows)
-        strip = self.strip(
-            splits.test,
-            change.column,
-            directions[best.estimator].latents[name],
-            best.chosen.amount,
-        )
+            after = self.measure(test, of_test, chosen.amount, change)
+            rows[name] = Row(names[change.column], name, tuple(tried), chosen, after)
+        best = best_row([*rows.values()])
+        strip = self.strip(splits.test, change.column, moves[best.estimator], best.chosen.amount)
         seen = float(test.verdicts[:, change.column].mean())
-        return EditedAttribute(tuple(rows), seen, strip)
+        exchanged = rows.pop(EXCHANGE, None)
+        return EditedAttribute((*rows.values(),), exchanged, seen, strip)
 
     def before(self, data: ImageData, column: int, count: int) -> Unedited:
         """Encode up to `count` images that lack the attribute, decode them, and judge them."""
-        latents, labels = self._codes(data, some_images(data, column, False, count, self.seed))
-        images = self._pictures(latents, labels)
-        return Unedited(latents, labels, images, self.judge.verdicts(images))
+        chosen = some_images(data, column, False, count, self.seed)
+        latents, labels = self._codes(data, chosen)
+        images, truth = self._pictures(latents, labels), np.asarray(data.attributes)[chosen]
+        return Unedited(latents, labels, images, self.judge.verdicts(images), truth)
 
     def measure(
         self, unedited: Unedited, direction: Latents, amount: float, change: Change
     ) -> Edited:
-        """Move all images by the same amount of one direction, and compare."""
-        moved = edit(unedited.latents, [direction], [amount])
-        edited = self._pictures(moved, unedited.labels)
+        """Move all images by the same amount of one direction, or of one for each, and compare."""
+        edited = self._pictures(_moved(unedited.latents, direction, amount), unedited.labels)
         verdicts = self.judge.verdicts(edited)
         changed = verdicts != unedited.verdicts
         others = np.arange(changed.shape[1]) != change.column
@@ -158,15 +165,17 @@ class Editor:
         )
 
     def strip(
-        self, data: ImageData, column: int, direction: Latents, amount: float
+        self, data: ImageData, column: int, move: Move, amount: float
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Faces without the attribute, and with it, moved by `STRIP` · amount."""
         without, with_it = (
             some_images(data, column, side, STRIP_FACES, self.seed) for side in (False, True)
         )
-        latents, labels = self._codes(data, np.concatenate([without, with_it]))
+        chosen = np.concatenate([without, with_it])
+        latents, labels = self._codes(data, chosen)
+        direction = move(np.asarray(data.attributes)[chosen])
         moved = [
-            self._pictures(edit(latents, [direction], [share * amount]), labels) for share in STRIP
+            self._pictures(_moved(latents, direction, share * amount), labels) for share in STRIP
         ]
         faces = np.stack(moved, axis=1)
         return faces[: len(without)], faces[len(without) :]
@@ -181,6 +190,53 @@ class Editor:
     def _pictures(self, latents: Latents, labels: Tensor | None) -> NDArray[np.uint8]:
         """The images (N, C, H, W) of these latents."""
         return self.model.to_images(self.model.decode(latents, labels)).cpu().numpy()
+
+
+def _moves(
+    names: Sequence[str], change: Change, directions: Mapping[Estimator, Directions]
+) -> dict[str, Move]:
+    """The ways to make the attribute appear, by name."""
+    name = names[change.column]
+    moves: dict[str, Move] = {
+        estimator: partial(_alike, estimated.latents[name])
+        for estimator, estimated in directions.items()
+        if name in estimated.latents
+    }
+    if EXCHANGED in moves:
+        estimated = directions[EXCHANGED]
+        leaving = [b for b in change.leaving if names[b] in estimated.latents]
+        if leaving:
+            moves[EXCHANGE] = partial(_exchanged, estimated, names, change.column, leaving)
+    return moves
+
+
+def _alike(direction: Latents, attributes: NDArray[np.bool_]) -> Latents:
+    return direction
+
+
+def _exchanged(
+    directions: Directions,
+    names: Sequence[str],
+    column: int,
+    leaving: Sequence[int],
+    attributes: NDArray[np.bool_],
+) -> Latents:
+    """Of each image, for those of the leaving attributes that it has."""
+    has = attributes[:, leaving] & ~attributes[:, column, None]
+    patterns, of_image = np.unique(has, axis=0, return_inverse=True)
+    each = [
+        directions.exchange(
+            names[column], [names[leaving[i]] for i in np.flatnonzero(pattern).tolist()]
+        )
+        for pattern in patterns
+    ]
+    index = torch.from_numpy(of_image.reshape(-1))
+    return tuple(torch.stack(level)[index] for level in zip(*each, strict=True))
+
+
+def _moved(latents: Latents, direction: Latents, amount: float) -> Latents:
+    """As `edit` along one direction."""
+    return tuple(eps + amount * d.to(eps) for eps, d in zip(latents, direction, strict=True))
 
 
 def some_images(

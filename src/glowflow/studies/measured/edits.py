@@ -17,7 +17,7 @@ from ...latents.estimation import estimate_by_each
 from ...models.flow import ImageFlow
 from ...progress import with_bar
 from .belonging import changes_of
-from .editor import Editor, Row, best_row
+from .editor import EXCHANGE, EXCHANGED, Editor, Row, best_row
 from .judge import Trust, describe_judge, examine, train_judge
 
 ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
@@ -38,6 +38,9 @@ class Edits:
     trust: Mapping[str, Trust]
     """Of every attribute."""
     rows: tuple[Row, ...]
+    """By every estimator."""
+    exchanged: tuple[Row, ...]
+    """By `Directions.exchange`, of the attributes with which others leave."""
     unedited: Mapping[str, float]
     """Share of the same test images in which the judge sees the attribute before any edit."""
     own: Mapping[str, tuple[str, ...]]
@@ -60,16 +63,28 @@ class Edits:
         """Those on which the judge is trusted: the averages are over them."""
         return tuple(a for a in self.attributes if self.trust[a].accuracy >= TRUSTED)
 
-    def row(self, attribute: str, estimator: Estimator) -> Row | None:
-        """The row of an attribute by an estimator, if there is one."""
-        same = (r for r in self.rows if (r.attribute, r.estimator) == (attribute, estimator))
-        return next(same, None)
+    @property
+    def all_rows(self) -> tuple[Row, ...]:
+        """An attribute's after another's."""
+        return tuple(
+            row
+            for attribute in self.attributes
+            for row in (*self.rows, *self.exchanged)
+            if row.attribute == attribute
+        )
+
+    def row(self, attribute: str, estimator: str) -> Row | None:
+        """The row of an attribute by an estimator, if there is one; by `EXCHANGE`, that of
+        `EXCHANGED` where nothing leaves."""
+        of_attribute = {r.estimator: r for r in self.all_rows if r.attribute == attribute}
+        other = of_attribute.get(EXCHANGED) if estimator == EXCHANGE else None
+        return of_attribute.get(estimator, other)
 
     def best(self, attribute: str) -> Row:
         """The attribute's `best_row`."""
-        return best_row([row for row in self.rows if row.attribute == attribute])
+        return best_row([row for row in self.all_rows if row.attribute == attribute])
 
-    def averaged(self, estimator: Estimator | None) -> tuple[Row, ...]:
+    def averaged(self, estimator: str | None) -> tuple[Row, ...]:
         """The rows that averages are over: an estimator's, or the best one of each attribute."""
         if estimator is None:
             return tuple(self.best(attribute) for attribute in self.counted)
@@ -153,6 +168,7 @@ def measure_edits(
         judge=describe_judge(judge, judge_images),
         trust=trust,
         rows=tuple(row for one in edited.values() for row in one.rows),
+        exchanged=tuple(one.exchanged for one in edited.values() if one.exchanged is not None),
         unedited={name: one.unedited for name, one in edited.items()},
         own={names[change.column]: change.in_words(names) for change in changes},
         pixels={names[change.column]: float(change.pixels.mean()) for change in changes},

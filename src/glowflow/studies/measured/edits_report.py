@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ...latents.choices import Estimator
 from ..page import Plot, Section, Sheet, Table
 from ..study import Findings
-from .editor import AMOUNTS, LEAKAGE, STRIP, Row
+from .editor import AMOUNTS, EXCHANGE, EXCHANGED, LEAKAGE, STRIP, Row
 from .edits import ESTIMATORS, FLIPS, TRUSTED, Edits
 
-COLOURS = dict(zip(ESTIMATORS, ("#8a8a8a", "#2563a8", "#c2410c"), strict=True))
+MOVES = (*ESTIMATORS, EXCHANGE)
+COLOURS = dict(zip(MOVES, ("#8a8a8a", "#2563a8", "#c2410c", "#15803d"), strict=True))
 CHOSEN = "best of each"
 """The row of averages in which each attribute has the estimator that validation images prefer."""
-CHOICES: Mapping[str, Estimator | None] = {**{e: e for e in ESTIMATORS}, CHOSEN: None}
+CHOICES: Mapping[str, str | None] = {**{move: move for move in MOVES}, CHOSEN: None}
 
 
 def findings(edits: Edits) -> Findings:
@@ -43,7 +43,7 @@ def findings(edits: Edits) -> Findings:
         details={
             "tried": {
                 f"{row.attribute}, {row.estimator}": [asdict(edited) for edited in row.tried]
-                for row in edits.rows
+                for row in edits.all_rows
             },
         },
     )
@@ -70,7 +70,7 @@ def summary(edits: Edits) -> dict[str, Any]:
         "estimator": {name: edits.best(name).estimator for name in edits.attributes},
         "rows": [
             {"attribute": row.attribute, "estimator": row.estimator, "test": asdict(row.test)}
-            for row in edits.rows
+            for row in edits.all_rows
         ],
         "unedited_flip": dict(edits.unedited),
         "own_changes": {name: list(own) for name, own in edits.own.items()},
@@ -94,6 +94,15 @@ def sentence(edits: Edits) -> str:
         f"{name}: flip rate {best['flip']:.3f} at leakage {best['leakage']:.3f}, identity "
         f"{best['identity']:.3f}, averaged over {len(edits.counted)} attributes "
         f"({'meets' if good else 'misses'} {FLIPS:.2f} at {LEAKAGE:.2f})."
+        + (_of_exchange(edits) if edits.exchanged else "")
+    )
+
+
+def _of_exchange(edits: Edits) -> str:
+    figures = average(edits.averaged(EXCHANGE))
+    return (
+        f" Told what leaves, as one colour of hair for another: flip rate {figures['flip']:.3f} at "
+        f"leakage {figures['leakage']:.3f}, identity {figures['identity']:.3f}."
     )
 
 
@@ -135,7 +144,9 @@ def _averages_section(edits: Edits) -> Section:
         f"{TRUSTED:.0%} of the test images. Flip: the judge sees the attribute. Leakage: share "
         "of the other attributes whose verdict changes, without those changes that belong to "
         "the attribute itself; of all: with them. Identity: 1 where nothing changes outside "
-        "the attribute's own pixels, 0 where it is as far away as another image. In "
+        "the attribute's own pixels, 0 where it is as far away as another image. "
+        f"“{EXCHANGE}” moves each image from the mean of those with what it has and loses, as "
+        f"another colour of hair, and is “{EXCHANGED}” where nothing leaves. In "
         f"“{CHOSEN}” each attribute has the estimator with the largest flip − leakage on "
         "validation images.",
         table=Table(["estimator", "flip", "leakage", "of all", "identity", "attributes"], lines),
@@ -144,7 +155,7 @@ def _averages_section(edits: Edits) -> Section:
 
 def _edits_section(edits: Edits) -> Section:
     lines = []
-    for row in edits.rows:
+    for row in edits.all_rows:
         test = row.test
         best = " ←" if edits.best(row.attribute) is row else ""
         lines.append(
@@ -217,7 +228,7 @@ def _draw(figure: Figure, edits: Edits) -> None:
     """Left: averages against α on validation images; right: each attribute on test images."""
     curves, points = figure.subplots(1, 2, sharey=True)
     largest = LEAKAGE
-    for estimator in ESTIMATORS:
+    for estimator in MOVES if edits.exchanged else ESTIMATORS:
         rows = edits.averaged(estimator)
         if not rows:
             continue
