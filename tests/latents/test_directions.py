@@ -76,5 +76,6 @@ def test_an_exchange_that_means_nothing_is_refused(model):
         directions.exchange(new, [new])
     with pytest.raises(InputError, match="--estimator matched"):
         replace(directions, estimator="linear").exchange(new, [old])
-    with pytest.raises(InputError, match="--estimator matched"):
-        replace(directions, counts={}).exchange(new, [old])
+    for counts in ({}, {new: (0, 0), old: (3, 4)}):
+        with pytest.raises(InputError, match="--estimator matched"):
+            replace(directions, counts=counts).exchange(new, [old])

@@ -63,7 +63,8 @@ class Directions:
             raise InputError(f"{new} cannot come instead of itself: name what the image has.")
         if not old:
             return self.latents[new]
-        if self.estimator == "linear" or not {new, *old} <= self.counts.keys():
+        counted = all(sum(self.counts.get(name, ())) > 0 for name in (new, *old))
+        if self.estimator == "linear" or not counted:
             raise InputError(
                 "These directions do not say where images with an attribute are: find some by "
                 "glow directions --estimator matched."
