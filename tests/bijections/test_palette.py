@@ -102,7 +102,7 @@ def test_values_that_an_image_does_not_have_are_learned():
     parameters = [weight for network in networks for weight in network.parameters()]
     start = bits_per_dim(first_map, combs(64, seed=1)).item()
     optimizer = torch.optim.Adamax(parameters, lr=5e-2)
-    for step in range(40):
+    for step in range(25):
         optimizer.zero_grad()
         bits_per_dim(first_map, combs(8, seed=10 + step)).backward()
         optimizer.step()
@@ -114,7 +114,7 @@ def test_values_that_an_image_does_not_have_are_learned():
 @pytest.mark.parametrize("kind", ["combs", "noise", "black", "two values", "ramp"])
 def test_every_byte_comes_back_in_float32(kind, noise):
     torch.manual_seed(0)
-    shape = (3, 16, 16)
+    shape = (3, 8, 8)
     first_map = perturb(with_palettes(combs(200, shape)), 0.3)
     any_bytes = torch.randint(0, 256, (20, *shape))
     images = {
@@ -122,7 +122,7 @@ def test_every_byte_comes_back_in_float32(kind, noise):
         "noise": any_bytes,
         "black": torch.zeros_like(any_bytes),
         "two values": 40 + 3 * (any_bytes > 100).long(),
-        "ramp": torch.arange(256).view(16, 16).expand_as(any_bytes),
+        "ramp": torch.arange(0, 256, 4).view(8, 8).expand_as(any_bytes),
     }[kind].byte()
     y, _ = first_map(dequantize(images, noise=noise))
     assert torch.equal(((first_map.inverse(y)[0] + 0.5) * 256).floor().byte(), images)
