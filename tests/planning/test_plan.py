@@ -231,7 +231,8 @@ def test_realnvp_is_planned_in_bf16_and_has_one_memory_mode():
 
 @pytest.mark.parametrize("first_map", ["marginals", "interlaced", "whitening"])
 def test_every_first_map_is_planned(first_map):
-    config = GlowConfig(**SMALL, first_map=first_map, rank=16, interlaced_channels=8)
+    small = {"rank": 16, "interlaced_channels": 8, "palette_channels": 4}
+    config = GlowConfig(**SMALL, first_map=first_map, **small)
     assert initialization_memory(config) > 4 * 32 * math.prod(config.image_shape)
     assert step_memory(config, 16, "stored").peak > 4 * 16 * math.prod(config.image_shape)
 
