@@ -145,8 +145,8 @@ def _averages_section(edits: Edits) -> Section:
         "of the other attributes whose verdict changes, without those changes that belong to "
         "the attribute itself; of all: with them. Identity: 1 where nothing changes outside "
         "the attribute's own pixels, 0 where it is as far away as another image. "
-        f"“{EXCHANGE}” moves each image from the mean of those with what, by its labels, it has and loses, as "
-        f"another colour of hair, and is “{EXCHANGED}” where nothing leaves. In "
+        f"“{EXCHANGE}” moves each image from the mean of those with what, by its labels, it has "
+        f"and loses, as another colour of hair, and is “{EXCHANGED}” where nothing leaves. In "
         f"“{CHOSEN}” each attribute has the estimator with the largest flip − leakage on "
         "validation images.",
         table=Table(["estimator", "flip", "leakage", "of all", "identity", "attributes"], lines),
