@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from glowflow.bijections import Interlaced
-from glowflow.bijections.palette import Palette, counts
+from glowflow.bijections.palette import Palette, at, counts
 from glowflow.models import Glow, GlowConfig
 from glowflow.models.likelihood import dequantize
 from glowflow.models.priors import standard_normal_log_prob
@@ -60,7 +60,7 @@ def test_values_are_taken_through_the_cdf_and_beyond_it():
     found = palette(x)
     assert (found.diff(dim=2) > 0).all()
     index = torch.arange(8.0).double().view(1, 1, 8, 1).expand(2, 3, 8, 1)
-    starts, widths = palette.bins(index)
+    starts, widths = at(palette.starts, index), at(palette.widths, index)
     assert torch.equal(starts[..., 0], palette.starts)
     assert torch.allclose(found[:, :, 8:24:2, 0, 0], starts[..., 0])
     assert torch.allclose(found[:, :, 9:24:2, 0, 0], (starts + widths / 2)[..., 0])
@@ -143,9 +143,8 @@ def test_a_model_has_palettes_where_enough_is_known():
     config = {"image_shape": (1, 32, 32), "steps": 1, "hidden_channels": 4}
     config |= {"first_map": "interlaced", "interlaced_channels": 4}
     model = Glow(GlowConfig(**config, palette_channels=2))
-    assert [o.palette_network is not None for o in model.first_map.octaves] == 3 * [False] + 2 * [
-        True
-    ]
+    has_palette = [octave.palette_network is not None for octave in model.first_map.octaves]
+    assert has_palette == 3 * [False] + 2 * [True]
     model = Glow(GlowConfig(**config))
     assert not any(octave.palette_network for octave in model.first_map.octaves)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .base import sum_per_sample, without_autocast
 from .fitted import FittedMap, require_precision
 from .marginals import Marginals
-from .palette import Palette, counts
+from .palette import Palette, at, counts
 
 COMPONENTS = 4
 """Logistics in each mixture."""
@@ -60,19 +60,18 @@ class Logistics(NamedTuple):
     palette: Palette | None = None
     """In whose coordinate the means of the others are."""
 
-    def bins(self, index: Tensor, bins: int) -> tuple[Tensor, Tensor | float]:
-        """Start and width of bins of these numbers, (…, 1 or each logistic, h, w)."""
-        evenly = (index / bins - 0.5).unsqueeze(-3)
+    def starts(self, index: Tensor, bins: int) -> Tensor:
+        """Where bins of these numbers start, (…, 1 or each logistic, h, w)."""
+        evenly = index / bins - 0.5
         if self.palette is None:
-            return evenly, 1 / bins
-        components = [-1] * (evenly.ndim - 3) + [COMPONENTS, -1, -1]
-        start, width = (
-            torch.cat((own.unsqueeze(-3).expand(components), even, even), dim=-3)
-            for own, even in zip(
-                self.palette.bins(index), (evenly, torch.full_like(evenly, 1 / bins)), strict=True
-            )
-        )
-        return start, width
+            return evenly.unsqueeze(-3)
+        return _for_each(at(self.palette.starts, index), evenly)
+
+    def widths(self, index: Tensor, bins: int) -> Tensor | float:
+        """How wide they are."""
+        if self.palette is None:
+            return 1 / bins
+        return _for_each(at(self.palette.widths, index), torch.full_like(index, 1 / bins))
 
 
 class Told(NamedTuple):
@@ -304,7 +303,7 @@ class Interlaced(FittedMap):
     def _outside(self, mixture: Logistics, index: Tensor, is_low: Tensor) -> Tensor:
         """The mass below the starts of bins of these numbers, or else above."""
         bins = 2**self.bits
-        distance = (mixture.bins(index, bins)[0] - mixture.means) / mixture.scales
+        distance = (mixture.starts(index, bins) - mixture.means) / mixture.scales
         mass = torch.sigmoid(torch.where(is_low[:, :, None], distance, -distance))
         evenly = torch.where(is_low, index, bins - index) / bins
         return _with_tails((mixture.weights * mass).sum(-3), evenly) + TAIL
@@ -312,8 +311,8 @@ class Interlaced(FittedMap):
     def _masses(self, mixture: Logistics, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The mass below bins of these numbers, in them, and above."""
         bins = 2**self.bits
-        start, width = mixture.bins(index, bins)
-        start, width = (start - mixture.means) / mixture.scales, width / mixture.scales
+        start = (mixture.starts(index, bins) - mixture.means) / mixture.scales
+        width = mixture.widths(index, bins) / mixture.scales
         below, above = torch.sigmoid(start), torch.sigmoid(-start - width)
         to_end, from_start = torch.sigmoid(start + width), torch.sigmoid(-start)
         within = to_end * from_start * -torch.expm1(-width)  # σ(b) − σ(a) without a difference
@@ -428,8 +427,8 @@ class Octave(nn.Module):
         if self.palette_network is None:
             return None
         bins = 2**self.bits
-        counted = [counts((phase + 0.5) * bins - 0.5, bins) for phase in known]
-        logits = self.palette_network(torch.stack(counted).sum(0))
+        index = (torch.cat(tuple(known), dim=-1) + 0.5) * bins - 0.5
+        logits = self.palette_network(counts(index, bins))
         return Palette.of(_bounded(logits, PALETTE_BOUND))
 
     def fit(self, phases: Sequence[Tensor]) -> None:
@@ -482,6 +481,11 @@ def _bounded(x: Tensor, bound: float) -> Tensor:
 def _sharp(x: Tensor) -> Tensor:
     """The difference of each value from its 3x3 mean."""
     return x - F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+
+
+def _for_each(own: Tensor, broad: Tensor) -> Tensor:
+    """One value for the logistics of a mixture, another one for its two broad ones."""
+    return torch.stack(COMPONENTS * (own,) + 2 * (broad,), dim=-3)
 
 
 def _with_tails(mass: Tensor, evenly: Tensor | float) -> Tensor:

@@ -33,17 +33,6 @@ class Palette(NamedTuple):
         """That of one channel."""
         return Palette(*(part[:, number : number + 1] for part in self))
 
-    def bins(
-        self, index: Float[Tensor, "*parts batch channels height width"]
-    ) -> tuple[Tensor, Tensor]:
-        """Starts and widths of bins of these numbers."""
-        places = index.long().flatten(-2)
-        starts, widths = (
-            part.expand(*places.shape[:-1], -1).gather(-1, places).view(index.shape)
-            for part in self
-        )
-        return starts, widths
-
     def __call__(
         self, x: Float[Tensor, "batch channels components height width"]
     ) -> Float[Tensor, "batch channels components height width"]:
@@ -54,6 +43,15 @@ class Palette(NamedTuple):
         places = index.long().flatten(2)
         start, width = (part.gather(-1, places).view(x.shape) for part in self)
         return start + width * (value - index)
+
+
+def at(
+    table: Float[Tensor, "batch channels bins"],
+    index: Float[Tensor, "*parts batch channels height width"],
+) -> Float[Tensor, "*parts batch channels height width"]:
+    """What a table has for bins of these numbers."""
+    places = index.long().flatten(-2)
+    return table.expand(*places.shape[:-1], -1).gather(-1, places).view(index.shape)
 
 
 def counts(
