@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from glowflow.bijections import Interlaced
-from glowflow.bijections.palette import Palette, at, counts
+from glowflow.bijections.palette import Palette, counts
 from glowflow.models import Glow, GlowConfig
 from glowflow.models.likelihood import dequantize
 from glowflow.models.priors import standard_normal_log_prob
@@ -46,7 +46,7 @@ def bits_per_dim(first_map, images):
 def test_bins_follow_upon_each_other_to_the_bit(bins, dtype):
     torch.manual_seed(0)
     logits = (4 * torch.randn(50, 3, bins, dtype=dtype)).clamp(-4, 4)
-    starts, widths = Palette.of(logits)
+    starts, widths, *_ = Palette.of(logits)
     assert torch.equal((starts + widths)[..., :-1], starts[..., 1:])
     assert (starts[..., 0] == -0.5).all() and (widths > 0).all()
     assert torch.allclose(starts[..., -1] + widths[..., -1], torch.tensor(0.5, dtype=dtype))
@@ -60,7 +60,7 @@ def test_values_are_taken_through_the_cdf_and_beyond_it():
     found = palette(x)
     assert (found.diff(dim=2) > 0).all()
     index = torch.arange(8.0).double().view(1, 1, 8, 1).expand(2, 3, 8, 1)
-    starts, widths = at(palette.starts, index), at(palette.widths, index)
+    starts, widths = palette.start(index), palette.width(index)
     assert torch.equal(starts[..., 0], palette.starts)
     assert torch.allclose(found[:, :, 8:24:2, 0, 0], starts[..., 0])
     assert torch.allclose(found[:, :, 9:24:2, 0, 0], (starts + widths / 2)[..., 0])

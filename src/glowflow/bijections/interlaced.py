@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .base import sum_per_sample, without_autocast
 from .fitted import FittedMap, require_precision
 from .marginals import Marginals
-from .palette import Palette, at, counts
+from .palette import Palette, counts
 
 COMPONENTS = 4
 """Logistics in each mixture."""
@@ -28,7 +28,7 @@ FLOOR = 1e-7
 tells apart in either tail."""
 TAIL = 1e-9
 """Mass of each tail outside of the bins, so that the map is onto the real line."""
-MARGIN = 64
+MARGIN = 256
 """Between a value and its bin's edge at least, in roundings of the mass: what the levels add."""
 STEEPEST = math.log(4.0)
 """log of the slope beyond the range of bytes at most, in bins."""
@@ -65,28 +65,97 @@ class Logistics(NamedTuple):
         evenly = index / bins - 0.5
         if self.palette is None:
             return evenly.unsqueeze(-3)
-        return _for_each(at(self.palette.starts, index), evenly)
+        return _for_each(self.palette.start(index), evenly)
 
     def widths(self, index: Tensor, bins: int) -> Tensor | float:
         """How wide they are."""
         if self.palette is None:
             return 1 / bins
-        return _for_each(at(self.palette.widths, index), torch.full_like(index, 1 / bins))
+        return _for_each(self.palette.width(index), torch.full_like(index, 1 / bins))
 
 
 class Told(NamedTuple):
-    """What the known phases tell of the next one."""
+    """What is told of the values of one phase, or of several whose positions stand in a row."""
+
+    raw: Tensor
+    """(batch, values, h, w), the network's: of each channel the logits of π, δ and log s/r of its
+    logistics, and α of channels (1, 0), (2, 0), (2, 1), …"""
+    linear: Tensor
+    """(batch, channels, h, w), l."""
+    size: Tensor
+    """(channels, h, w), or (channels, 1, 1) of all positions: r."""
+    across: Tensor
+    """(channels·(channels − 1)/2, h, w), or 1 and 1: what is added to α."""
+    palette: Palette | None
+
+    @classmethod
+    def in_a_row(cls, told: Sequence["Told"]) -> "Told":
+        """Of the positions of all these, (…, 1, positions); all or none of them have a palette."""
+        sides = [one.linear.shape[-2:] for one in told]
+        size, across = (
+            _in_a_row([part.expand(-1, *side) for part, side in zip(parts, sides, strict=True)])
+            for parts in ([one.size for one in told], [one.across for one in told])
+        )
+        palettes = [one.palette for one in told if one.palette is not None]
+        return cls(
+            _in_a_row([one.raw for one in told]),
+            _in_a_row([one.linear for one in told]),
+            size,
+            across,
+            Palette.in_a_row(palettes, [math.prod(side) for side in sides]) if palettes else None,
+        )
+
+    def mixtures(self, bits: int) -> "Mixtures":
+        """The mixtures, but for the residuals of the channels before."""
+        channels = len(self.size)
+        raw: Any = self.raw
+        of_mixtures, of_slopes = raw.tensor_split([3 * COMPONENTS * channels], dim=1)
+        mixtures = of_mixtures.unflatten(1, (channels, 3, COMPONENTS))
+        logits = _bounded(mixtures[:, :, 0], LOGIT_BOUND)
+        shifts = _bounded(mixtures[:, :, 1], MEAN_BOUND)
+        log_scales = _bounded(mixtures[:, :, 2], SCALE_BOUND)
+        slopes = _bounded(of_slopes.unflatten(1, (len(self.across), COMPONENTS)), SLOPE_BOUND)
+        size = self.size[:, None]
+        spread = torch.linspace(-1.0, 1.0, COMPONENTS, dtype=size.dtype, device=size.device)
+        spread = spread[:, None, None]
+        log_scales = 1.2 * spread - 0.5 + log_scales
+        scales = (size * log_scales.exp()).clamp(min=NARROWEST / 2**bits)
+        means = self.linear[:, :, None] + size * (shifts + 0.5 * spread)
+        slopes = slopes + self.across[:, None]
+        return Mixtures(logits.softmax(2), means, scales, slopes, self.palette, 2**bits)
+
+
+class Mixtures(NamedTuple):
+    """The mixtures of all channels where the channels before are as predicted linearly."""
 
     weights: Tensor
     """(batch, channels, COMPONENTS, h, w), summing to one."""
     means: Tensor
-    """As they are where the channels before are as predicted linearly."""
     scales: Tensor
     slopes: Tensor
     """(batch, channels·(channels − 1)/2, COMPONENTS, h, w): change of the means with the residual
     of a channel before, for channels (1, 0), (2, 0), (2, 1), …"""
-    linear: Tensor
-    """(batch, channels, h, w), the linear prediction."""
+    palette: Palette | None
+    bins: int
+
+    def given(self, residual: Tensor, channel: int | None = None) -> Logistics:
+        """Those of one channel, or of all, given the residuals of the channels before."""
+        means = []
+        for c in range(self.means.shape[1]) if channel is None else [channel]:
+            mean = self.means[:, c]
+            for before in range(c):
+                slope = self.slopes[:, c * (c - 1) // 2 + before]
+                mean = mean + slope * residual[:, before, None]
+            means.append(mean)
+        some = slice(None) if channel is None else slice(channel, channel + 1)
+        mixture = _with_broad(
+            self.weights[:, some], torch.stack(means, 1), self.scales[:, some], self.bins
+        )
+        if self.palette is None:
+            return mixture
+        palette = self.palette if channel is None else self.palette.channel(channel)
+        own, broad = mixture.means.tensor_split([COMPONENTS], dim=2)
+        return mixture._replace(means=torch.cat((palette(own), broad), dim=2), palette=palette)
 
 
 class Interlaced(FittedMap):
@@ -172,24 +241,39 @@ class Interlaced(FittedMap):
         require_precision(x, "`interlaced` has probabilities")
         pyramid = self._pyramid(x)
         y, by_value = self.coarsest.by_value(pyramid[-1])
-        features = None
-        for octave, finer in zip(self._octaves(), reversed(pyramid[:-1]), strict=True):
-            phases = apart(finer)
-            known = [self._centres(phase) for phase in phases]
+        finer = [apart(image)[1:] for image in reversed(pyramid[:-1])]
+        features, told = None, []
+        for octave, first, rest in zip(self._octaves(), reversed(pyramid[1:]), finer, strict=True):
+            known = [self._centres(phase) for phase in (first, *rest)]
             features = octave.features(known[0], features)
-            ys, nats = [y], [by_value]
-            residuals: list[Tensor] = []
-            for number in range(3):
-                palette = octave.palette(known[: number + 1])
-                told = octave.told(number, features, known[: number + 1], residuals)
-                value = known[number + 1]
-                residuals.append(value - told.linear)
-                mixture = octave.mixture(number, told, residuals[-1], palette)
-                score, log_slope = self._normal(mixture, phases[number + 1])
-                ys.append(score)
-                nats.append(log_slope)
-            y, by_value = together(ys), together(nats)
+            told.append(octave.told_of_all(features, known))
+        flat = [value for phases in finer for value in phases]
+        scores, log_slopes = self._by_row([one for three in told for one in three], flat)
+        for number in range(len(finer)):
+            three = slice(3 * number, 3 * number + 3)
+            y = together([y, *scores[three]])
+            by_value = together([by_value, *log_slopes[three]])
         return y, by_value
+
+    def _by_row(
+        self, told: Sequence[Told], values: Sequence[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Φ⁻¹(F(x)) of the values of each phase and the log of its slope, of all phases with a
+        palette at once, and of all without."""
+        scores, log_slopes = list(values), list(values)
+        for has_palette in (False, True):
+            some = [n for n, one in enumerate(told) if (one.palette is not None) == has_palette]
+            if not some:
+                continue
+            row = Told.in_a_row([told[n] for n in some])
+            x = _in_a_row([values[n] for n in some])
+            residual = self._centres(x) - row.linear
+            found = self._normal(row.mixtures(self.bits).given(residual), x)
+            sizes = [math.prod(values[n].shape[-2:]) for n in some]
+            for of_all, of_row in zip((scores, log_slopes), found, strict=True):
+                for n, part in zip(some, torch.split(of_row, sizes, dim=-1), strict=True):
+                    of_all[n] = part.reshape(values[n].shape)
+        return scores, log_slopes
 
     @without_autocast
     def inverse(
@@ -206,11 +290,11 @@ class Interlaced(FittedMap):
             features = octave.features(known[0], features)
             residuals: list[Tensor] = []
             for number in range(3):
-                palette = octave.palette(known)
                 told = octave.told(number, features, known, residuals)
+                mixtures = told.mixtures(self.bits)
                 residual, channels = torch.zeros_like(told.linear), []
                 for channel in range(x.shape[1]):
-                    mixture = octave.mixture(number, told, residual, palette, channel)
+                    mixture = mixtures.given(residual, channel)
                     score = phases[number + 1][:, channel : channel + 1]
                     value, log_slope = self._from_normal(mixture, score)
                     log_det = log_det - sum_per_sample(log_slope)
@@ -376,60 +460,44 @@ class Octave(nn.Module):
         self, number: int, features: Tensor, known: Sequence[Tensor], residuals: Sequence[Tensor]
     ) -> Told:
         """What the first phases, as centres of bins, and their residuals tell of the next one."""
+        linear = self._linear(number, known)
+        palettes = self._palettes([torch.cat(tuple(known), dim=-1)])
+        raw = self._values(number, features, residuals)
+        return self._told(number, raw, linear, palettes[0])
+
+    def told_of_all(self, features: Tensor, known: Sequence[Tensor]) -> list[Told]:
+        """What is told of the three phases, where all four are known."""
+        linear = [self._linear(number, known[: number + 1]) for number in range(3)]
+        residuals = [value - of_it for value, of_it in zip(known[1:], linear, strict=True)]
+        raw = [self._values(number, features, residuals[:number]) for number in range(3)]
+        palettes = self._palettes(known[:3])
+        return [self._told(n, raw[n], linear[n], palettes[n]) for n in range(3)]
+
+    def _told(self, number: int, raw: Tensor, linear: Tensor, palette: Palette | None) -> Told:
+        rows, columns = torch.tril_indices(self.channels, self.channels, -1)
+        across = self.across[number][rows, columns]
+        size = self.size[number]
+        return Told(raw, linear, size[:, None, None], across[:, None, None], palette)
+
+    def _values(self, number: int, features: Tensor, residuals: Sequence[Tensor]) -> Tensor:
         sizes = self.size[:number, :, None, None]
         relative = [torch.asinh(e / size) for e, size in zip(residuals, sizes, strict=True)]
         network: Any = self.network
-        raw = network.values(number, features, torch.cat(relative, dim=1) if relative else None)
-        of_mixtures, of_slopes = raw.tensor_split([3 * COMPONENTS * self.channels], dim=1)
-        mixtures = of_mixtures.unflatten(1, (self.channels, 3, COMPONENTS))
-        logits = _bounded(mixtures[:, :, 0], LOGIT_BOUND)
-        shifts = _bounded(mixtures[:, :, 1], MEAN_BOUND)
-        log_scales = _bounded(mixtures[:, :, 2], SCALE_BOUND)
-        pairs = self.channels * (self.channels - 1) // 2
-        slopes = _bounded(of_slopes.unflatten(1, (pairs, COMPONENTS)), SLOPE_BOUND)
-        linear = self._linear(number, known)
-        size = self.size[number, :, None, None, None]
-        spread = torch.linspace(-1.0, 1.0, COMPONENTS, dtype=raw.dtype, device=raw.device)
-        spread = spread[:, None, None]
-        log_scales = 1.2 * spread - 0.5 + log_scales
-        scales = (size * log_scales.exp()).clamp(min=NARROWEST / 2**self.bits)
-        means = linear[:, :, None] + size * (shifts + 0.5 * spread)
-        return Told(logits.softmax(2), means, scales, slopes, linear)
-
-    def mixture(
-        self,
-        number: int,
-        told: Told,
-        residual: Tensor,
-        palette: Palette | None,
-        channel: int | None = None,
-    ) -> Logistics:
-        """The mixtures of one channel, or of all, given the residuals of the channels before."""
-        means = []
-        for c in range(self.channels) if channel is None else [channel]:
-            mean = told.means[:, c]
-            for before in range(c):
-                slope = told.slopes[:, c * (c - 1) // 2 + before] + self.across[number, c, before]
-                mean = mean + slope * residual[:, before, None]
-            means.append(mean)
-        some = slice(None) if channel is None else slice(channel, channel + 1)
-        mixture = _with_broad(
-            told.weights[:, some], torch.stack(means, 1), told.scales[:, some], 2**self.bits
+        raw: Tensor = network.values(
+            number, features, torch.cat(relative, dim=1) if relative else None
         )
-        if palette is None:
-            return mixture
-        palette = palette if channel is None else palette.channel(channel)
-        own, broad = mixture.means.tensor_split([COMPONENTS], dim=2)
-        return mixture._replace(means=torch.cat((palette(own), broad), dim=2), palette=palette)
+        return raw
 
-    def palette(self, known: Sequence[Tensor]) -> Palette | None:
-        """That of images with these values, as centres of bins."""
+    def _palettes(self, known: Sequence[Tensor]) -> Sequence[Palette | None]:
+        """For each of these values, as centres of bins: that of images with it and those before."""
         if self.palette_network is None:
-            return None
+            return len(known) * [None]
         bins = 2**self.bits
-        index = (torch.cat(tuple(known), dim=-1) + 0.5) * bins - 0.5
-        logits = self.palette_network(counts(index, bins))
-        return Palette.of(_bounded(logits, PALETTE_BOUND))
+        counted = [counts((value + 0.5) * bins - 0.5, bins) for value in known]
+        for number in range(1, len(counted)):
+            counted[number] = counted[number] + counted[number - 1]
+        logits = self.palette_network(torch.cat(counted))
+        return Palette.of(_bounded(logits, PALETTE_BOUND)).chunk(len(known))
 
     def fit(self, phases: Sequence[Tensor]) -> None:
         """Fit the linear predictions and the sizes of their residuals to images' phases."""
@@ -472,6 +540,11 @@ def together(phases: Sequence[Tensor]) -> Tensor:
     even = torch.stack((first, third), dim=-1).flatten(-2)
     odd = torch.stack((fourth, second), dim=-1).flatten(-2)
     return torch.stack((even, odd), dim=-2).flatten(-3, -2)
+
+
+def _in_a_row(parts: Sequence[Tensor]) -> Tensor:
+    """The positions of all of them, (…, 1, positions)."""
+    return torch.cat([part.flatten(-2) for part in parts], dim=-1).unsqueeze(-2)
 
 
 def _bounded(x: Tensor, bound: float) -> Tensor:
