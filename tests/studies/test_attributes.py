@@ -15,7 +15,18 @@ from glowflow.latents.edits import edit
 from glowflow.latents.estimation import estimate_directions
 from glowflow.studies.measured.attributes import Attributes
 from glowflow.studies.measured.belonging import Change, own_changes, own_pixels
-from glowflow.studies.measured.editor import AMOUNTS, Edited, Editor, _moved, _moves, choose
+from glowflow.studies.measured.editor import (
+    AMOUNTS,
+    LEAVING,
+    Edited,
+    Editor,
+    Judged,
+    Row,
+    _by_what_leaves,
+    _moved,
+    _moves,
+    choose,
+)
 from glowflow.studies.measured.edits import measure_edits
 from glowflow.studies.measured.edits_report import average, findings
 from glowflow.studies.measured.judge import examine, train_judge
@@ -199,13 +210,59 @@ def test_what_leaves_is_taken_from_where_the_image_is(study, splits, judge):
     editor = Editor(model, judge)
     unedited = editor.before(splits.test, D, 80)
     moves = _moves(NAMES, change(splits, D), {"matched": directions})
-    delta = moves["exchange"](unedited.attributes)
+    delta = moves["exchange"].along(unedited.attributes)
     for number, has in enumerate(unedited.attributes):
         expected = directions.exchange("D", ["C"] if has[C] else [])
         assert all(torch.equal(d[number], e) for d, e in zip(delta, expected, strict=True))
     moved = _moved(unedited.latents, directions.latents["D"], 0.7)
     expected = edit(unedited.latents, [directions.latents["D"]], [0.7])
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(moved, expected, strict=True))
+
+
+def test_images_that_lose_the_same_have_an_amount_of_their_own():
+    """With black hair 0.5 is enough, a hat goes at 2, and of two who are bald nothing is known."""
+    left = 30 * [("Black",)] + LEAVING * [("Hat",)] + 2 * [("Bald",)]
+    needed = np.array(30 * [0.5] + LEAVING * [2.0] + 2 * [2.5])
+    leaking = np.array(30 * [1.0] + (LEAVING + 2) * [9.0])
+    judged = [
+        Judged(amount >= needed, 0.2 * (amount > leaking), np.zeros(len(left)), np.ones(len(left)))
+        for amount in AMOUNTS
+    ]
+    together = choose([one.edited(amount) for one, amount in zip(judged, AMOUNTS, strict=True)])
+    assert together.amount == 0.5
+    chosen, amounts = _by_what_leaves(judged, together, left)
+    assert amounts == {("Hat",): 2.0}
+    assert chosen.amount == 0.5 and chosen.leakage.mean == 0.0
+    assert chosen.flip.mean == pytest.approx(1 - 2 / len(left))
+    alone, none = _by_what_leaves(
+        [one.some(needed == 2.0) for one in judged], together, left[30:50]
+    )
+    assert none == {} and alone.flip.mean == 0.0
+
+
+def test_images_are_moved_by_the_amounts_of_what_they_lose(splits, judge):
+    model = Pixels().eval()
+    directions = estimate_directions(model, splits.train, estimator="matched", progress=False)
+    move = _moves(NAMES, change(splits, D), {"matched": directions})["exchange"]
+    editor = Editor(model, judge)
+    unedited = editor.before(splits.test, D, 40)
+    nothing = tried(0.0, 0.0, 0.0)
+    row = Row("D", "exchange", (), nothing, nothing, {("C",): 1.0})
+    delta, amount = move.of(unedited.attributes, row)
+    assert torch.equal(amount, torch.from_numpy(unedited.attributes[:, C]).float())
+    flips = editor.judged(unedited, delta, amount, change(splits, D)).flip
+    assert flips[unedited.attributes[:, C]].mean() > 0.95
+    assert flips[~unedited.attributes[:, C]].mean() < 0.05
+
+
+def test_amounts_by_what_leaves_are_said(study):
+    row = study.row("D", "exchange")
+    both = dataclasses.replace(row, amounts={(): 0.5, ("C",): 2.0})
+    said = findings(dataclasses.replace(study, exchanged=(both,)))
+    (line,) = [r for r in said.facts["rows"] if r["estimator"] == "exchange"]
+    assert line["amounts"] == {"nothing": 0.5, "C": 2.0}
+    text = said.files("attributes")["attributes.md"].decode()
+    assert f"| {row.chosen.amount:g}, 0.5 of nothing, 2 of C |" in text
 
 
 def test_its_files_have_the_figures(study):

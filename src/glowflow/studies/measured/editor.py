@@ -1,8 +1,8 @@
 """A model that edits one attribute of images, and a judge that looks."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,9 +31,11 @@ EXCHANGE = "exchange"
 """The name, among the estimators, of `Directions.exchange` with what each image has."""
 EXCHANGED: Estimator = "matched"
 """Whose directions are exchanged."""
+LEAVING = 20
+"""Validation images that lose the same attributes from which they have an amount of their own."""
 
-Move = Callable[[NDArray[np.bool_]], Latents]
-"""Δε for images with these attributes (N, A): one for all, or one for each."""
+Left = tuple[str, ...]
+"""Attributes that an image has and loses."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,10 @@ class Row:
     tried: tuple[Edited, ...]
     """On validation images, one for each of `AMOUNTS`."""
     chosen: Edited
-    """That one of them whose amount is used."""
+    """That one of them whose amount is used; on validation images with the `amounts`."""
     test: Edited
+    amounts: Mapping[Left, float] = field(default_factory=dict)
+    """Of `EXCHANGE`: of images that lose these, where it is not that of `chosen`."""
 
 
 @dataclass(frozen=True)
@@ -127,13 +131,15 @@ class Editor:
         moves = _moves(names, change, directions)
         rows = {}
         for name, move in moves.items():
-            of_valid, of_test = move(valid.attributes), move(test.attributes)
-            tried = [self.measure(valid, of_valid, amount, change) for amount in AMOUNTS]
-            chosen = choose(tried)
-            after = self.measure(test, of_test, chosen.amount, change)
-            rows[name] = Row(names[change.column], name, tuple(tried), chosen, after)
+            direction = move.along(valid.attributes)
+            judged = [self.judged(valid, direction, amount, change) for amount in AMOUNTS]
+            tried = tuple(one.edited(amount) for one, amount in zip(judged, AMOUNTS, strict=True))
+            chosen, amounts = _by_what_leaves(judged, choose(tried), move.left(valid.attributes))
+            row = Row(names[change.column], name, tried, chosen, chosen, amounts)
+            after = self.judged(test, *move.of(test.attributes, row), change)
+            rows[name] = replace(row, test=after.edited(chosen.amount))
         best = best_row([*rows.values()])
-        strip = self.strip(splits.test, change.column, moves[best.estimator], best.chosen.amount)
+        strip = self.strip(splits.test, moves[best.estimator], best)
         seen = float(test.verdicts[:, change.column].mean())
         exchanged = rows.pop(EXCHANGE, None)
         return EditedAttribute((*rows.values(),), exchanged, seen, strip)
@@ -149,31 +155,35 @@ class Editor:
         self, unedited: Unedited, direction: Latents, amount: float, change: Change
     ) -> Edited:
         """Move all images by the same amount of one direction, or of one for each, and compare."""
+        return self.judged(unedited, direction, amount, change).edited(amount)
+
+    def judged(
+        self, unedited: Unedited, direction: Latents, amount: float | Tensor, change: Change
+    ) -> "Judged":
+        """What that does to each image; by the same amount, or each by its own (N,)."""
         edited = self._pictures(_moved(unedited.latents, direction, amount), unedited.labels)
         verdicts = self.judge.verdicts(edited)
         changed = verdicts != unedited.verdicts
         others = np.arange(changed.shape[1]) != change.column
         # own[b, v_b] of each image: whether b's leaving its verdict is the attribute's own change.
         own = np.where(unedited.verdicts, change.own[:, 1], change.own[:, 0])
-        return Edited(
-            amount=amount,
-            flip=Estimate.of(verdicts[:, change.column].astype(np.float64)),
-            leakage=Estimate.of(_share(changed, others & ~own)),
-            leakage_of_all=Estimate.of(_share(changed, np.broadcast_to(others, changed.shape))),
-            identity=Estimate.of(_kept(unedited.images, edited, ~change.pixels)),
-            images=len(edited),
+        return Judged(
+            verdicts[:, change.column].astype(np.float64),
+            _share(changed, others & ~own),
+            _share(changed, np.broadcast_to(others, changed.shape)),
+            _kept(unedited.images, edited, ~change.pixels),
         )
 
     def strip(
-        self, data: ImageData, column: int, move: Move, amount: float
+        self, data: ImageData, move: "Move", row: Row
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Faces without the attribute, and with it, moved by `STRIP` · amount."""
+        """Faces without the attribute, and with it, moved by `STRIP` times the row's amounts."""
         without, with_it = (
-            some_images(data, column, side, STRIP_FACES, self.seed) for side in (False, True)
+            some_images(data, move.column, side, STRIP_FACES, self.seed) for side in (False, True)
         )
         chosen = np.concatenate([without, with_it])
         latents, labels = self._codes(data, chosen)
-        direction = move(np.asarray(data.attributes)[chosen])
+        direction, amount = move.of(np.asarray(data.attributes)[chosen], row)
         moved = [
             self._pictures(_moved(latents, direction, share * amount), labels) for share in STRIP
         ]
@@ -192,51 +202,96 @@ class Editor:
         return self.model.to_images(self.model.decode(latents, labels)).cpu().numpy()
 
 
+class Judged(NamedTuple):
+    """What is seen of each image (N,), as in `Edited`."""
+
+    flip: NDArray[np.float64]
+    leakage: NDArray[np.float64]
+    leakage_of_all: NDArray[np.float64]
+    identity: NDArray[np.float64]
+
+    def edited(self, amount: float) -> Edited:
+        """The means over the images."""
+        return Edited(amount, *map(Estimate.of, self), images=len(self.flip))
+
+    def some(self, of_which: NDArray[np.bool_]) -> "Judged":
+        """Those images alone."""
+        return Judged(*(values[of_which] for values in self))
+
+
+@dataclass(frozen=True)
+class Move:
+    """One way to make an attribute appear."""
+
+    names: Sequence[str]
+    column: int
+    directions: Directions
+    leaving: Sequence[int] = ()
+    """Columns of the attributes that the directions exchange."""
+
+    def left(self, attributes: NDArray[np.bool_]) -> list[Left]:
+        """What each image with these attributes (N, A) has of what leaves."""
+        has = attributes[:, list(self.leaving)] & ~attributes[:, self.column, None]
+        return [tuple(self.names[self.leaving[i]] for i in np.flatnonzero(row)) for row in has]
+
+    def along(self, attributes: NDArray[np.bool_]) -> Latents:
+        """Δε of these images: one for all, or one for each."""
+        if not self.leaving:
+            return self.directions.latents[self.names[self.column]]
+        left = self.left(attributes)
+        each = {one: self.directions.exchange(self.names[self.column], one) for one in {*left}}
+        levels = zip(*(each[one] for one in left), strict=True)
+        return tuple(torch.stack(level) for level in levels)
+
+    def of(self, attributes: NDArray[np.bool_], row: Row) -> tuple[Latents, Tensor]:
+        """Δε, and the amount of each image."""
+        amounts = [row.amounts.get(left, row.chosen.amount) for left in self.left(attributes)]
+        return self.along(attributes), torch.tensor(amounts)
+
+
 def _moves(
     names: Sequence[str], change: Change, directions: Mapping[Estimator, Directions]
 ) -> dict[str, Move]:
     """The ways to make the attribute appear, by name."""
-    name = names[change.column]
-    moves: dict[str, Move] = {
-        estimator: partial(_alike, estimated.latents[name])
+    moves = {
+        str(estimator): Move(names, change.column, estimated)
         for estimator, estimated in directions.items()
-        if name in estimated.latents
+        if names[change.column] in estimated.latents
     }
     if EXCHANGED in moves:
         estimated = directions[EXCHANGED]
         leaving = [b for b in change.leaving if names[b] in estimated.latents]
         if leaving:
-            moves[EXCHANGE] = partial(_exchanged, estimated, names, change.column, leaving)
+            moves[EXCHANGE] = Move(names, change.column, estimated, leaving)
     return moves
 
 
-def _alike(direction: Latents, attributes: NDArray[np.bool_]) -> Latents:
-    return direction
+def _by_what_leaves(
+    judged: Sequence[Judged], chosen: Edited, left: Sequence[Left]
+) -> tuple[Edited, dict[Left, float]]:
+    """The amounts of images that lose the same, and what is seen of all with them; `judged` are of
+    `AMOUNTS`, `chosen` is of the amount that is best for all."""
+    amounts: dict[Left, float] = {}
+    used = np.full(len(left), AMOUNTS.index(chosen.amount))
+    for one in sorted({*left}):
+        alike = np.array([other == one for other in left])
+        if LEAVING <= alike.sum() < len(left):
+            some = [of_all.some(alike) for of_all in judged]
+            best = choose([of.edited(amount) for of, amount in zip(some, AMOUNTS, strict=True)])
+            used[alike] = AMOUNTS.index(best.amount)
+            if best.amount != chosen.amount:
+                amounts[one] = best.amount
+    every = np.arange(len(left))
+    found = Judged(*(np.stack(values)[used, every] for values in zip(*judged, strict=True)))
+    return found.edited(chosen.amount), amounts
 
 
-def _exchanged(
-    directions: Directions,
-    names: Sequence[str],
-    column: int,
-    leaving: Sequence[int],
-    attributes: NDArray[np.bool_],
-) -> Latents:
-    """Of each image, for those of the leaving attributes that it has."""
-    has = attributes[:, leaving] & ~attributes[:, column, None]
-    patterns, of_image = np.unique(has, axis=0, return_inverse=True)
-    each = [
-        directions.exchange(
-            names[column], [names[leaving[i]] for i in np.flatnonzero(pattern).tolist()]
-        )
-        for pattern in patterns
-    ]
-    index = torch.from_numpy(of_image.reshape(-1))
-    return tuple(torch.stack(level)[index] for level in zip(*each, strict=True))
-
-
-def _moved(latents: Latents, direction: Latents, amount: float) -> Latents:
-    """As `edit` along one direction."""
-    return tuple(eps + amount * d.to(eps) for eps, d in zip(latents, direction, strict=True))
+def _moved(latents: Latents, direction: Latents, amount: float | Tensor) -> Latents:
+    """As `edit` along one direction; by the same amount, or each by its own (N,)."""
+    factors = torch.as_tensor(amount).view(-1, 1, 1, 1)
+    return tuple(
+        eps + factors.to(eps) * d.to(eps) for eps, d in zip(latents, direction, strict=True)
+    )
 
 
 def some_images(

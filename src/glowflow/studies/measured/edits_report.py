@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from ..page import Plot, Section, Sheet, Table
 from ..study import Findings
-from .editor import AMOUNTS, EXCHANGE, EXCHANGED, LEAKAGE, STRIP, Row
+from .editor import AMOUNTS, EXCHANGE, EXCHANGED, LEAKAGE, LEAVING, STRIP, Left, Row
 from .edits import ESTIMATORS, FLIPS, TRUSTED, Edits
 
 MOVES = (*ESTIMATORS, EXCHANGE)
@@ -69,7 +69,12 @@ def summary(edits: Edits) -> dict[str, Any]:
         "average": {name: average(edits.averaged(e)) for name, e in CHOICES.items()},
         "estimator": {name: edits.best(name).estimator for name in edits.attributes},
         "rows": [
-            {"attribute": row.attribute, "estimator": row.estimator, "test": asdict(row.test)}
+            {
+                "attribute": row.attribute,
+                "estimator": row.estimator,
+                "test": asdict(row.test),
+                **({"amounts": _named(row.amounts)} if row.amounts else {}),
+            }
             for row in edits.all_rows
         ],
         "unedited_flip": dict(edits.unedited),
@@ -125,11 +130,24 @@ def _strip(edits: Edits, name: str) -> Sheet:
         f"strip-{name}.png",
         f"{name} comes and goes",
         faces,
-        [f"{share * row.chosen.amount:+.3g}" for share in STRIP],
-        caption=f"{name.replace('_', ' ')}: {row.estimator}, α = {row.chosen.amount:g}; flip "
+        [
+            f"{share:+g} α" if row.amounts else f"{share * row.chosen.amount:+.3g}"
+            for share in STRIP
+        ],
+        caption=f"{name.replace('_', ' ')}: {row.estimator}, α = {_amounts(row)}; flip "
         f"{test.flip.mean:.3f}, leakage {test.leakage.mean:.3f}, identity "
         f"{test.identity.mean:.3f}",
     )
+
+
+def _amounts(row: Row) -> str:
+    """The row's α, and those of images that lose something else."""
+    others = [f"{amount:g} of {name}" for name, amount in _named(row.amounts).items()]
+    return ", ".join([f"{row.chosen.amount:g}", *others])
+
+
+def _named(amounts: Mapping[Left, float]) -> dict[str, float]:
+    return {" and ".join(left) or "nothing": amount for left, amount in amounts.items()}
 
 
 def _averages_section(edits: Edits) -> Section:
@@ -146,7 +164,8 @@ def _averages_section(edits: Edits) -> Section:
         "the attribute itself; of all: with them. Identity: 1 where nothing changes outside "
         "the attribute's own pixels, 0 where it is as far away as another image. "
         f"“{EXCHANGE}” moves each image from the mean of those with what, by its labels, it has "
-        f"and loses, as another colour of hair, and is “{EXCHANGED}” where nothing leaves. In "
+        "and loses, as another colour of hair, by an α that is chosen for what leaves where "
+        f"{LEAVING} validation images lose the same, and is “{EXCHANGED}” where nothing leaves. In "
         f"“{CHOSEN}” each attribute has the estimator with the largest flip − leakage on "
         "validation images.",
         table=Table(["estimator", "flip", "leakage", "of all", "identity", "attributes"], lines),
@@ -161,7 +180,7 @@ def _edits_section(edits: Edits) -> Section:
         lines.append(
             [
                 f"{row.attribute}, {row.estimator}{best}",
-                f"{test.amount:g}",
+                _amounts(row),
                 str(test.flip),
                 str(test.leakage),
                 f"{test.leakage_of_all.mean:.3f}",
@@ -172,7 +191,8 @@ def _edits_section(edits: Edits) -> Section:
     heads = ["attribute, estimator", "α", "flip", "leakage", "of all", "identity", "images"]
     return Section(
         "Every attribute",
-        f"Test images that lack the attribute, all moved by the same α. α is one of "
+        "Test images that lack the attribute, all moved by the same α or, by “exchange”, by one "
+        "for what leaves. α is one of "
         f"{', '.join(f'{a:g}' for a in AMOUNTS)}: on validation images the largest flip − "
         f"leakage among those that leak at most {LEAKAGE:g}. ± is the standard error over "
         f"images. Directions from {edits.directions_from:,} training images; ← marks the "
