@@ -78,6 +78,30 @@ def test_keys_move_sliders_and_tabs(show):
         assert page.locator(f"#tab-{tab}").get_attribute("aria-selected") == "true"
 
 
+def test_what_goes_is_said_and_undone(show):
+    page = show()
+    slider, comes, goes = (
+        page.locator(name) for name in ("[data-attribute=Smiling]", "#instead-new", "#instead-old")
+    )
+    slider.fill("0.5")
+    plain = canvas(page, "before")
+    until(lambda: (canvas(page, "after") != plain).any())
+    alone = canvas(page, "after")
+    page.locator("#more summary").click()
+    comes.select_option("Smiling")
+    assert goes.locator("option[value=Smiling]").is_disabled()
+    with page.expect_request("**/edit") as asked:
+        goes.select_option("Long_Hair")
+    assert asked.value.post_data_json["instead"] == {"Smiling": ["Long_Hair"]}
+    until(lambda: (canvas(page, "after") != alone).any())
+    page.locator("#undo").click()
+    until(lambda: (canvas(page, "after") == alone).all())
+    assert goes.input_value() == "" and float(slider.input_value()) == 0.5
+    page.locator("#reset").click()
+    until(lambda: (canvas(page, "after") == plain).all())
+    assert comes.input_value() == ""
+
+
 def test_the_focus_goes_round_the_tabs_with_arrows_home_and_end(show):
     page = show("phone")
     page.locator("#tab-edit").focus()

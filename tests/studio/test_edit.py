@@ -31,16 +31,43 @@ def test_a_slider_changes_the_picture_and_comes_back(page):
     assert (there != noise(1)[0]).mean() > 0.3 and (back == noise(1)[0]).all()
 
 
+def test_what_goes_leads_from_pictures_that_have_it(page):
+    name = page.uploaded()
+    moved = {"amounts": {"Smiling": 1.0}}
+    plain, told, by_hand = (
+        frame(page.post(f"/api/pictures/{name}/edit", json=asked)).astype(int)
+        for asked in (
+            moved,
+            {**moved, "instead": {"Smiling": ["Long_Hair"]}},
+            {"amounts": {"Smiling": 0.5, "Long_Hair": -0.5}},  # half of the images have each
+        )
+    )
+    assert (told != plain).mean() > 0.3
+    assert abs(told - by_hand).max() <= 1
+    for instead, words in (
+        ({"Smiling": ["Beard"]}, "no direction 'Beard'"),
+        ({"Beard": ["Smiling"]}, "no direction 'Beard'"),
+        ({"Smiling": ["Smiling"]}, "instead of itself"),
+    ):
+        answer = page.post(f"/api/pictures/{name}/edit", json={**moved, "instead": instead})
+        assert answer.status_code == 400 and words in answer.json()["error"]
+
+
+@pytest.mark.parametrize("instead", [{}, {"instead": {"Smiling": ["Long_Hair"]}}])
 @pytest.mark.parametrize("asked", [{}, {"framing": "box", "left": 3, "top": 5, "width": 40}])
-def test_a_recipe_does_the_edit_again_to_the_same_bytes(page, folder, tmp_path, asked, capsys):
+def test_a_recipe_does_the_edit_again_to_the_same_bytes(
+    page, folder, tmp_path, asked, instead, capsys
+):
     photograph = png(noise(1, size=50)[0])
+    asked_for = {**EDIT, **instead}
     name = page.uploaded(photograph, **asked)
     (tmp_path / "me.png").write_bytes(photograph)
     (tmp_path / "recipe.json").write_bytes(
-        page.post(f"/api/pictures/{name}/edit/recipe.json", json=EDIT).content
+        page.post(f"/api/pictures/{name}/edit/recipe.json", json=asked_for).content
     )
+    assert ("instead" in json.loads((tmp_path / "recipe.json").read_text())) == bool(instead)
     wanted = {
-        which: page.post(f"/api/pictures/{name}/edit/{which}.png", json=EDIT).content
+        which: page.post(f"/api/pictures/{name}/edit/{which}.png", json=asked_for).content
         for which in ("edited", "pasted")
     }
     ask = ["--model", str(folder), "--recipe", str(tmp_path / "recipe.json")]
@@ -73,6 +100,9 @@ def test_a_recipe_of_something_else_is_refused(page, folder, tmp_path, capsys):
         "no area": {"crop": {"origin": [0, 0], "right": [9, 0], "down": [9, 0]}},
         "'Beard'": {"amounts": {"Beard": 1.0}},
         "unexpected": {"colour": "red"},
+        "instead is 5": {"instead": 5},
+        "instead is {'Smiling': 'Long_Hair'}": {"instead": {"Smiling": "Long_Hair"}},
+        "cannot come instead of itself": {"instead": {"Smiling": ["Smiling"]}},
         "recipe 1": {"format": "glowflow recipe 2"},
     }
     for words, change in changed.items():

@@ -13,8 +13,9 @@ def described(app):
 
 def test_nothing_that_can_be_sent_makes_it_fail(page, app):
     """The small twin: every route, with bodies of every wrong kind."""
-    fields = ("amounts", "temperature", "temperatures", "count", "seed", "label", "target", "level",
-              "pictures", "places", "across", "curve", "framing", "left", "model")  # fmt: skip
+    fields = ("amounts", "temperature", "temperatures", "count", "seed", "label", "target",
+              "level", "instead", "pictures", "places", "across", "curve", "framing", "left",
+              "model")  # fmt: skip
     bodies = [b"", b"{", b"\xff\xfe", b"[" * 3000, b"nan", b'{"amounts": {"Smiling": NaN}}']
     name = page.first["pictures"][0]["picture"]
     asked = 0

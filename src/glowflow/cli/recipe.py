@@ -44,10 +44,10 @@ def run_recipe(options: Replay, device: str) -> Outcome:
 
     recipe = _read(options.recipe)
     model = load_model_for(options.model, device)
-    known = {}
-    if recipe.amounts:
+    known = None
+    if recipe.amounts or recipe.instead:
         path = options.directions or directions_beside(options.model)
-        known = dict(load_directions(path, model).latents)
+        known = load_directions(path, model)
     photo, before = _seen(options.image, model, recipe)
     after = replay(model, identity(model), before, known, recipe)
     same = checksum(after) == recipe.result
@@ -65,6 +65,7 @@ def run_recipe(options: Replay, device: str) -> Outcome:
         "image": str(options.image),
         "recipe": str(options.recipe),
         "amounts": dict(recipe.amounts),
+        **({"instead": dict(recipe.instead)} if recipe.instead else {}),
         "temperature": recipe.temperature,
         "bytes": before.size,
         "bytes_changed": int((after != before).sum()),

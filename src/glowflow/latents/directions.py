@@ -37,6 +37,20 @@ class Directions:
     source: str = ""
     """The images, in words."""
 
+    @property
+    def exchangeable(self) -> bool:
+        """Whether it is known of every attribute where images with it are, as `exchange` asks."""
+        counted = all(sum(self.counts.get(name, ())) > 0 for name in self.latents)
+        return self.estimator != "linear" and counted and len(self.latents) > 1
+
+    def along(self, instead: Mapping[str, Sequence[str]]) -> dict[str, Latents]:
+        """Δε of every attribute; of those that come instead of others, as `exchange`.
+
+        Raises:
+            InputError: as `exchange`.
+        """
+        return {**self.latents, **{new: self.exchange(new, old) for new, old in instead.items()}}
+
     def exchange(self, new: str, old: Sequence[str]) -> Latents:
         """Δε of an attribute that comes where others go, as one colour of hair for another.
 

@@ -4,8 +4,8 @@ import copy
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..models.flow import ImageFlow, Latents
 from ..photos.crops import Crop
+from .directions import Directions
 from .edits import edit
 
 FORMAT = "glowflow recipe 1"
@@ -37,6 +38,8 @@ class Recipe:
     """The part of the photograph that the model sees."""
     amounts: Mapping[str, float]
     """α of each attribute."""
+    instead: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The attributes that go where one of them comes, as in `Directions.exchange`."""
     temperature: float = 1.0
     """As in `edit`."""
     label: int | None = None
@@ -48,7 +51,10 @@ class Recipe:
 
     def to_json(self) -> str:
         """The text of its file."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=2) + "\n"
+        values = {"format": FORMAT, **asdict(self)}
+        if not self.instead:  # as versions before wrote it, which know no other
+            del values["instead"]
+        return json.dumps(values, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str, name: str) -> "Recipe":
@@ -81,6 +87,9 @@ class Recipe:
         numbers = [*self.amounts.values(), self.temperature]
         if not all(map(_is_number, numbers)) or self.temperature < 0:
             raise ValueError("an amount or the temperature is not a finite number")
+        for old in self.instead.values():
+            if not isinstance(old, list) or not all(isinstance(name, str) for name in old):
+                raise ValueError(f"instead is {str(dict(self.instead))[:200]}")
 
 
 KINDS: dict[str, tuple[type, ...]] = {
@@ -89,6 +98,7 @@ KINDS: dict[str, tuple[type, ...]] = {
     "fit": (str, type(None)),
     "crop": (Crop, type(None)),
     "amounts": (dict,),
+    "instead": (dict,),
     "temperature": (int, float),
     "label": (int, type(None)),
     "target": (int, type(None)),
@@ -178,13 +188,15 @@ def replay(
     model: ImageFlow,
     identity: str,
     image: NDArray[np.uint8],
-    directions: Mapping[str, Latents],
+    directions: Directions | None,
     recipe: Recipe,
 ) -> NDArray[np.uint8]:
-    """What a recipe makes of the picture that it is of.
+    """What a recipe makes of the picture that it is of; of one without amounts no directions are
+    needed.
 
     Raises:
-        InputError: the model or the picture is another one, or as `edited_exactly`.
+        InputError: the model or the picture is another one, or as `edited_exactly` and
+            `Directions.exchange`.
     """
     if recipe.model != identity:
         raise InputError("The recipe is of another model: give the one that it was made with.")
@@ -193,7 +205,7 @@ def replay(
     return edited_exactly(
         model,
         image,
-        directions,
+        {} if directions is None else directions.along(recipe.instead),
         recipe.amounts,
         temperature=recipe.temperature,
         label=recipe.label,

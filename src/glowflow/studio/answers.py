@@ -41,8 +41,9 @@ def facts_of(opened: Opened) -> dict[str, Any]:
                 "flip": measured[name].flip if name in measured else None,
                 "amount": measured[name].amount if name in measured else None,
             }
-            for name in stage.directions
+            for name in (stage.directions.latents if stage.directions else ())
         ],
+        "exchangeable": stage.directions is not None and stage.directions.exchangeable,
     }
 
 

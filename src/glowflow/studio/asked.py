@@ -1,6 +1,6 @@
 """What the page asks for, as JSON: each field with its bounds."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import Field
@@ -15,6 +15,7 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Place = Annotated[float, Field(ge=-1e5, le=1e5, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**53)]
 Name = Annotated[str, Field(max_length=64)]
+Attribute = Annotated[str, Field(max_length=300)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +42,17 @@ class Sampling:
 class Editing:
     """Where the sliders are."""
 
-    amounts: Annotated[dict[Annotated[str, Field(max_length=300)], Amount], Field(max_length=400)]
+    amounts: Annotated[dict[Attribute, Amount], Field(max_length=400)]
     temperature: Temperature = 1.0
     target: Annotated[int, Field(ge=0)] | None = None
+    instead: Annotated[
+        dict[Attribute, Annotated[list[Attribute], Field(max_length=400)]], Field(max_length=16)
+    ] = field(default_factory=dict)
+    """What goes where an attribute comes."""
 
     def change(self) -> Change:
         """For the stage."""
-        return Change(self.amounts, self.temperature, self.target)
+        return Change(self.amounts, self.temperature, self.target, self.instead)
 
 
 @dataclass(frozen=True, kw_only=True)

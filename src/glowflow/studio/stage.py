@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Any
 
@@ -44,11 +44,13 @@ class Change:
     temperature: float = 1.0
     target: int | None = None
     """Class that the picture is decoded as; None for its own."""
+    instead: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The attributes that go where one of them comes."""
 
     def part(self, share: float) -> "Change":
         """The same change, part of the way."""
         amounts = {name: share * amount for name, amount in self.amounts.items()}
-        return Change(amounts, self.temperature, self.target)
+        return replace(self, amounts=amounts)
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Stage:
         if model.config.bits is None or model.config.image_shape[0] not in (1, 3, 4):
             raise InputError(f"{name} is no model of pictures: the studio shows pictures only.")
         self.model, self.name = model.requires_grad_(False), name
-        self.directions = {} if directions is None else dict(directions.latents)
+        self.directions = directions
         self.leakage = dict(leakage or {})
         self.calibration: Calibration | None = None
         """Scores of images that are not strange, once they are known."""
@@ -190,11 +192,12 @@ class Stage:
             InputError: there is no such attribute or class, or as `latents.edits.edit`.
         """
         names = [name for name, amount in change.amounts.items() if amount != 0]
+        directions = self._along(change)
         for name in names:
-            if name not in self.directions:
+            if name not in directions:
                 raise InputError(f"This model has no direction {name!r}.")
         amounts = [change.amounts[name] for name in names]
-        along = [self.directions[name] for name in names]
+        along = [directions[name] for name in names]
         code = edit(self.code(picture), along, amounts, temperature=change.temperature)
         return self.decode(code, self._labels(self._target(picture, change), 1))[0]
 
@@ -204,7 +207,7 @@ class Stage:
         edited = edited_exactly(
             self.model,
             picture.image,
-            self.directions,
+            self._along(change),
             change.amounts,
             temperature=change.temperature,
             label=picture.label,
@@ -217,6 +220,7 @@ class Stage:
             fit=None if known is None else known.fit,
             crop=None if picture.photograph is None else picture.photograph.crop,
             amounts={name: amount for name, amount in change.amounts.items() if amount != 0},
+            instead=dict(change.instead),
             temperature=change.temperature,
             label=picture.label,
             target=target,
@@ -314,6 +318,14 @@ class Stage:
         """x at the centres of the bytes' bins."""
         x = self.model.to_float(torch.from_numpy(images), noise="center")
         return x.to(self.model.device)
+
+    def _along(self, change: Change) -> Mapping[str, Latents]:
+        """Δε of each attribute."""
+        if self.directions is not None:
+            return self.directions.along(change.instead)
+        if change.instead:
+            raise InputError("This model has no directions: glow directions finds them.")
+        return {}
 
     def _target(self, picture: Picture, change: Change) -> int | None:
         return picture.label if change.target is None else change.target

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from typing import NamedTuple
 
 import numpy as np
@@ -212,7 +213,8 @@ class Judged(NamedTuple):
 
     def edited(self, amount: float) -> Edited:
         """The means over the images."""
-        return Edited(amount, *map(Estimate.of, self), images=len(self.flip))
+        flip, leakage, of_all, identity = map(Estimate.of, self)
+        return Edited(amount, flip, leakage, of_all, identity, len(self.flip))
 
     def some(self, of_which: NDArray[np.bool_]) -> "Judged":
         """Those images alone."""
@@ -231,8 +233,10 @@ class Move:
 
     def left(self, attributes: NDArray[np.bool_]) -> list[Left]:
         """What each image with these attributes (N, A) has of what leaves."""
-        has = attributes[:, list(self.leaving)] & ~attributes[:, self.column, None]
-        return [tuple(self.names[self.leaving[i]] for i in np.flatnonzero(row)) for row in has]
+        leaving = list(self.leaving)
+        has = attributes[:, leaving] & ~attributes[:, self.column, None]
+        names = [self.names[b] for b in leaving]
+        return [tuple(compress(names, row)) for row in has.tolist()]
 
     def along(self, attributes: NDArray[np.bool_]) -> Latents:
         """Δε of these images: one for all, or one for each."""

@@ -33,7 +33,8 @@ export function editTab(studio) {
     const amounts = {};
     for (const [name, each] of sliders) if (each.now() !== 0) amounts[name] = each.now();
     const target = model.classes ? Number(byId("target").value) : null;
-    return { amounts, temperature: temperature.value, target };
+    const [comes, goes] = [byId("instead-new").value, byId("instead-old").value];
+    return { amounts, temperature: temperature.value, target, instead: comes && goes ? { [comes]: [goes] } : {} };
   }
 
   function moved(since) {
@@ -46,7 +47,7 @@ export function editTab(studio) {
     resting = setTimeout(score, REST);
   }
 
-  const nothing = () => ({ amounts: {}, temperature: 1, target: picture?.label ?? (model.classes ? Number(byId("target").value) : null) });
+  const nothing = () => ({ amounts: {}, temperature: 1, target: picture?.label ?? (model.classes ? Number(byId("target").value) : null), instead: {} });
   const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 
   function settled() {
@@ -59,7 +60,18 @@ export function editTab(studio) {
     for (const [name, each] of sliders) each.put(state.amounts[name] ?? 0);
     temperature.put(state.temperature);
     if (model.classes) byId("target").value = state.target ?? 0;
+    const [comes = "", [goes] = [""]] = Object.entries(state.instead)[0] ?? [];
+    byId("instead-new").value = comes;
+    byId("instead-old").value = goes;
+    apart();
     moved();
+  }
+
+  // Nothing comes instead of itself.
+  function apart() {
+    const comes = byId("instead-new").value;
+    for (const option of byId("instead-old").options) option.disabled = option.value !== "" && option.value === comes;
+    if (byId("instead-old").selectedOptions[0]?.disabled) byId("instead-old").value = "";
   }
 
   function undo() {
@@ -126,6 +138,11 @@ export function editTab(studio) {
     byId("no-sliders").hidden = model.attributes.length > 0;
     byId("leak-words").textContent = measured ? "The dot says how much of the other attributes changes too, as measured." : "";
     byId("more").hidden = !model.attributes.length && !model.classes;
+    byId("instead-field").hidden = !model.exchangeable;
+    for (const [name, none] of [["instead-new", "Nothing"], ["instead-old", "nothing"]]) {
+      const options = model.attributes.map((each) => make("option", { value: each.name, textContent: words(each.name) }));
+      byId(name).replaceChildren(make("option", { value: "", textContent: none }), ...options);
+    }
     byId("target-field").hidden = !model.classes;
     byId("target").replaceChildren(...studio.classOptions());
   }
@@ -154,6 +171,7 @@ export function editTab(studio) {
   byId("reset").addEventListener("click", () => { put(nothing()); settled(); });
   byId("edit-temperature").addEventListener("change", settled);
   byId("target").addEventListener("change", () => { moved(); settled(); });
+  for (const name of ["instead-new", "instead-old"]) byId(name).addEventListener("change", () => { apart(); moved(); settled(); });
   byId("download").addEventListener("click", async ({ target }) => {
     const button = target.closest("button");
     if (!button || !picture) return;
