@@ -138,14 +138,14 @@ class Mixtures(NamedTuple):
     palette: Palette | None
     bins: int
 
-    def given(self, residual: Tensor, channel: int | None = None) -> Logistics:
-        """Those of one channel, or of all, given the residuals of the channels before."""
+    def given(self, residuals: Sequence[Tensor], channel: int | None = None) -> Logistics:
+        """Those of one channel, or of all, given the residuals (batch, h, w) of those before."""
         means = []
         for c in range(self.means.shape[1]) if channel is None else [channel]:
             mean = self.means[:, c]
             for before in range(c):
                 slope = self.slopes[:, c * (c - 1) // 2 + before]
-                mean = mean + slope * residual[:, before, None]
+                mean = mean + slope * residuals[before].unsqueeze(1)
             means.append(mean)
         some = slice(None) if channel is None else slice(channel, channel + 1)
         mixture = _with_broad(
@@ -156,6 +156,15 @@ class Mixtures(NamedTuple):
         palette = self.palette if channel is None else self.palette.channel(channel)
         own, broad = mixture.means.tensor_split([COMPONENTS], dim=2)
         return mixture._replace(means=torch.cat((palette(own), broad), dim=2), palette=palette)
+
+
+class Found(NamedTuple):
+    """Values of one channel, (batch, 1, h, w), that scores stand for."""
+
+    value: Tensor
+    centre: Tensor
+    """The middle of its bin."""
+    log_slope: Tensor
 
 
 class Interlaced(FittedMap):
@@ -268,7 +277,7 @@ class Interlaced(FittedMap):
             row = Told.in_a_row([told[n] for n in some])
             x = _in_a_row([values[n] for n in some])
             residual = self._centres(x) - row.linear
-            found = self._normal(row.mixtures(self.bits).given(residual), x)
+            found = self._normal(row.mixtures(self.bits).given(residual.unbind(1)), x)
             sizes = [math.prod(values[n].shape[-2:]) for n in some]
             for of_all, of_row in zip((scores, log_slopes), found, strict=True):
                 for n, part in zip(some, torch.split(of_row, sizes, dim=-1), strict=True):
@@ -283,30 +292,29 @@ class Interlaced(FittedMap):
         require_precision(y, "`interlaced` has probabilities")
         pyramid = self._pyramid(y)
         x, log_det = self.coarsest.inverse(pyramid[-1])
-        features = None
+        features, log_slopes = None, []
         for octave, finer in zip(self._octaves(), reversed(pyramid[:-1]), strict=True):
-            phases = apart(finer)
+            phases = apart(finer)[1:]
             xs, known = [x], [self._centres(x)]
             features = octave.features(known[0], features)
             residuals: list[Tensor] = []
-            for number in range(3):
+            for number, scores in enumerate(phases):
                 told = octave.told(number, features, known, residuals)
-                mixtures = told.mixtures(self.bits)
-                residual, channels = torch.zeros_like(told.linear), []
-                for channel in range(x.shape[1]):
-                    mixture = mixtures.given(residual, channel)
-                    score = phases[number + 1][:, channel : channel + 1]
-                    value, log_slope = self._from_normal(mixture, score)
-                    log_det = log_det - sum_per_sample(log_slope)
-                    channels.append(value)
-                    found = self._centres(value) - told.linear[:, channel : channel + 1]
-                    rest = residual[:, channel + 1 :]
-                    residual = torch.cat((residual[:, :channel], found, rest), dim=1)
-                xs.append(torch.cat(channels, dim=1))
-                known.append(self._centres(xs[-1]))
-                residuals.append(residual)
+                mixtures, linear = told.mixtures(self.bits), told.linear.unbind(1)
+                found: list[Found] = []
+                before: list[Tensor] = []
+                for channel, score in enumerate(torch.split(scores, 1, dim=1)):
+                    found.append(self._from_normal(mixtures.given(before, channel), score))
+                    before.append(found[-1].centre[:, 0] - linear[channel])
+                values, centres, nats = (
+                    torch.cat(parts, dim=1) for parts in zip(*found, strict=True)
+                )
+                xs.append(values)
+                known.append(centres)
+                residuals.append(torch.stack(before, dim=1))
+                log_slopes.append(nats.flatten(1))
             x = together(xs)
-        return x, log_det
+        return x, log_det - torch.cat(log_slopes, dim=1).sum(1)
 
     def _fit(self, x: Tensor, noise_variance: float) -> None:
         pyramid = self._pyramid(x)
@@ -358,42 +366,58 @@ class Interlaced(FittedMap):
         last = torch.where(index == 2**self.bits - 1, torch.ones_like(least), 1.0 - least)
         return inside + (inside.clamp(first, last) - inside).detach()
 
-    def _from_normal(self, mixture: Logistics, y: Tensor) -> tuple[Tensor, Tensor]:
-        """F⁻¹(Φ(y)) and the log of the slope of its inverse."""
+    def _from_normal(self, mixture: Logistics, y: Tensor) -> Found:
+        """F⁻¹(Φ(y)), the middle of its bin, and the log of the slope there of Φ⁻¹(F)."""
         bins = 2**self.bits
         end = -NormalDist().inv_cdf(TAIL)
         bounded = y.clamp(-end, end)
         is_low = bounded < 0
-        distance = torch.where(is_low, -bounded, bounded)
-        nearer = 0.5 * torch.special.erfc(distance * math.sqrt(0.5))  # ndtr is 0 in the tails
-        found = nearer.detach()
+        nearer = 0.5 * torch.special.erfc(bounded.abs() * math.sqrt(0.5))  # ndtr is 0 in the tails
+        found, side = nearer.detach(), torch.where(is_low, 1.0, -1.0).to(y)
         index = torch.zeros_like(found)
         parts, step = FEW_PARTS if found.numel() > FEW else MANY_PARTS, bins
         with torch.no_grad():
+            scales = mixture.scales * side.unsqueeze(2)
             while step > 1:  # to the last bin that starts at or below it
                 parts = min(parts, step)
                 step //= parts
                 inner = torch.arange(step, step * parts, step, dtype=y.dtype, device=y.device)
-                outside = self._outside(mixture, index + inner.view(-1, 1, 1, 1, 1), is_low)
-                begins = torch.where(is_low, outside <= found, outside >= found)
-                index = index + step * begins.sum(0)
-        low, mass, high = self._masses(mixture, index)
+                starts = index + inner.view(-1, 1, 1, 1, 1)
+                outside = self._outside(mixture, scales, side, starts)
+                index = index + step * ((outside - found) * side <= 0).sum(0)
+        centre = (index + 0.5) / bins - 0.5
+        below, within, above = self._by_logistic(mixture, index)
+        beside = (mixture.weights * torch.where(is_low.unsqueeze(2), below, above)).sum(2)
+        outside = _with_tails(beside, side * centre + (0.5 - 0.5 / bins)) + TAIL
+        mass = _with_tails((mixture.weights * within).sum(2), 1 / bins)
+        inside = (nearer - outside) / mass
+        inside = torch.where(is_low, inside, 1 - inside)
+        inside = inside.clamp(0.0, 1.0 - 2 * bins * torch.finfo(y.dtype).eps)  # in this bin
         log_slope = self._log_slope(bounded, mass, y != bounded)
-        inside = torch.where(is_low, (nearer - low) / mass, 1 - (nearer - high) / mass)
-        value = index + inside.clamp(0.0, 1.0)
-        x = value / bins - 0.5 + (y - bounded) * (-log_slope.detach()).exp()
-        return x, log_slope
+        x = (index + inside) / bins - 0.5 + (y - bounded) * (-log_slope.detach()).exp()
+        return Found(x, centre, log_slope)
 
-    def _outside(self, mixture: Logistics, index: Tensor, is_low: Tensor) -> Tensor:
-        """The mass below the starts of bins of these numbers, or else above."""
+    def _outside(self, mixture: Logistics, scales: Tensor, side: Tensor, index: Tensor) -> Tensor:
+        """The mass below the starts of bins of these numbers where `side` is 1, and above them
+        where it is −1, as are the signs of `scales`."""
         bins = 2**self.bits
-        distance = (mixture.starts(index, bins) - mixture.means) / mixture.scales
-        mass = torch.sigmoid(torch.where(is_low[:, :, None], distance, -distance))
-        evenly = torch.where(is_low, index, bins - index) / bins
+        mass = torch.sigmoid((mixture.starts(index, bins) - mixture.means) / scales)
+        evenly = side * (index / bins - 0.5) + 0.5
         return _with_tails((mixture.weights * mass).sum(-3), evenly) + TAIL
 
     def _masses(self, mixture: Logistics, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The mass below bins of these numbers, in them, and above."""
+        bins = 2**self.bits
+        parts = self._by_logistic(mixture, index)
+        low, mass, high = ((mixture.weights * part).sum(2) for part in parts)
+        return (
+            _with_tails(low, index / bins) + TAIL,
+            _with_tails(mass, 1 / bins),
+            _with_tails(high, (bins - 1 - index) / bins) + TAIL,
+        )
+
+    def _by_logistic(self, mixture: Logistics, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same of each logistic, without what lies outside of the bins."""
         bins = 2**self.bits
         start = (mixture.starts(index, bins) - mixture.means) / mixture.scales
         width = mixture.widths(index, bins) / mixture.scales
@@ -402,13 +426,7 @@ class Interlaced(FittedMap):
         within = to_end * from_start * -torch.expm1(-width)  # σ(b) − σ(a) without a difference
         is_first, is_last = (index == 0)[:, :, None], (index == bins - 1)[:, :, None]
         within = torch.where(is_first, to_end, torch.where(is_last, from_start, within))
-        below, above = below.masked_fill(is_first, 0.0), above.masked_fill(is_last, 0.0)
-        low, mass, high = ((mixture.weights * part).sum(2) for part in (below, within, above))
-        return (
-            _with_tails(low, index / bins) + TAIL,
-            _with_tails(mass, 1 / bins),
-            _with_tails(high, (bins - 1 - index) / bins) + TAIL,
-        )
+        return below.masked_fill(is_first, 0.0), within, above.masked_fill(is_last, 0.0)
 
     def _log_slope(self, y: Tensor, mass: Tensor, is_beyond: Tensor) -> Tensor:
         """log(2ⁿ · mass / φ(y)), and beyond the range no more than STEEPEST."""
@@ -435,6 +453,8 @@ class Octave(nn.Module):
     """(3, channels, channels) slopes of a channel's residual with those of the channels before."""
     size: Tensor
     """(3, channels) r, the usual size of a residual."""
+    pairs: Tensor
+    """(2, channels·(channels − 1)/2) of a channel and one before it: (1, 0), (2, 0), (2, 1), …"""
 
     def __init__(
         self, channels: int, bits: int, network: nn.Module, palette: nn.Module | None
@@ -449,6 +469,8 @@ class Octave(nn.Module):
         self.register_buffer("bias", torch.zeros(3, channels))
         self.register_buffer("across", torch.zeros(3, channels, channels))
         self.register_buffer("size", torch.full((3, channels), 0.25))
+        pairs = torch.tril_indices(channels, channels, -1)
+        self.register_buffer("pairs", pairs, persistent=False)
 
     def features(self, coarse: Tensor, below: Tensor | None) -> Tensor:
         """What the network makes of the first phase and the coarser octave's features."""
@@ -474,9 +496,8 @@ class Octave(nn.Module):
         return [self._told(n, raw[n], linear[n], palettes[n]) for n in range(3)]
 
     def _told(self, number: int, raw: Tensor, linear: Tensor, palette: Palette | None) -> Told:
-        rows, columns = torch.tril_indices(self.channels, self.channels, -1)
-        across = self.across[number][rows, columns]
-        size = self.size[number]
+        channel, before = self.pairs
+        size, across = self.size[number], self.across[number, channel, before]
         return Told(raw, linear, size[:, None, None], across[:, None, None], palette)
 
     def _values(self, number: int, features: Tensor, residuals: Sequence[Tensor]) -> Tensor:
@@ -563,7 +584,8 @@ def _for_each(own: Tensor, broad: Tensor) -> Tensor:
 
 def _with_tails(mass: Tensor, evenly: Tensor | float) -> Tensor:
     """The logistics' mass, and that which is spread evenly, without the tails outside."""
-    return (1.0 - 2 * TAIL) * ((1.0 - FLOOR) * mass + FLOOR * evenly)
+    kept = 1.0 - 2 * TAIL
+    return kept * (1.0 - FLOOR) * mass + kept * FLOOR * evenly
 
 
 def _with_broad(weights: Tensor, means: Tensor, scales: Tensor, bins: int) -> Logistics:
