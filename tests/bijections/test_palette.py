@@ -139,6 +139,24 @@ def test_the_same_bins_are_found_by_few_and_by_many_parts(monkeypatch):
     assert torch.allclose(*found, atol=1e-6)
 
 
+@pytest.mark.parametrize("together", [0, 100, 10**9])
+def test_phases_are_told_alone_as_they_are_together(together, monkeypatch):
+    """With palettes in the finer octaves, and some in a row."""
+    torch.manual_seed(0)
+    first_map = perturb(with_palettes(combs(100, (3, 8, 8))), 0.3).double()
+    for octave in first_map.octaves[:2]:
+        octave.palette_network = None
+    x = dequantize(combs(5, (3, 8, 8), seed=1)).double().requires_grad_()
+    expected, log_det = first_map(x)
+    (slope,) = torch.autograd.grad(expected.sum(), x)
+    monkeypatch.setattr("glowflow.bijections.interlaced.TOGETHER", together)
+    y, found = first_map(x)
+    assert torch.allclose(y, expected, rtol=1e-10) and torch.allclose(found, log_det, rtol=1e-10)
+    assert torch.allclose(torch.autograd.grad(y.sum(), x)[0], slope, rtol=1e-8)
+    back, inverse = first_map.inverse(y)
+    assert torch.allclose(back, x, atol=1e-9) and torch.allclose(inverse, -log_det, rtol=1e-8)
+
+
 def test_a_model_has_palettes_where_enough_is_known():
     config = {"image_shape": (1, 32, 32), "steps": 1, "hidden_channels": 4}
     config |= {"first_map": "interlaced", "interlaced_channels": 4}

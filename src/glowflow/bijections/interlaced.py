@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -40,6 +41,8 @@ PALETTE_BOUND = 4.0
 """Of the palettes' logits: the widths of bins are not lost in float32."""
 PALETTE_VALUES = 64
 """Of the coarser image at least, where an octave has a palette: fewer tell little."""
+TOGETHER = 2**16
+"""Values of phases that are computed at once, at most: more are no faster, and take memory."""
 FEW = 2048
 FEW_PARTS, MANY_PARTS = 2, 16
 """Into which a search for bins divides them at once: many of few values, whose operations cost as
@@ -267,21 +270,19 @@ class Interlaced(FittedMap):
     def _by_row(
         self, told: Sequence[Told], values: Sequence[Tensor]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Φ⁻¹(F(x)) of the values of each phase and the log of its slope, of all phases with a
-        palette at once, and of all without."""
-        scores, log_slopes = list(values), list(values)
-        for has_palette in (False, True):
-            some = [n for n, one in enumerate(told) if (one.palette is not None) == has_palette]
-            if not some:
-                continue
-            row = Told.in_a_row([told[n] for n in some])
-            x = _in_a_row([values[n] for n in some])
+        """Φ⁻¹(F(x)) of the values of each phase and the log of its slope, of small ones at once."""
+        scores: list[Tensor] = []
+        log_slopes: list[Tensor] = []
+        for some in _small_together(told):
+            row = Told.in_a_row(told[some])
+            x = _in_a_row(values[some])
             residual = self._centres(x) - row.linear
             found = self._normal(row.mixtures(self.bits).given(residual.unbind(1)), x)
-            sizes = [math.prod(values[n].shape[-2:]) for n in some]
+            sizes = [math.prod(value.shape[-2:]) for value in values[some]]
             for of_all, of_row in zip((scores, log_slopes), found, strict=True):
-                for n, part in zip(some, torch.split(of_row, sizes, dim=-1), strict=True):
-                    of_all[n] = part.reshape(values[n].shape)
+                parts = torch.split(of_row, sizes, dim=-1)
+                shapes = [value.shape for value in values[some]]
+                of_all += [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
         return scores, log_slopes
 
     @without_autocast
@@ -292,7 +293,7 @@ class Interlaced(FittedMap):
         require_precision(y, "`interlaced` has probabilities")
         pyramid = self._pyramid(y)
         x, log_det = self.coarsest.inverse(pyramid[-1])
-        features, log_slopes = None, []
+        features = None
         for octave, finer in zip(self._octaves(), reversed(pyramid[:-1]), strict=True):
             phases = apart(finer)[1:]
             xs, known = [x], [self._centres(x)]
@@ -306,15 +307,15 @@ class Interlaced(FittedMap):
                 for channel, score in enumerate(torch.split(scores, 1, dim=1)):
                     found.append(self._from_normal(mixtures.given(before, channel), score))
                     before.append(found[-1].centre[:, 0] - linear[channel])
-                values, centres, nats = (
+                values, centres, log_slopes = (
                     torch.cat(parts, dim=1) for parts in zip(*found, strict=True)
                 )
+                log_det = log_det - sum_per_sample(log_slopes)
                 xs.append(values)
                 known.append(centres)
                 residuals.append(torch.stack(before, dim=1))
-                log_slopes.append(nats.flatten(1))
             x = together(xs)
-        return x, log_det - torch.cat(log_slopes, dim=1).sum(1)
+        return x, log_det
 
     def _fit(self, x: Tensor, noise_variance: float) -> None:
         pyramid = self._pyramid(x)
@@ -561,6 +562,19 @@ def together(phases: Sequence[Tensor]) -> Tensor:
     even = torch.stack((first, third), dim=-1).flatten(-2)
     odd = torch.stack((fourth, second), dim=-1).flatten(-2)
     return torch.stack((even, odd), dim=-2).flatten(-3, -2)
+
+
+def _small_together(told: Sequence[Told]) -> list[slice]:
+    """Phases that follow upon each other, of at most `TOGETHER` values or one; all or none of them
+    have a palette."""
+    ends, values = [0], 0
+    for n, (one, before) in enumerate(zip(told, [*told[:1], *told[:-1]], strict=True)):
+        values += one.linear.numel()
+        alike = (one.palette is None) == (before.palette is None)
+        if n and (values > TOGETHER or not alike):
+            ends.append(n)
+            values = one.linear.numel()
+    return [slice(*pair) for pair in pairwise([*ends, len(told)])] if told else []
 
 
 def _in_a_row(parts: Sequence[Tensor]) -> Tensor:
