@@ -12,6 +12,7 @@ from glowflow.models import Glow, GlowConfig
 from glowflow.models.likelihood import dequantize
 from glowflow.models.priors import standard_normal_log_prob
 from glowflow.nn import OctaveNetwork, PaletteNetwork
+from glowflow.nn.palette_network import stretched
 from tests.conftest import perturb
 
 SHAPE = (1, 16, 16)
@@ -32,6 +33,12 @@ def with_palettes(images, bits=8, hidden=4):
     for octave in first_map.octaves:
         octave.palette_network = PaletteNetwork(2**bits, hidden)
     first_map.fit(dequantize(images, bits, noise="center"))
+    return first_map
+
+
+def unaware_of_contrast(first_map):
+    for octave in first_map.octaves:
+        octave.palette_network.common.data.fill_(-1e4)
     return first_map
 
 
@@ -83,9 +90,9 @@ def test_each_value_is_counted():
     assert counts(index[:0].float(), 16).shape == (0, 2, 16)
 
 
-def test_a_palette_makes_no_difference_at_its_start():
+def test_a_palette_makes_no_difference_at_its_start_where_no_contrast_is_stretched():
     images = combs(30)
-    first_map = with_palettes(images)
+    first_map = unaware_of_contrast(with_palettes(images))
     x = dequantize(images[:4])
     y, log_det = first_map(x)
     for octave in first_map.octaves:
@@ -95,9 +102,32 @@ def test_a_palette_makes_no_difference_at_its_start():
     assert torch.allclose(log_det, log_det_without, atol=1e-2)  # of 1,400 nats
 
 
+@pytest.mark.parametrize("bins", [2, 3, 16, 256])
+def test_values_of_stretched_contrasts(bins):
+    found = stretched(torch.zeros(1, bins))
+    numbers = range(max(2, bins // 16), bins - 1)
+    assert len(found) == len(numbers)
+    for row, m in zip(found, numbers, strict=True):
+        values = {(bins - 1) * k // m for k in range(m + 1)}
+        assert set(row.nonzero().flatten().tolist()) == values
+    network = PaletteNetwork(bins, 2).double()
+    few = torch.zeros(1, 1, bins).double()
+    assert torch.allclose(network(few).exp().mean(), torch.tensor(1.0).double(), atol=0.05)
+
+
+@pytest.mark.parametrize("m", [100, 180, 230])
+def test_a_stretched_contrast_is_told_before_anything_is_learned(m):
+    noise = torch.Generator().manual_seed(m)
+    images = (255 * torch.randint(0, m + 1, (40, 1, 32, 32), generator=noise) // m).byte()
+    first_map = with_palettes(images)
+    told = bits_per_dim(first_map, images).item()
+    untold = bits_per_dim(unaware_of_contrast(first_map), images).item()
+    assert untold - math.log2(256 / m) < told < untold - 0.5 * math.log2(256 / m)
+
+
 def test_values_that_an_image_does_not_have_are_learned():
     torch.manual_seed(0)
-    first_map = with_palettes(combs(200), hidden=4)
+    first_map = unaware_of_contrast(with_palettes(combs(200), hidden=4))
     networks = [octave.palette_network for octave in first_map.octaves[-2:]]
     parameters = [weight for network in networks for weight in network.parameters()]
     start = bits_per_dim(first_map, combs(64, seed=1)).item()

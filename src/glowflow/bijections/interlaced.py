@@ -454,8 +454,6 @@ class Octave(nn.Module):
     """(3, channels, channels) slopes of a channel's residual with those of the channels before."""
     size: Tensor
     """(3, channels) r, the usual size of a residual."""
-    pairs: Tensor
-    """(2, channels·(channels − 1)/2) of a channel and one before it: (1, 0), (2, 0), (2, 1), …"""
 
     def __init__(
         self, channels: int, bits: int, network: nn.Module, palette: nn.Module | None
@@ -470,8 +468,6 @@ class Octave(nn.Module):
         self.register_buffer("bias", torch.zeros(3, channels))
         self.register_buffer("across", torch.zeros(3, channels, channels))
         self.register_buffer("size", torch.full((3, channels), 0.25))
-        pairs = torch.tril_indices(channels, channels, -1)
-        self.register_buffer("pairs", pairs, persistent=False)
 
     def features(self, coarse: Tensor, below: Tensor | None) -> Tensor:
         """What the network makes of the first phase and the coarser octave's features."""
@@ -497,8 +493,8 @@ class Octave(nn.Module):
         return [self._told(n, raw[n], linear[n], palettes[n]) for n in range(3)]
 
     def _told(self, number: int, raw: Tensor, linear: Tensor, palette: Palette | None) -> Told:
-        channel, before = self.pairs
-        size, across = self.size[number], self.across[number, channel, before]
+        size = self.size[number]
+        across = torch.cat([self.across[number, c, :c] for c in range(self.channels)])
         return Told(raw, linear, size[:, None, None], across[:, None, None], palette)
 
     def _values(self, number: int, features: Tensor, residuals: Sequence[Tensor]) -> Tensor:
