@@ -20,7 +20,7 @@ from glowflow.models.likelihood import dequantize
 from glowflow.models.priors import standard_normal_log_prob
 from glowflow.nn.octave_network import OctaveNetwork
 from glowflow.training.config import TrainConfig
-from glowflow.training.first_map import first_map_chosen
+from glowflow.training.first_map import first_map_chosen, require_first_map_of
 from tests.conftest import perturb
 
 
@@ -457,6 +457,24 @@ class TestChoice:
         generator = torch.Generator().manual_seed(0)
         x = torch.rand(300, 1, 8, 8, generator=generator) < 0.5
         assert self.chosen(255.0 * x) == "marginals"
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            (
+                {"palette_channels": 8},
+                "palette_channels is 8, .* interlaced, and this run's is none",
+            ),
+            ({"dense_steps": 2}, "--first-map whitening, or no --dense-steps"),
+        ],
+    )
+    def test_an_option_of_another_first_map_is_refused(self, options, words):
+        images = ImageData(np.zeros((9, 1, 8, 8), np.uint8))
+        for first_map in ("auto", "none"):
+            model = Architecture(levels=1, steps=1, first_map=first_map, **options)
+            with pytest.raises(InputError, match=words):
+                config = first_map_chosen(TrainConfig(model=model), images)
+                require_first_map_of(config)
 
     def test_squares_of_photographs_are_interlaced(self):
         squares = np.stack([np.arange(12) // 4, np.arange(12) % 2, np.arange(12) // 2 % 2], axis=1)

@@ -94,7 +94,8 @@ class Architecture:
     """Features of the networks in `interlaced`."""
     palette_channels: int = 0
     """Features of networks in `interlaced` that tell how often a value comes from how often the
-    image has had each so far, for pictures that lack some; 0 for none."""
+    image has had each so far, for pictures that lack some, as where a contrast was stretched; 0 for
+    none."""
     bits: int | None = 8
     """Bits per pixel value, 1 to 8; `None` for float data, which is not dequantised."""
     dequantization: Dequantization = "uniform"

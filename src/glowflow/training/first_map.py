@@ -1,6 +1,7 @@
 """The map before the first level: which one, and the images that it is fitted to."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from ..bijections import ActNorm, Bijection, Marginals, Whitening
 from ..data.types import ImageData
+from ..errors import InputError
 from ..models.config import Architecture, FirstMap
 from ..models.flow import ImageFlow
 from ..models.likelihood import bits_per_dim, dequantize
@@ -21,6 +23,8 @@ VALUES = 64_000_000
 CROP = 1024
 """Values of an image, in its middle, that the choice looks at, where there are as many images."""
 CHOICE_IMAGES = 8_000
+OPTIONS: Mapping[str, FirstMap] = {"dense_steps": "whitening", "palette_channels": "interlaced"}
+"""Of which first map an option is that does nothing with another one, where it is not 0."""
 HELD_OUT = 5
 """Every fifth image judges the choice."""
 
@@ -35,6 +39,9 @@ def first_map_chosen(
     images there is none, and squares of photographs are interlaced. Float data have no bins, so
     that they are whitened, periodic ones wave by wave; given conditions, they are standardised by
     channel. A model whose weights the run starts from has decided before.
+
+    Raises:
+        InputError: as `require_first_map_of`, of what was decided.
     """
     model = config.model
     if not isinstance(model, Architecture) or model.first_map != "auto":
@@ -43,7 +50,28 @@ def first_map_chosen(
         chosen = start_from.config.first_map
     else:
         chosen = _choice(data, model)
-    return replace(config, model=replace(model, first_map=chosen))
+    decided = replace(config, model=replace(model, first_map=chosen))
+    if start_from is None:
+        require_first_map_of(decided)
+    return decided
+
+
+def require_first_map_of(config: TrainConfig) -> None:
+    """Refuse an option of another first map than the run's, which would do nothing.
+
+    Raises:
+        InputError: there is one.
+    """
+    model = config.model
+    if not isinstance(model, Architecture) or model.first_map == "auto":
+        return
+    for name, first_map in OPTIONS.items():
+        if getattr(model, name) and model.first_map != first_map:
+            raise InputError(
+                f"{name} is {getattr(model, name)}, which is of the first map {first_map}, and "
+                f"this run's is {model.first_map}: give --first-map {first_map}, or no "
+                f"--{name.replace('_', '-')}."
+            )
 
 
 def with_recorded_first_map(config: TrainConfig, folder: Path) -> TrainConfig:
