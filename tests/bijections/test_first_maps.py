@@ -20,7 +20,7 @@ from glowflow.models.likelihood import dequantize
 from glowflow.models.priors import standard_normal_log_prob
 from glowflow.nn.octave_network import OctaveNetwork
 from glowflow.training.config import TrainConfig
-from glowflow.training.first_map import first_map_chosen, require_first_map_of
+from glowflow.training.first_map import first_map_chosen
 from tests.conftest import perturb
 
 
@@ -245,6 +245,19 @@ def test_hooks_see_the_networks_of_both_directions():
     forward = seen.copy()
     first_map.inverse(y)
     assert len(forward) == 3 * 4 and seen == 2 * forward
+
+
+def test_interlaced_slopes_of_the_inverse():
+    torch.manual_seed(0)
+    first_map = perturb(interlaced(smooth(200)), 0.3).double()
+    y = torch.randn(4, *smooth(1).shape[1:], dtype=torch.double)
+    y[0] = 0.0
+    y.requires_grad_()
+    x, log_det = first_map.inverse(y)
+    (slopes,) = torch.autograd.grad(x.sum(), y)  # all that is told of others is of bytes
+    own = first_map.by_value(x.detach())[1].neg()
+    assert torch.allclose(slopes, own.exp(), rtol=1e-6)
+    assert torch.allclose(log_det, own.sum((1, 2, 3)), atol=1e-6)
 
 
 def test_phases_are_taken_apart_and_put_together():
@@ -473,8 +486,7 @@ class TestChoice:
         for first_map in ("auto", "none"):
             model = Architecture(levels=1, steps=1, first_map=first_map, **options)
             with pytest.raises(InputError, match=words):
-                config = first_map_chosen(TrainConfig(model=model), images)
-                require_first_map_of(config)
+                first_map_chosen(TrainConfig(model=model), images)
 
     def test_squares_of_photographs_are_interlaced(self):
         squares = np.stack([np.arange(12) // 4, np.arange(12) % 2, np.arange(12) // 2 % 2], axis=1)

@@ -67,6 +67,19 @@ def test_an_attribute_comes_from_where_images_with_another_are():
     assert directions.exchange("A", []) is directions.latents["A"]
 
 
+def test_where_images_are_is_said_of_all_attributes_or_of_none(model):
+    directions = estimated(of_bytes(), model, estimator="mean")
+    assert directions.exchangeable
+    assert not replace(directions, estimator="linear").exchangeable
+    assert not replace(directions, counts={}).exchangeable
+    names = [*directions.latents]
+    along = directions.along({names[0]: [names[1], names[1]]})
+    assert list(along) == names
+    for a, b in zip(along[names[0]], directions.exchange(names[0], names[1:2]), strict=True):
+        assert torch.equal(a, b)
+    assert along[names[1]] is directions.latents[names[1]]
+
+
 def test_an_exchange_that_means_nothing_is_refused(model):
     directions = estimated(of_bytes(), model, estimator="mean")
     new, old, *_ = directions.latents

@@ -56,6 +56,10 @@ def change(splits, column):
     return Change(column, own[column], own_pixels(splits.train, range(4), 10)[column])
 
 
+def measured(editor, unedited, direction, amount, change):
+    return editor.judged(unedited, direction, amount, change).edited(amount)
+
+
 def direction(**amounts):
     """What adds so many bytes to each named block."""
     image = torch.zeros(1, *SHAPE)
@@ -88,7 +92,7 @@ def test_own_pixels_are_the_block(splits):
 def test_an_amount_of_0_changes_nothing(splits, judge, column):
     editor = Editor(Pixels().eval(), judge)
     unedited = editor.before(splits.test, column, 50)
-    edited = editor.measure(unedited, direction(A=40.0), 0.0, change(splits, column))
+    edited = measured(editor, unedited, direction(A=40.0), 0.0, change(splits, column))
     assert (edited.leakage.mean, edited.leakage_of_all.mean, edited.identity.mean) == (0, 0, 1)
     assert edited.flip.mean == unedited.verdicts[:, column].mean()
     false_positives = 1 - examine(judge, splits.test)[NAMES[column]].accuracy
@@ -105,9 +109,9 @@ def test_images_lack_the_attribute_and_come_back(splits, judge):
 def test_flip_and_leakage_are_what_the_direction_does(splits, judge):
     editor = Editor(Pixels().eval(), judge)
     unedited = editor.before(splits.test, A, 80)
-    clean = editor.measure(unedited, direction(A=80.0), 1.0, change(splits, A))
+    clean = measured(editor, unedited, direction(A=80.0), 1.0, change(splits, A))
     assert clean.flip.mean > 0.95 and clean.leakage.mean < 0.02 and clean.identity.mean == 1
-    leaky = editor.measure(unedited, direction(A=80.0, B=80.0), 1.0, change(splits, A))
+    leaky = measured(editor, unedited, direction(A=80.0, B=80.0), 1.0, change(splits, A))
     without_b = (~unedited.verdicts[:, B]).mean()
     assert leaky.flip.mean > 0.95
     assert leaky.leakage.mean == pytest.approx(without_b / 3, abs=0.02)
@@ -126,7 +130,7 @@ def test_what_must_change_does_not_count_and_its_opposite_does(splits, judge):
         verdicts=unedited.verdicts[has_c],
     )
     removes_c = direction(D=80.0, C=-80.0)
-    edited = editor.measure(some, removes_c, 1.0, change(splits, D))
+    edited = measured(editor, some, removes_c, 1.0, change(splits, D))
     assert edited.leakage.mean < 0.02
     assert edited.leakage_of_all.mean == pytest.approx(1 / 3, abs=0.02)
     others = dataclasses.replace(
@@ -135,14 +139,14 @@ def test_what_must_change_does_not_count_and_its_opposite_does(splits, judge):
         images=unedited.images[~has_c],
         verdicts=unedited.verdicts[~has_c],
     )
-    adds_c = editor.measure(others, direction(D=80.0, C=80.0), 1.0, change(splits, D))
+    adds_c = measured(editor, others, direction(D=80.0, C=80.0), 1.0, change(splits, D))
     assert adds_c.leakage.mean == pytest.approx(1 / 3, abs=0.02)
 
 
 def test_identity_is_the_change_outside_against_another_image(splits, judge):
     editor = Editor(Pixels().eval(), judge)
     unedited = editor.before(splits.test, A, 60)
-    edited = editor.measure(unedited, direction(A=9.0, C=6.0), 1.0, change(splits, A))
+    edited = measured(editor, unedited, direction(A=9.0, C=6.0), 1.0, change(splits, A))
     outside = np.ones(SHAPE[1:], dtype=bool)
     outside[BLOCKS["A"]] = False
     values = unedited.images[:, 0][:, outside].astype(float)
@@ -172,7 +176,7 @@ def test_estimators_differ_where_attributes_go_together(splits, judge):
         directions = estimate_directions(
             model, confounded.train, estimator=estimator, progress=False
         )
-        edited = editor.measure(unedited, directions.latents["A"], 1.0, change(splits, A))
+        edited = measured(editor, unedited, directions.latents["A"], 1.0, change(splits, A))
         assert edited.flip.mean > 0.9
         leakage[estimator] = edited.leakage.mean
     assert leakage["mean"] > leakage["matched"] + 0.1

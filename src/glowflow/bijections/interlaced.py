@@ -191,7 +191,8 @@ class Interlaced(FittedMap):
     network tells from how often the image has had each in the phases that are known, so that a
     value that it does not use is narrow; not for the two broad logistics.
 
-    Both directions ask the networks as often: the inverse goes from coarse to fine, phase by phase.
+    Both directions ask the octaves' networks as often: the inverse goes from coarse to fine, phase
+    by phase.
 
     Args:
         shape: channels, height, width.
@@ -373,8 +374,11 @@ class Interlaced(FittedMap):
         end = -NormalDist().inv_cdf(TAIL)
         bounded = y.clamp(-end, end)
         is_low = bounded < 0
-        nearer = 0.5 * torch.special.erfc(bounded.abs() * math.sqrt(0.5))  # ndtr is 0 in the tails
-        found, side = nearer.detach(), torch.where(is_low, 1.0, -1.0).to(y)
+        side = torch.where(is_low, 1.0, -1.0).to(y)
+        nearer = 0.5 * torch.special.erfc(
+            -side * bounded * math.sqrt(0.5)
+        )  # ndtr is 0 in the tails
+        found = nearer.detach()
         index = torch.zeros_like(found)
         parts, step = FEW_PARTS if found.numel() > FEW else MANY_PARTS, bins
         with torch.no_grad():
@@ -393,7 +397,8 @@ class Interlaced(FittedMap):
         mass = _with_tails((mixture.weights * within).sum(2), 1 / bins)
         inside = (nearer - outside) / mass
         inside = torch.where(is_low, inside, 1 - inside)
-        inside = inside.clamp(0.0, 1.0 - 2 * bins * torch.finfo(y.dtype).eps)  # in this bin
+        most = 1.0 - 2 * bins * torch.finfo(y.dtype).eps  # in this bin, where it is rounded
+        inside = inside + (inside.clamp(0.0, most) - inside).detach()
         log_slope = self._log_slope(bounded, mass, y != bounded)
         x = (index + inside) / bins - 0.5 + (y - bounded) * (-log_slope.detach()).exp()
         return Found(x, centre, log_slope)
@@ -575,7 +580,8 @@ def _small_together(told: Sequence[Told]) -> list[slice]:
 
 def _in_a_row(parts: Sequence[Tensor]) -> Tensor:
     """The positions of all of them, (…, 1, positions)."""
-    return torch.cat([part.flatten(-2) for part in parts], dim=-1).unsqueeze(-2)
+    rows = [part.flatten(-2) for part in parts]
+    return (torch.cat(rows, dim=-1) if len(rows) > 1 else rows[0]).unsqueeze(-2)
 
 
 def _bounded(x: Tensor, bound: float) -> Tensor:

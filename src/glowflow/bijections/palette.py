@@ -40,8 +40,9 @@ class Palette(NamedTuple):
         starts = torch.cat([palette.starts for palette in palettes], dim=-1)
         widths = torch.cat([palette.widths for palette in palettes], dim=-1)
         bins = palettes[0].bins
-        firsts = [torch.full((1, n), bins * k) for k, n in enumerate(positions)]
-        return cls(starts, widths, bins, torch.cat(firsts, dim=-1).to(starts.device))
+        device = starts.device
+        firsts = [torch.full((1, n), bins * k, device=device) for k, n in enumerate(positions)]
+        return cls(starts, widths, bins, torch.cat(firsts, dim=-1))
 
     def chunk(self, count: int) -> list["Palette"]:
         """Those of so many batches that follow upon each other."""

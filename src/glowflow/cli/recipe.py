@@ -73,7 +73,9 @@ def run_recipe(options: Replay, device: str) -> Outcome:
     }
     write_json(folder / "edit.json", facts)
     end = "every byte as in the studio" if same else "not the bytes of the studio"
-    what = ", ".join(f"{name} {amount:+g}" for name, amount in recipe.amounts.items()) or "no edit"
+    moves = [f"{name} {amount:+g}" for name, amount in recipe.amounts.items()]
+    moves += [f"{new} instead of {' and '.join(old)}" for new, old in recipe.instead.items()]
+    what = ", ".join(moves) or "no edit"
     return Outcome(
         f"{options.image.name} with {what}: {end}; pictures in {folder}.", facts, int(not same)
     )

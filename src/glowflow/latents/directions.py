@@ -73,6 +73,7 @@ class Directions:
                 raise InputError(
                     f"There is no direction {name!r}: choose among {', '.join(self.latents)}."
                 )
+        old = tuple(dict.fromkeys(old))
         if new in old:
             raise InputError(f"{new} cannot come instead of itself: name what the image has.")
         if not old:

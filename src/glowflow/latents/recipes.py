@@ -195,13 +195,15 @@ def replay(
     needed.
 
     Raises:
-        InputError: the model or the picture is another one, or as `edited_exactly` and
-            `Directions.exchange`.
+        InputError: the model or the picture is another one, there are no directions, or as
+            `edited_exactly` and `Directions.exchange`.
     """
     if recipe.model != identity:
         raise InputError("The recipe is of another model: give the one that it was made with.")
     if recipe.picture != checksum(image):
         raise InputError("The recipe is of another picture: give the one that it was made with.")
+    if directions is None and (recipe.amounts or recipe.instead):
+        raise InputError("The recipe moves along attributes: give the model's directions.")
     return edited_exactly(
         model,
         image,

@@ -64,8 +64,10 @@ class PaletteNetwork(nn.Module):
         table, leak = stretched(own), torch.sigmoid(self.leak)
         within = table.shape[-1] / table.sum(-1, keepdim=True)
         q = (1 - leak) * within * table + leak
-        log_odds = self.common + self.told * (F.pad(own[..., 1:-1], (1, 1)) @ q.log().mT)
-        p = F.pad(log_odds, (0, 1)).softmax(-1)  # the last one of a picture as it was
+        precise = own.dtype if own.device.type == "mps" else torch.float64
+        seen = F.pad(own[..., 1:-1], (1, 1)).to(precise) @ q.log().mT.to(precise)  # large, and tied
+        log_odds = self.common + self.told * seen
+        p = F.pad(log_odds, (0, 1)).softmax(-1).to(q)  # the last one of a picture as it was
         return torch.log(p[..., :-1] @ q + p[..., -1:])
 
 

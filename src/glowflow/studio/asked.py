@@ -46,7 +46,7 @@ class Editing:
     temperature: Temperature = 1.0
     target: Annotated[int, Field(ge=0)] | None = None
     instead: Annotated[
-        dict[Attribute, Annotated[list[Attribute], Field(max_length=400)]], Field(max_length=16)
+        dict[Attribute, Annotated[list[Attribute], Field(max_length=16)]], Field(max_length=16)
     ] = field(default_factory=dict)
     """What goes where an attribute comes."""
 

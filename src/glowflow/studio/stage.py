@@ -45,7 +45,14 @@ class Change:
     target: int | None = None
     """Class that the picture is decoded as; None for its own."""
     instead: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """The attributes that go where one of them comes."""
+    """The attributes that go where one of them comes, of those that are moved."""
+
+    def __post_init__(self) -> None:
+        """Leave out what does not move."""
+        amounts = {name: amount for name, amount in self.amounts.items() if amount != 0}
+        instead = {new: old for new, old in self.instead.items() if new in amounts and old}
+        object.__setattr__(self, "amounts", amounts)
+        object.__setattr__(self, "instead", instead)
 
     def part(self, share: float) -> "Change":
         """The same change, part of the way."""
@@ -191,13 +198,12 @@ class Stage:
         Raises:
             InputError: there is no such attribute or class, or as `latents.edits.edit`.
         """
-        names = [name for name, amount in change.amounts.items() if amount != 0]
         directions = self._along(change)
-        for name in names:
+        for name in change.amounts:
             if name not in directions:
                 raise InputError(f"This model has no direction {name!r}.")
-        amounts = [change.amounts[name] for name in names]
-        along = [directions[name] for name in names]
+        along = [directions[name] for name in change.amounts]
+        amounts = [*change.amounts.values()]
         code = edit(self.code(picture), along, amounts, temperature=change.temperature)
         return self.decode(code, self._labels(self._target(picture, change), 1))[0]
 
@@ -219,8 +225,8 @@ class Stage:
             picture=checksum(picture.image),
             fit=None if known is None else known.fit,
             crop=None if picture.photograph is None else picture.photograph.crop,
-            amounts={name: amount for name, amount in change.amounts.items() if amount != 0},
-            instead=dict(change.instead),
+            amounts=change.amounts,
+            instead=change.instead,
             temperature=change.temperature,
             label=picture.label,
             target=target,

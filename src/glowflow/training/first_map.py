@@ -41,30 +41,22 @@ def first_map_chosen(
     channel. A model whose weights the run starts from has decided before.
 
     Raises:
-        InputError: as `require_first_map_of`, of what was decided.
+        InputError: an option is of another first map than the run's, and would do nothing.
     """
     model = config.model
-    if not isinstance(model, Architecture) or model.first_map != "auto":
+    if not isinstance(model, Architecture):
         return config
-    if start_from is not None and isinstance(start_from.config, Architecture):
-        chosen = start_from.config.first_map
-    else:
-        chosen = _choice(data, model)
-    decided = replace(config, model=replace(model, first_map=chosen))
+    if model.first_map == "auto":
+        if start_from is not None and isinstance(start_from.config, Architecture):
+            model = replace(model, first_map=start_from.config.first_map)
+        else:
+            model = replace(model, first_map=_choice(data, model))
     if start_from is None:
-        require_first_map_of(decided)
-    return decided
+        _require_its_own_options(model)
+    return replace(config, model=model)
 
 
-def require_first_map_of(config: TrainConfig) -> None:
-    """Refuse an option of another first map than the run's, which would do nothing.
-
-    Raises:
-        InputError: there is one.
-    """
-    model = config.model
-    if not isinstance(model, Architecture) or model.first_map == "auto":
-        return
+def _require_its_own_options(model: Architecture) -> None:
     for name, first_map in OPTIONS.items():
         if getattr(model, name) and model.first_map != first_map:
             raise InputError(

@@ -10,7 +10,6 @@ from ..files import require_new, require_writable
 from ..models.pretrained import read_training_data
 from ..processes import on_every_process, on_main_process, process_count, process_index
 from .config import read_run_config
-from .first_map import require_first_map_of
 from .initialisation import model_config_for
 from .resume import check_resumed
 from .run import Run
@@ -22,7 +21,7 @@ def require_trainable(run: Run, resume: bool) -> None:
 
     Raises:
         InputError: the folder is in use or cannot be written, the batch cannot be shared out, the
-            data do not fit the model, an option is of another first map, or a tracker is not there.
+            data do not fit the model, or a tracker is not there.
     """
     if resume:
         check_resumed(run.folder, run.config)
@@ -30,8 +29,6 @@ def require_trainable(run: Run, resume: bool) -> None:
         require_new(run.folder)
     require_equal_parts(run.batch_size, run.config.accumulate, process_count())
     model_config_for(run.config, run.splits)
-    if not resume:
-        require_first_map_of(run.config)
     require_trackers(run.config.track)
     require_writable(run.folder)
 

@@ -41,9 +41,10 @@ Left = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Edited:
-    """What one amount of one direction does to images that lack the attribute."""
+    """What a move does to images that lack the attribute."""
 
     amount: float
+    """Of all, but for those that `Row.amounts` names."""
     flip: Estimate
     """Share of the images in which the judge then sees the attribute."""
     leakage: Estimate
@@ -152,16 +153,11 @@ class Editor:
         images, truth = self._pictures(latents, labels), np.asarray(data.attributes)[chosen]
         return Unedited(latents, labels, images, self.judge.verdicts(images), truth)
 
-    def measure(
-        self, unedited: Unedited, direction: Latents, amount: float, change: Change
-    ) -> Edited:
-        """Move all images by the same amount of one direction, or of one for each, and compare."""
-        return self.judged(unedited, direction, amount, change).edited(amount)
-
     def judged(
         self, unedited: Unedited, direction: Latents, amount: float | Tensor, change: Change
     ) -> "Judged":
-        """What that does to each image; by the same amount, or each by its own (N,)."""
+        """Move all images by the same amount of one direction, or each by its own (N,) of one or of
+        its own, and compare."""
         edited = self._pictures(_moved(unedited.latents, direction, amount), unedited.labels)
         verdicts = self.judge.verdicts(edited)
         changed = verdicts != unedited.verdicts
