@@ -21,7 +21,6 @@ from glowflow.studies.measured.editor import (
     Edited,
     Editor,
     Judged,
-    Row,
     _by_what_leaves,
     _moved,
     _moves,
@@ -250,9 +249,7 @@ def test_images_are_moved_by_the_amounts_of_what_they_lose(splits, judge):
     move = _moves(NAMES, change(splits, D), {"matched": directions})["exchange"]
     editor = Editor(model, judge)
     unedited = editor.before(splits.test, D, 40)
-    nothing = tried(0.0, 0.0, 0.0)
-    row = Row("D", "exchange", (), nothing, nothing, {("C",): 1.0})
-    delta, amount = move.of(unedited.attributes, row)
+    delta, amount = move.of(unedited.attributes, {("C",): 1.0}, 0.0)
     assert torch.equal(amount, torch.from_numpy(unedited.attributes[:, C]).float())
     flips = editor.judged(unedited, delta, amount, change(splits, D)).flip
     assert flips[unedited.attributes[:, C]].mean() > 0.95

@@ -375,9 +375,8 @@ class Interlaced(FittedMap):
         bounded = y.clamp(-end, end)
         is_low = bounded < 0
         side = torch.where(is_low, 1.0, -1.0).to(y)
-        nearer = 0.5 * torch.special.erfc(
-            -side * bounded * math.sqrt(0.5)
-        )  # ndtr is 0 in the tails
+        distance = -side * bounded
+        nearer = 0.5 * torch.special.erfc(distance * math.sqrt(0.5))  # ndtr is 0 in the tails
         found = nearer.detach()
         index = torch.zeros_like(found)
         parts, step = FEW_PARTS if found.numel() > FEW else MANY_PARTS, bins

@@ -40,8 +40,7 @@ class Directions:
     @property
     def exchangeable(self) -> bool:
         """Whether it is known of every attribute where images with it are, as `exchange` asks."""
-        counted = all(sum(self.counts.get(name, ())) > 0 for name in self.latents)
-        return self.estimator != "linear" and counted and len(self.latents) > 1
+        return len(self.latents) > 1 and self._says_where([*self.latents])
 
     def along(self, instead: Mapping[str, Sequence[str]]) -> dict[str, Latents]:
         """Δε of every attribute; of those that come instead of others, as `exchange`.
@@ -78,8 +77,7 @@ class Directions:
             raise InputError(f"{new} cannot come instead of itself: name what the image has.")
         if not old:
             return self.latents[new]
-        counted = all(sum(self.counts.get(name, ())) > 0 for name in (new, *old))
-        if self.estimator == "linear" or not counted:
+        if not self._says_where([new, *old]):
             raise InputError(
                 "These directions do not say where images with an attribute are: find some by "
                 "glow directions --estimator matched."
@@ -87,6 +85,11 @@ class Directions:
         coming = self._from_the_mean(new)
         going = zip(*map(self._from_the_mean, old), strict=True)
         return tuple(a - sum(b) / len(old) for a, b in zip(coming, going, strict=True))
+
+    def _says_where(self, names: Sequence[str]) -> bool:
+        """Whether it is known where images with these attributes are."""
+        counted = all(sum(self.counts.get(name, ())) > 0 for name in names)
+        return self.estimator != "linear" and counted
 
     def _from_the_mean(self, name: str) -> Latents:
         with_it, without = self.counts[name]

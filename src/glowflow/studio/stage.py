@@ -327,11 +327,7 @@ class Stage:
 
     def _along(self, change: Change) -> Mapping[str, Latents]:
         """Δε of each attribute."""
-        if self.directions is not None:
-            return self.directions.along(change.instead)
-        if change.instead:
-            raise InputError("This model has no directions: glow directions finds them.")
-        return {}
+        return {} if self.directions is None else self.directions.along(change.instead)
 
     def _target(self, picture: Picture, change: Change) -> int | None:
         return picture.label if change.target is None else change.target

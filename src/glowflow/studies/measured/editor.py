@@ -1,7 +1,7 @@
 """A model that edits one attribute of images, and a judge that looks."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import compress
 from typing import NamedTuple
 
@@ -137,9 +137,9 @@ class Editor:
             judged = [self.judged(valid, direction, amount, change) for amount in AMOUNTS]
             tried = tuple(one.edited(amount) for one, amount in zip(judged, AMOUNTS, strict=True))
             chosen, amounts = _by_what_leaves(judged, choose(tried), move.left(valid.attributes))
-            row = Row(names[change.column], name, tried, chosen, chosen, amounts)
-            after = self.judged(test, *move.of(test.attributes, row), change)
-            rows[name] = replace(row, test=after.edited(chosen.amount))
+            along = move.of(test.attributes, amounts, chosen.amount)
+            after = self.judged(test, *along, change).edited(chosen.amount)
+            rows[name] = Row(names[change.column], name, tried, chosen, after, amounts)
         best = best_row([*rows.values()])
         strip = self.strip(splits.test, moves[best.estimator], best)
         seen = float(test.verdicts[:, change.column].mean())
@@ -180,7 +180,8 @@ class Editor:
         )
         chosen = np.concatenate([without, with_it])
         latents, labels = self._codes(data, chosen)
-        direction, amount = move.of(np.asarray(data.attributes)[chosen], row)
+        attributes = np.asarray(data.attributes)[chosen]
+        direction, amount = move.of(attributes, row.amounts, row.chosen.amount)
         moved = [
             self._pictures(_moved(latents, direction, share * amount), labels) for share in STRIP
         ]
@@ -243,10 +244,12 @@ class Move:
         levels = zip(*(each[one] for one in left), strict=True)
         return tuple(torch.stack(level) for level in levels)
 
-    def of(self, attributes: NDArray[np.bool_], row: Row) -> tuple[Latents, Tensor]:
-        """Δε, and the amount of each image."""
-        amounts = [row.amounts.get(left, row.chosen.amount) for left in self.left(attributes)]
-        return self.along(attributes), torch.tensor(amounts)
+    def of(
+        self, attributes: NDArray[np.bool_], amounts: Mapping[Left, float], otherwise: float
+    ) -> tuple[Latents, Tensor]:
+        """Δε, and the amount of each image by what it loses."""
+        each = [amounts.get(left, otherwise) for left in self.left(attributes)]
+        return self.along(attributes), torch.tensor(each)
 
 
 def _moves(
