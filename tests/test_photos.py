@@ -5,7 +5,7 @@ import pytest
 
 from glowflow import InputError
 from glowflow.photos import crops, faces
-from glowflow.photos.crops import BLEND, Crop, box, centre, cut, paste
+from glowflow.photos.crops import BLEND, Crop, box, centre, cut, paste, whole
 from glowflow.photos.faces import LEFT_EYE, by_eyes, find_face
 from glowflow.photos.images import read_photo
 
@@ -52,6 +52,17 @@ def test_an_upright_crop_is_the_part_of_the_array():
     averaged = photo[:, 4:36, 2:34].reshape(3, 16, 2, 16, 2).mean(axis=(2, 4))
     found = cut(photo, box(2, 4, 32, 32), (3, 16, 16))
     assert np.abs(found - averaged).max() <= 0.5
+
+
+def test_the_frame_of_an_aligned_face_is_the_square_that_is_used_of_it():
+    photo, shape = noise((3, 218, 178)), (3, 64, 64)
+    assert whole(photo, shape, "crop", aligned=True) == box(15, 40, 148, 148)
+    assert whole(photo, shape, "crop", aligned=False) == box(0, 20, 178, 178)
+    assert whole(photo, shape, "stretch", aligned=True) == box(0, 0, 178, 218)
+    assert whole(photo, (3, 64, 32), "patches", aligned=True) == box(73, 77, 32, 64)
+    small = noise((3, 300, 100))  # which is enlarged
+    assert whole(small, (3, 128, 128), "patches", aligned=False) == box(0, 100, 100, 100)
+    assert whole(noise((3, 178, 218)), shape, "crop", aligned=True) == box(20, 0, 178, 178)
 
 
 def test_outside_of_the_photograph_its_edge_goes_on():

@@ -1380,9 +1380,12 @@ def test_images_that_are_no_numbers_spoil_no_others():
     reversible.log_prob(broken)[1:].sum().backward()  # as without `reversible`: no refusal
 
 
-@pytest.mark.parametrize("first_map", ["marginals", "interlaced"])
-def test_probabilities_want_single_precision(first_map):
-    model = make(first_map=first_map).bfloat16()
+@pytest.mark.parametrize(
+    "how",
+    [{"first_map": "marginals"}, {"first_map": "interlaced"}, {"dequantization": "variational"}],
+)
+def test_probabilities_want_single_precision(how):
+    model = make(**how).bfloat16()
     with pytest.raises(InputError, match="use float32"):
         model.log_prob(batch().bfloat16())
 

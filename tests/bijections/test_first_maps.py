@@ -395,6 +395,11 @@ def test_gradients_are_those_of_the_stored_mode(first_map):
         assert torch.allclose(stored, recomputed, atol=1e-8)
 
 
+@pytest.mark.parametrize("first_map", ["marginals", "interlaced", "whitening"])
+def test_scores_of_all_classes_take_one_pass(first_map):
+    assert model(first_map, classes=3)._class_stays_at_the_top()
+
+
 def test_the_levels_share_the_log_probability_of_a_class():
     flow = model("whitening", rank=20, dense_steps=1, classes=3, levels=1)
     flow.initialize(smooth(100))

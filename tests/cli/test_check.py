@@ -85,3 +85,19 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(arrays, capsys, words, say
     assert main(["check", *words, "--out", "o"]) == 2
     assert says in capsys.readouterr().err
     assert not (arrays / "o").exists()
+
+
+@pytest.mark.usefixtures("unseen_plots")
+def test_of_more_images_than_are_compared_all_classes_count(tmp_path, capsys):
+    random = np.random.default_rng(0)
+    label = np.repeat([0, 1], 60)
+    x = (60 + 120 * label[:, None, None, None] + random.integers(0, 9, (120, 8, 8, 1))).astype("u1")
+    np.savez(tmp_path / "two.npz", x_train=x, y_train=label, x_test=x, y_test=label)
+    tiny = ["--levels", "1", "--steps", "1", "--hidden-channels", "4", "--images", "8"]
+    run = str(tmp_path / "run")
+    assert main(["train", str(tmp_path / "two.npz"), *tiny, "--out", run, "--device", "cpu"]) == 0
+    capsys.readouterr()
+    words = ["check", "--model", run, "--count", "40", "--out", str(tmp_path / "o"), "--json"]
+    assert main([*words, "--device", "cpu"]) in (0, 1)
+    data = json.loads(capsys.readouterr().out)["one_point"]["data"]
+    assert data["statistics"]["mean"] == pytest.approx(124, abs=2)

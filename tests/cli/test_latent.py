@@ -3,6 +3,7 @@
 import io
 import json
 from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from sklearn.datasets import load_sample_image
 
 from glowflow import Glow, GlowConfig, InputError
 from glowflow.cli import main
+from glowflow.cli.directions import _beside
 from glowflow.cli.ranges import numbers
 from glowflow.models.companions import identity
 from glowflow.photos.images import read_image
@@ -64,6 +66,11 @@ def directions(glow, run, work):
     facts = glow("directions", "--model", run, "--estimator", "matched", "--minimum", 5,
                  "--out", "d.safetensors")  # fmt: skip
     return "d.safetensors", facts
+
+
+def test_directions_are_written_where_an_edit_finds_them(run, work):
+    assert _beside(str(work / run)) == work / run / "directions.safetensors"
+    assert _beside("demo-faces") == Path("directions.safetensors")
 
 
 def picture(work, *names):
@@ -308,6 +315,15 @@ BAD = {
         [*EDIT, "--attribute", "Smiling", "--amount", "1", "--temperature", "-1"],
         "temperature is -1",
     ),
+    "draws of no level": (
+        [*EDIT, "--attribute", "Smiling", "--amount", "1", "--count", "3"], "give --resample-level",
+    ),
+    "temperature of a class": (
+        ["edit", "a.png", "--model", "conditional", "--class", "0", "--to-class", "1",
+         "--temperature", "0.5"],
+        "--temperature is of attributes and levels",
+    ),
+    "directions of nothing": ([*EDIT, "--resample-level", "1"], "--directions are of attributes"),
     "no such level": (
         ["edit", "a.png", "--model", "run", "--resample-level", "3"], "the levels 1 to 2",
     ),

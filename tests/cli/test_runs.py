@@ -466,3 +466,42 @@ def test_save_config_overwrites_nothing(tmp_path, capsys):
     assert main(["train", "digits", "--save-config", str(tmp_path / "mine.yaml")]) == 2
     assert "is there already" in capsys.readouterr().err
     assert (tmp_path / "mine.yaml").read_text() == "mine"
+
+
+def test_the_split_is_taken_from_a_model_too(tmp_path, capsys):
+    pictures(tmp_path / "photos", 60)
+    small = ["--images", "8", "--batch-size", "4", "--device", "cpu"]
+    given = [str(tmp_path / "photos"), *TINY, *small, "--held-out", "0.05", "--out"]
+    assert main(["train", *given, str(tmp_path / "first")]) == 0
+    capsys.readouterr()
+    again = ["train", "--from", str(tmp_path / "first"), *small, "--out", str(tmp_path / "second")]
+    assert main(again) == 0
+    assert "trained on again" not in capsys.readouterr().err
+    records = [SplitRecord.load(tmp_path / run) for run in ("first", "second")]
+    first, second = (np.bincount(each.parts[each.present]) for each in records)
+    assert (first == second).all()
+    assert read_run_config(tmp_path / "second").data.held_out == 0.05
+    other = [*again[:-1], str(tmp_path / "third"), "--held-out", "0.2"]  # whose test was trained on
+    assert main(other) == 2
+    assert "none is left to be called test" in capsys.readouterr().err
+    assert not (tmp_path / "third").exists()
+
+
+def test_a_run_whose_validation_images_have_gone(folder, own_data, capsys):
+    splits = open_splits(read_run_config(folder).data, progress=False)
+    for name in splits.valid.names:
+        (own_data / name).unlink()
+    before = contents(folder)
+    code, said = resume(capsys, folder, "--images", "16", "--data-changed", "ok")
+    assert code == 2 and "no image is left to be called valid" in said.err
+    assert contents(folder) == before
+
+
+def test_another_number_of_validation_images_has_a_best_of_its_own(folder, capsys):
+    best = folder / "best" / "validation.json"
+    figures = {**json.loads(best.read_text()), "valid_bits_per_dim": -1e3}
+    best.write_text(json.dumps(figures))
+    assert resume(capsys, folder, "--images", "16")[0] == 0
+    assert json.loads(best.read_text())["valid_bits_per_dim"] == -1e3
+    assert resume(capsys, folder, "--images", "24", "--validation-images", "1")[0] == 0
+    assert json.loads(best.read_text())["valid_bits_per_dim"] > 0

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glowflow import Glow, GlowConfig
+from glowflow import Glow, GlowConfig, InputError
 from glowflow.cli import main
-from glowflow.inverse import solve
+from glowflow.inverse import Blur, solve
+from glowflow.models.training_data import TrainingData
 
 
 @pytest.fixture
@@ -147,3 +148,55 @@ def test_series_and_cubes_are_solved_in_the_models_dtype(work, shape, dtype):
     samples = np.load("o/samples.npy")
     assert samples.shape == (1, 20, *shape) and samples.dtype == dtype
     assert (work / "o" / "solution.png").is_file()
+
+
+@pytest.fixture
+def problems(monkeypatch):
+    """The problems that are to be solved, none of which is."""
+    seen = []
+
+    def stop(problem, **how):
+        seen.append(problem)
+        raise InputError("That is enough.")
+
+    monkeypatch.setattr("glowflow.inverse.solve", stop)
+    return seen
+
+
+@pytest.mark.parametrize("operator", ["blur", "mask", "mine:rises", "mine:rows"])
+def test_an_operator_sees_bytes(work, problems, operator):
+    import torch
+
+    image = np.asarray(Image.open("seen.png")).transpose(2, 0, 1).astype(np.float32)
+    (work / "mine.py").write_text(
+        "def rises(x):\n    return x[..., 1:] - x[..., :-1]\n\n\n"
+        "def rows(x):\n    return x.sum(dim=(1, 3))\n"
+    )
+    hole = np.asarray(Image.open("mask.png")) == 0
+    observed = {
+        "blur": Blur(1.0, "zero")(torch.from_numpy(image)[None])[0].numpy(),
+        "mask": image,
+        "mine:rises": np.diff(image),
+        "mine:rows": np.stack(2 * [image.sum(axis=(0, 2))]),
+    }[operator]
+    np.save("y.npy", observed)
+    extra = {"blur": ["--padding", "zero"], "mask": ["--mask", "mask.png"]}.get(operator, [])
+    words = ["solve", "--operator", operator, "--observed", "y.npy", *extra]
+    assert main([*words, *FEW]) == 2
+    x = torch.from_numpy((image[None] + 0.5) / 256 - 0.5)
+    made = problems[0].operator(x)[0]
+    assert made.shape == problems[0].observed.shape
+    assert (made - problems[0].observed).abs().max() < 1e-2
+    assert problems[0].noise == 6
+    if operator == "mask":
+        assert (problems[0].observed[:, hole] == 0).all()
+
+
+def test_an_observation_of_more_bits_has_the_models_range(work, problems):
+    model = Glow(GlowConfig(image_shape=(1, 8, 8), levels=1, steps=1, hidden_channels=4))
+    model.trained_on = TrainingData(source_range=(0.0, 4095.0))
+    model.save_pretrained("deep")
+    values = np.linspace(0, 4095, 64).reshape(8, 8).astype(np.uint16)
+    Image.fromarray(values).save("deep.png")
+    assert main(["solve", "--observed", "deep.png", *FEW, "--model", "deep"]) == 2
+    assert problems[0].observed.max() == 255

@@ -4,12 +4,17 @@ import socket
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from glowflow import Glow, GlowConfig
 from glowflow.cli import main, studio
 from glowflow.cli.studio import Options
+from glowflow.data.types import ImageData
+from glowflow.evaluation.calibration import calibrate, save_calibration
+from glowflow.latents.directions import Directions, save_directions
+from glowflow.models.companions import identity
 from glowflow.studio.explore import MOST
 
 pytest.importorskip("fastapi")
@@ -115,3 +120,32 @@ def test_answers_do_not_wait_for_each_other():
     with studio._listening("127.0.0.1", 0) as listening:
         assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     assert Options().host == "127.0.0.1"
+
+
+def test_a_model_with_other_files_is_another_version(tmp_path):
+    saved(tmp_path / "one")
+    before = studio._version(str(tmp_path / "one"))
+    assert before == studio._version(str(tmp_path / "one"))
+    (tmp_path / "one" / "directions.safetensors").touch()
+    assert studio._version(str(tmp_path / "one")) not in (before, None)
+    assert studio._version("demo-faces") is None
+
+
+def test_what_is_of_another_model_or_of_more_draws_is_left_out(tmp_path, capsys):
+    saved(tmp_path / "one")
+    model = Glow.from_pretrained(tmp_path / "one")
+    data = ImageData(np.random.default_rng(0).integers(0, 256, (4, 1, 8, 8), dtype=np.uint8))
+    path = tmp_path / "one" / "calibration.safetensors"
+    for draws in (1, 2):
+        save_calibration(path, calibrate(model, data, draws=draws, progress=False))
+        stage = studio._stage(str(tmp_path / "one"), "one", "cpu")
+        assert (stage.calibration is not None) == (draws == 1)
+        stage.close()
+        path.unlink()
+    latents = {"A": tuple(torch.ones(shape) for shape in model.latent_shapes)}
+    known = Directions(latents, "mean", identity(model), {"A": (5, 5)})
+    save_directions(tmp_path / "one" / "directions.safetensors", known)
+    saved(tmp_path / "one")  # it was trained on
+    stage = studio._stage(str(tmp_path / "one"), "one", "cpu")
+    assert stage.directions is None and "another model" in capsys.readouterr().err
+    stage.close()

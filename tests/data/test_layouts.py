@@ -424,6 +424,14 @@ class TestLists:
         assert splits.train.class_names == (("a", "b") if form != "{}" else ())
         assert left_out(splits)["named in the list and not there"] == (1, "data/gone.png")
 
+    def test_a_comma_in_a_name(self, put, whole, tmp_path):
+        put("data", 2)
+        (tmp_path / "data/000.png").rename(tmp_path / "data/one, two.png")
+        (tmp_path / "list.txt").write_text("data/one, two.png\tcat\ndata/001.png\tdog")
+        data = whole("list.txt").data
+        assert data.names == ("data/one, two.png", "data/001.png")
+        assert data.class_names == ("cat", "dog")
+
     def test_folders_in_the_paths_are_no_parts(self, put, whole, tmp_path):
         rows = []
         for folder in ("extra", "train", "test"):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -227,3 +228,19 @@ def test_a_limit_takes_whole_images(read, tmp_path):
     grids = Grids.of(splits.train.patches)
     assert (grids.rows > 1).sum() >= len(splits.train) - 16
     assert len(splits.train) + len(splits.valid) + len(splits.test) == 80
+
+
+def test_a_broken_member_of_an_archive_is_skipped(photos, tmp_path, cache):
+    path = tmp_path / "photos.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for each in sorted(photos.iterdir()):
+            archive.write(each, each.name)
+        start = archive.getinfo("3.png").header_offset
+    content = bytearray(path.read_bytes())
+    content[start + 100] ^= 255
+    path.write_bytes(content)
+    config = DataConfig(data=str(path), size=(SIDE, SIDE), fit="patches")
+    found = open_images(config, cache=cache, progress=False)
+    left = {f"{number}.png" for number in range(8)} - {"3.png"}
+    assert {name.split("[")[0] for name in found.data.names} == left
+    assert any("3.png" in each for each in found.skipped)

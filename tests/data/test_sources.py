@@ -17,7 +17,7 @@ from glowflow.data.partition import split_of
 from glowflow.data.sources.portraits import ATTRIBUTES, choose_portraits, paint
 from glowflow.data.store import cache_folder
 from glowflow.data.types import ImageData
-from glowflow.photos.images import read_image
+from glowflow.photos.images import read_image, resize
 
 
 @pytest.fixture
@@ -103,6 +103,11 @@ class TestImageFiles:
         assert (read_image(tmp_path / "a.png", (1, 4, 4)) == 255).all()
         stretched = read_image(tmp_path / "a.png", (1, 4, 4), fit="stretch")
         assert stretched[0, 0].tolist() == [0, 170, 170, 0]
+
+    @pytest.mark.parametrize("side", [225, 450, 907, 1793])  # times 224 / 224 they are more
+    def test_a_crop_never_leaves_the_image(self, side):
+        for size in ((side, side + 10), (side + 10, side)):
+            assert resize(Image.new("L", size), 224, 224, "crop", False, "a").size == (224, 224)
 
     def test_pad_keeps_the_pixels_in_the_middle_of_black(self, tmp_path):
         image = picture(6, 4)
@@ -300,6 +305,9 @@ class TestArrays:
             (np.array(["a", "b", "c"]), "give uint8"),
             (np.zeros((5, 4), dtype=np.uint8), r"shape \(5, 4\)"),
             (np.zeros((0, 4, 4), dtype=np.uint8), "shape"),
+            (np.zeros((0, 100), dtype=np.float32), "at least one of each axis"),
+            (np.zeros((0, 1, 4, 4, 4), dtype=np.float32), "at least one of each axis"),
+            (np.zeros((5, 0), dtype=np.float32), "at least one of each axis"),
             (np.zeros((2, 4, 4), dtype=np.uint8), "at least 3"),
             (np.full((5, 4, 4), np.nan), "80 values that are NaN"),
             (np.array([[[0.0]], [[1.0]], [[np.inf]], [[2.0]]]), "first in image 2"),

@@ -13,6 +13,8 @@ from glowflow import DataConfig, InputError
 from glowflow.data.partition import complete_partition, hash_of, limit_parts, split_of
 from glowflow.data.store import READ_AHEAD, Selection, read_splits, replace_folder, store
 from glowflow.data.types import TEST, TRAIN, VALID, Count, Source, Splits
+from glowflow.models.conditions import Condition
+from glowflow.photos.images import UnreadableImageError
 
 HASH = 16561718806954029357
 counts = st.lists(st.integers(0, 60), min_size=3, max_size=3).filter(lambda n: sum(n) >= 3)
@@ -160,6 +162,33 @@ def test_a_disk_that_is_too_small(cache, monkeypatch):
     with pytest.raises(InputError, match=r"has 0.0 GB free: give a --limit"):
         stored(source(5), cache)
     assert list((cache / "arrays").iterdir()) == []
+
+
+def test_conditions_need_room_too(cache, monkeypatch):
+    usage = namedtuple("Usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 10, 70))  # of 20 and 60
+    theta = (Condition(name="theta", kind="vector", shape=(3,)),)
+    with pytest.raises(InputError, match="The array and the conditions of numbers need"):
+        stored(source(5, conditions=theta), cache)
+    assert list((cache / "arrays").iterdir()) == []
+
+
+def test_what_cannot_be_read_leaves_no_room_behind(cache, monkeypatch):
+    whole, broken, written, save = source(50), {7, 31}, [], np.save
+    monkeypatch.setattr(np, "save", lambda path, x: (written.append(path.name), save(path, x)))
+
+    def read(index):
+        if index in broken:
+            raise UnreadableImageError("it is broken")
+        return whole.read(index)
+
+    splits = stored(Source(**{**vars(whole), "read": read}), cache)
+    kept = sorted(set(range(50)) - broken)
+    assert sorted(chain(*values(splits))) == kept
+    path = splits.folder / "images.npy"
+    array = np.load(path)
+    assert array.shape == (48, 1, 2, 2) and path.stat().st_size == 128 + array.nbytes
+    assert "kept.npy" not in written  # a second array may not fit on the disk
 
 
 @pytest.mark.parametrize("name", ["images.npy", "info.json"])

@@ -249,3 +249,15 @@ def test_without_training_images_only_codecs_stand_beside():
     data = ImageData(np.zeros((3, 1, 8, 8), np.uint8))
     names = [b.name for b in evaluate(model, data, progress=False).baselines]
     assert names == ["PNG", "WebP lossless"]
+
+
+def test_squares_of_a_photograph_are_no_samples_of_their_own(model):
+    some = noise(4, (3, 8, 8), seed=2)
+    patches = np.stack(
+        [np.repeat([0, 1, -1 - 2, 3], 6), np.tile(range(6), 4), np.zeros(24)], axis=1
+    )
+    squares = ImageData(np.repeat(some, 6, axis=0), patches=patches.astype(np.int64))
+    found, alone = scored(model, squares), scored(model, ImageData(some))
+    assert found.standard_error == pytest.approx(alone.standard_error, rel=0.5)
+    (pixels, _, *_), (alone_pixels, _, *_) = found.baselines, alone.baselines
+    assert pixels.standard_error == pytest.approx(alone_pixels.standard_error)

@@ -30,6 +30,7 @@ GLOWS = {
         "permutation": "reverse",
         "learn_top": False,
     },
+    "inverse_sigmoid": {"coupling_scale": "inverse_sigmoid"},
     "marginals, 5 bits": {"first_map": "marginals", "bits": 5},
     "whitening": {"first_map": "whitening", "rank": 20, "dense_steps": 2, "dense_channels": 8},
     "variational": {"dequantization": "variational", "dequantization_channels": 8},

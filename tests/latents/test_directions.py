@@ -40,7 +40,13 @@ def test_directions_file_round_trip_and_refusal(model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("fact", "value"), [("attributes", "3"), ("counts", "[1]"), ("held", '{"a": 1}')]
+    ("fact", "value"),
+    [
+        ("attributes", "3"),
+        ("counts", "[1]"),
+        ("counts", '{"a": [Infinity, 1]}'),
+        ("held", '{"a": 1}'),
+    ],
 )
 def test_damaged_metadata_are_one_sentence(model, tmp_path, fact, value):
     path = tmp_path / "directions.safetensors"

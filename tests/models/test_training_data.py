@@ -98,3 +98,10 @@ def test_a_section_comes_back_as_it_was():
                         images=(1, 2, 3), source_range=(0, 4095))  # fmt: skip
     section = {key: list(v) if isinstance(v, tuple) else v for key, v in data.to_dict().items()}
     assert TrainingData.from_dict({**section, "later": 1}) == data
+
+
+def test_grey_pictures_four_pixels_wide_may_be_one_of_four_channels():
+    pixels = np.zeros((10, 4, 4), np.uint8)
+    with pytest.raises(InputError, match="say with axes NHWC for one image, or NHW"):
+        prepare(pixels, (1, 4, 4), TrainingData())
+    assert prepare(pixels, (1, 4, 4), TrainingData(), axes="NHW").shape == (10, 1, 4, 4)

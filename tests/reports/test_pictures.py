@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from glowflow.models.flow import Drawn
+from glowflow.reports.levels import sprite_columns
 from glowflow.reports.pictures import CELL, crossed, grid, marked, rows, save_png, to_pil
 from glowflow.reports.plots import loss_curve
 from tests.evaluation.images import noise
@@ -51,3 +52,10 @@ class TestPictures:
         metrics.append({"images": 20, "valid_bits_per_dim": 6.0})
         assert loss_curve(metrics, {"WebP": 5.0}).startswith(b"\x89PNG")
         assert loss_curve([]).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("count", "height"), [(400, 64), (6375, 64), (7000, 64), (10_000, 48)])
+def test_a_sprite_is_no_higher_than_a_webp_can_be(count, height):
+    columns = sprite_columns(count, height)
+    assert -(-count // columns) * height <= 16_383
+    assert columns == 25 or -(-count // 25) * height > 16_383

@@ -225,3 +225,9 @@ def test_bad_temperatures_leave_nothing(glow, tmp_path):
         code, out, err = glow("--temperatures", text)
         assert code == 2 and out == "" and message in err
         assert not (tmp_path / "out").exists()
+
+
+def test_test_images_that_are_all_the_same_are_refused(model, splits):
+    same = ImageData(np.repeat(splits.test.images[:1], 5, axis=0))
+    with pytest.raises(InputError, match="all the same: give a larger --count"):
+        measured(model, dataclasses.replace(splits, test=same), count=4)

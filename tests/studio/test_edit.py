@@ -98,6 +98,7 @@ def test_a_recipe_of_something_else_is_refused(page, folder, tmp_path, capsys):
         "another model": {"model": "0" * 64},
         "amount": {"amounts": {"Smiling": "much"}},
         "temperature": {"temperature": -1},
+        "too large": {"temperature": 10**400},
         "its crop is": {"crop": {"origin": [0], "right": [1, 0], "down": [0, 1]}},
         "no area": {"crop": {"origin": [0, 0], "right": [9, 0], "down": [9, 0]}},
         "'Beard'": {"amounts": {"Beard": 1.0}},

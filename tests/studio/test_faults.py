@@ -1,12 +1,22 @@
 """What goes wrong around the studio: late answers, a server that ends, names of any length."""
 
 import re
+import threading
+import time
 
 import numpy as np
 import pytest
+import torch
+
+from glowflow.studio.explore import Explorer, of_pictures
+from glowflow.studio.house import House, Offer
+from glowflow.studio.limits import Limits
+from glowflow.studio.stage import Stage
+from glowflow.studio.visitors import Picture, Visitor, Visitors
+from glowflow.studio.worker import Worker
 
 from .browser import canvas, until
-from .pages import Client, noise, png
+from .pages import Client, noise, png, shown, small_model
 
 
 def test_samples_do_not_push_pictures_out(studio_with):
@@ -217,3 +227,95 @@ def test_a_reload_and_going_back_in_the_midst_of_a_drag(show):
         page.keyboard.press("End")
         until(lambda before=before: (canvas(page, "after") != before).any())
         assert np.abs(canvas(page, "after").astype(int) - before).max() > 0
+
+
+def one_offer(**changes):
+    return Offer("small", lambda: Stage(small_model(), "small"), **changes)
+
+
+@pytest.fixture
+def worker():
+    made = Worker(waiting=8)
+    yield made
+    made.close()
+
+
+def test_a_model_that_has_changed_is_opened_again(worker):
+    now = [1]
+    offer = Offer("small", lambda: Stage(small_model(seed=now[0]), "small"), version=lambda: now[0])
+    house = House([offer], worker)
+    first = house.open()
+    picture = first.first[0]
+    codes = [first.stage.code(picture)]
+    assert house.open() is first
+    now[0] = None  # its folder is being written, say
+    assert house.open() is first
+    now[0] = 2
+    second = house.open()
+    assert second is not first and second.stage.identity != first.stage.identity
+    codes.append(second.stage.code(picture))
+    assert not torch.equal(codes[0][0], codes[1][0])
+    explorer = Explorer(house, worker)
+    known = explorer.of_model("small")
+    assert explorer.of_model("small") is known
+    now[0] = 3
+    newest = explorer.of_model("small")
+    assert newest is not known
+    for each in (known, newest):
+        each.thread.join()
+
+
+def test_three_models_are_explored_at_a_time(worker):
+    names = ("one", "two", "three")
+    go = threading.Event()
+
+    def waiting(model):
+        go.wait(60)
+        return shown(model)
+
+    offers = [Offer(name, lambda: Stage(small_model(), "small"), data=waiting) for name in names]
+    explorer = Explorer(House(offers, worker), worker)
+    known = [explorer.of_model(name) for name in names]
+    assert all(explorer.of_model(name) is each for name, each in zip(names, known, strict=True))
+    go.set()
+    for each in known:
+        each.thread.join()
+    assert all(each.found for each in known)
+
+
+def test_what_goes_wrong_with_the_images_to_compare_with_is_told(worker):
+    def unreadable(model):
+        raise PermissionError(13, "no")
+
+    opened = House([one_offer(held_out=unreadable)], worker).open()
+    opened.thread.join()
+    assert opened.told == "The images to compare with cannot be read (PermissionError)."
+
+
+def test_pictures_that_come_while_others_are_encoded(worker):
+    visitor = Visitor("small", 0.0)
+    opened = House([one_offer()], worker).open()
+    for number, picture in enumerate(opened.first):
+        visitor.pictures[str(number)] = picture
+
+    class Busy(Stage):
+        def code(self, picture):
+            visitor.pictures.setdefault("another", opened.first[0])
+            return super().code(picture)
+
+    chart = of_pictures(visitor, Busy(opened.stage.model, "small"))
+    assert len(chart.coordinates[0]) == len(opened.first)
+
+
+def test_visitors_who_come_while_pictures_are_counted():
+    visitors = Visitors(Limits())
+
+    class Counted(Visitor):
+        @property
+        def kept_bytes(self):
+            visitors.admit("small")
+            return 0
+
+    visitors._visitors["first"] = Counted("small", time.monotonic())
+    visitor = visitors.find(visitors.admit("small"))
+    assert visitors.keep(visitor, Picture(noise(1)[0], 1.0)) in visitor.pictures

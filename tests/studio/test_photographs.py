@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from glowflow.cli import main
+from glowflow.models.training_data import TrainingData
 from glowflow.photos.crops import box, cut
 from glowflow.photos.faces import find_face
+from glowflow.studio.limits import Limits
+from glowflow.studio.pictures import checked
 
 from .browser import canvas, until
-from .pages import noise, pixels, png
+from .pages import noise, pixels, png, small_model
 
 SHAPE = (3, 16, 16)
 EDIT = {"amounts": {"Smiling": 0.8}}
@@ -128,3 +131,14 @@ def test_the_camera(show):
     page.locator("#tray [title='camera.png']").wait_for()
     until(lambda: (canvas(page, "after") != before).any())
     assert canvas(page, "after").std() > 10  # chromium's camera shows a green field with a clock
+
+
+def test_an_edit_goes_back_to_the_square_that_was_used_of_an_aligned_face():
+    model = small_model()
+    model.trained_on = TrainingData(aligned=True)
+    face = noise(1, size=218)[0][:, :, :178]
+    before = np.full(SHAPE, 100, dtype=np.uint8)
+    pasted = checked(png(face), Limits()).with_change(model, before, before + 50)
+    rows, columns = np.nonzero((pasted != face).any(0))
+    assert rows.min() >= 40 and columns.min() >= 15 and rows.max() < 188 and columns.max() < 163
+    assert min(np.ptp(rows), np.ptp(columns)) > 120

@@ -123,6 +123,17 @@ def test_a_run_is_started_watched_stopped_and_gone_on_with(tmp_path):
     assert not made.child.alive
 
 
+def test_a_run_that_fails_as_it_is_stopped_says_so(tmp_path):
+    full = "sys.exit('glow train: The disk is full.')"
+    made = trainer(tmp_path, CHILD.replace("sys.exit(130)", full), anywhere=True)
+    made.start(starting_point("glow"), "mine")
+    until(lambda: (tmp_path / "mine/metrics.jsonl").is_file())
+    made.stop()
+    until(lambda: not made.child.alive)
+    assert made.child.told == "The disk is full."
+    made.close()
+
+
 def test_the_run_ends_with_the_studio_and_leaves_its_checkpoint(tmp_path):
     made = trainer(tmp_path, anywhere=True)
     made.start(starting_point("glow"), "mine")
@@ -154,13 +165,18 @@ def test_no_name_leads_out_of_the_folder(tmp_path, name):
     assert made.child is None
 
 
-def test_from_another_machine_no_path_is_read(tmp_path):
+def test_from_another_machine_no_path_is_read(tmp_path, monkeypatch):
     made = trainer(tmp_path)
     glow = starting_point("glow")
-    for changed in ({"data.data": str(tmp_path)}, {"started_from": "/etc"}):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my" / "photos").mkdir(parents=True)
+    places = (tmp_path, f"hub:{tmp_path}", "hub:../photos", "hub:my/photos@1")
+    for changed in (*({"data.data": str(place)} for place in places), {"started_from": "/etc"}):
         with pytest.raises(InputError, match="From another machine"):
             made.start(filled(glow, changed), "mine")
     made.start(glow, "mine")  # of faces
+    made.close()
+    made.start(filled(glow, {"data.data": "hub:somebody/set:part@main"}), "theirs")
     made.close()
 
 

@@ -7,12 +7,14 @@ from torch import Tensor, nn
 
 from .base import Bijection, sum_per_sample, without_autocast
 from .coupling import conditioned
+from .fitted import require_precision
 from .squeeze import Squeeze
 
 BOUND = 3.0
 """Largest |shift| and −log scale: u' of the middle of a bin stays in 0.047 to 0.953 of it."""
 WIDEST = 0.5
 """Largest log scale: wider noise would lie at the ends of its bin."""
+NEEDS = "The learned noise has places within the bins of bytes"
 
 
 class VariationalDequantization(Bijection):
@@ -58,6 +60,7 @@ class VariationalDequantization(Bijection):
         self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
     ) -> tuple[Tensor, Float[Tensor, "batch channels height width"]]:
         """Return x' and each value's part of the log-determinant."""
+        require_precision(x, NEEDS)
         whole, logit = self._apart(x)
         shift, log_scale = self._shape(whole, context)
         shaped = logit * log_scale.exp() + shift
@@ -69,6 +72,7 @@ class VariationalDequantization(Bijection):
         self, y: Float[Tensor, "batch channels height width"], context: Tensor | None = None
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Return x and its log-determinant in nats."""
+        require_precision(y, NEEDS)
         whole, shaped = self._apart(y)
         shift, log_scale = self._shape(whole, context)
         logit = (shaped - shift) * (-log_scale).exp()

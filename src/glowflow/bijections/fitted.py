@@ -45,9 +45,9 @@ class FittedMap(Bijection):
 
 
 def require_precision(x: Tensor, what: str) -> None:
-    """Refuse images in half precision, in which probabilities run together."""
+    """Refuse images in half precision, in which what is said runs together."""
     if x.dtype not in (torch.float32, torch.float64):
         raise InputError(
-            f"The first map {what}, which {x.dtype} cannot tell apart: use float32, or "
+            f"{what}, which {x.dtype} cannot tell apart: use float32, or "
             "use(precision='bf16') for the networks alone."
         )

@@ -201,7 +201,8 @@ class Interlaced(FittedMap):
             each position has, and whether there is a coarser octave, it gives a module with the
             methods of `OctaveNetwork`.
         palette: makes the palette's network of each octave whose coarser image has
-            `PALETTE_VALUES` positions: called with 2ⁿ, it gives a module as `PaletteNetwork`.
+            `PALETTE_VALUES` positions or more: called with 2ⁿ, it gives a module as
+            `PaletteNetwork`.
 
     Source: the interlacing Reed et al. 2017, "Parallel multiscale autoregressive density
     estimation", and Cao et al. 2020, "Lossless image compression through super-resolution"; the
@@ -251,7 +252,7 @@ class Interlaced(FittedMap):
         self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
     ) -> tuple[Tensor, Float[Tensor, "batch channels height width"]]:
         """Return Φ⁻¹(F(x)) and each value's part of the log-determinant."""
-        require_precision(x, "`interlaced` has probabilities")
+        require_precision(x, "The first map `interlaced` has probabilities")
         pyramid = self._pyramid(x)
         y, by_value = self.coarsest.by_value(pyramid[-1])
         finer = [apart(image)[1:] for image in reversed(pyramid[:-1])]
@@ -291,7 +292,7 @@ class Interlaced(FittedMap):
         self, y: Float[Tensor, "batch channels height width"], context: Tensor | None = None
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Return F⁻¹(Φ(y)) and its log-determinant in nats."""
-        require_precision(y, "`interlaced` has probabilities")
+        require_precision(y, "The first map `interlaced` has probabilities")
         pyramid = self._pyramid(y)
         x, log_det = self.coarsest.inverse(pyramid[-1])
         features = None

@@ -62,7 +62,7 @@ class Marginals(FittedMap):
         self, x: Float[Tensor, "batch channels height width"], context: Tensor | None = None
     ) -> tuple[Tensor, Float[Tensor, "batch channels height width"]]:
         """Return Φ⁻¹(F(x)) and each value's part of the log-determinant."""
-        require_precision(x, "`marginals` has a table of probabilities")
+        require_precision(x, "The first map `marginals` has a table of probabilities")
         bins = self.cdf.shape[3] - 1
         value = (x + 0.5) * bins
         index = value.detach().floor().nan_to_num().clamp(0, bins - 1).long()
@@ -78,7 +78,7 @@ class Marginals(FittedMap):
         self, y: Float[Tensor, "batch channels height width"], context: Tensor | None = None
     ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
         """Return F⁻¹(Φ(y)) and its log-determinant in nats."""
-        require_precision(y, "`marginals` has a table of probabilities")
+        require_precision(y, "The first map `marginals` has a table of probabilities")
         bins = self.cdf.shape[3] - 1
         ends = torch.special.ndtri(self.cdf[..., [0, -1]])
         bounded = torch.minimum(torch.maximum(y, ends[..., 0]), ends[..., 1])

@@ -188,6 +188,7 @@ def _both(options: Options) -> tuple[NDArray[Any], NDArray[Any], str]:
     import torch
 
     from ..data.inputs import given_to_samples
+    from ..data.partition import spread
     from .model_data import choose, load_model_for
 
     device = check_device(options.device)
@@ -195,11 +196,12 @@ def _both(options: Options) -> tuple[NDArray[Any], NDArray[Any], str]:
     chosen = choose(
         model, options.model, options.data, limit=options.count, progress=not options.json
     )
-    images = chosen.data.images[: options.count]
+    data = spread(chosen.data, options.count)
+    images = data.images
     if model.config.bits is not None:  # so that both have the model's bits
         x = model.to_float(torch.from_numpy(np.array(images)), noise="center")
         images = model.to_images(x).numpy()
-    given = given_to_samples(model, chosen.data, len(images))
+    given = given_to_samples(model, data, len(images))
     drawn = model.draw(len(images), seed=options.seed, labels=given)
     if not bool(drawn.finite.all()):
         raise InputError(f"{options.model}: {drawn.concern()}.")

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from ..checks import require_at_least
 from ..errors import InputError
+from ..files import path_of
 from ..latents.choices import Estimator
 from .options import DataOptions, Outcome, check_device
 
@@ -38,7 +39,7 @@ class Options(DataOptions):
     batch_size: int = 50
     """Images at once; does not change the directions."""
     out: Path | None = None
-    """File to write; by default directions.safetensors."""
+    """File to write; by default directions.safetensors, in the model's folder if it is one."""
 
 
 def run(options: Options) -> Outcome:
@@ -56,7 +57,7 @@ def _run(options: Options, device: str) -> Outcome:
     from .model_data import chosen_by, load_model_for
 
     progress = not options.json and process_index() == 0
-    path = options.out or Path("directions.safetensors")
+    path = options.out or _beside(options.model)
 
     def check() -> None:
         if path.suffix != ".safetensors":
@@ -101,6 +102,14 @@ def _run(options: Options, device: str) -> Outcome:
             "refused": dict(directions.refused),
         },
     )
+
+
+def _beside(model: str) -> Path:
+    """Where commands look for a model's directions; here, for a model that is no folder."""
+    from ..models.companions import DIRECTIONS_FILE
+
+    folder = path_of(model)
+    return folder / DIRECTIONS_FILE if folder.is_dir() else Path(DIRECTIONS_FILE)
 
 
 def _table(directions: "Directions") -> Table:

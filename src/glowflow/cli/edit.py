@@ -129,6 +129,12 @@ def _check(options: Options) -> list[float]:
         )
     if options.instead_of and len(options.attribute) != 1:
         raise InputError("Give --instead-of with one --attribute, which comes for them.")
+    if options.count != Options.count and not options.resample_level:
+        raise InputError("--count is of levels that are drawn anew: give --resample-level.")
+    if options.temperature != 1 and not (moves or options.resample_level):
+        raise InputError("--temperature is of attributes and levels: give --attribute as well.")
+    if options.directions is not None and not moves:
+        raise InputError("--directions are of attributes: give --attribute or --all.")
     if options.count < 1:
         raise InputError(f"count is {options.count}: draw each level at least once.")
     if not options.temperature >= 0:

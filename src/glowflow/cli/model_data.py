@@ -9,7 +9,7 @@ import numpy as np
 
 from ..data.config import DataConfig, Fit
 from ..data.formats.named_arrays import SUFFIXES
-from ..data.inputs import with_classes_of
+from ..data.inputs import empty_part, with_classes_of
 from ..data.open import open_images, open_splits
 from ..data.partition import SPLIT_NAMES
 from ..data.record import SplitRecord
@@ -243,7 +243,12 @@ def splits_for(model: ImageFlow, options: DataOptions) -> Splits:
         fit=options.fit, upscale=options.upscale, target=options.target,
     )  # fmt: skip
     if options.data is None:
-        return own_splits(model, source, config, progress)
+        splits = own_splits(model, source, config, progress)
+        if (part := empty_part(splits)) is not None:
+            raise InputError(
+                f"No image of {splits.source} is left to be called {part}: give other --data."
+            )
+        return splits
     return with_classes_of(model, open_splits(config, progress=progress))
 
 

@@ -16,9 +16,9 @@ from ..models.config import picture_shape
 from ..models.flow import ImageFlow
 from ..models.likelihood import bits_per_dim
 from ..models.training_data import TrainingData
-from ..photos.crops import Crop, box, centre, cut, paste, whole
+from ..photos.crops import Crop, box, cut, paste, whole
 from ..photos.faces import find_face
-from ..photos.images import ALIGNED, CROP, read_photo
+from ..photos.images import read_photo
 from ..progress import printable
 from .model_data import say
 from .options import PhotoOptions
@@ -66,10 +66,10 @@ def read_photos(paths: tuple[Path, ...], model: ImageFlow, options: PhotoOptions
         by_hand = options.align or options.crop is not None
         if not by_hand and not (options.paste and fit == "crop"):
             seen = model.prepare(path, fit=fit, upscale=options.upscale or None)[0].numpy()
-            original = None
+            original, crop = None, None
             if options.paste:
                 original = read_photo(path, shape[0], known.source_range)
-            crop = None if original is None else whole(original, shape, fit)
+                crop = whole(original, shape, fit, known.aligned)
             photos.append(Photo(path, seen, original, crop))
             continue
         original = read_photo(path, shape[0], known.source_range)
@@ -78,7 +78,7 @@ def read_photos(paths: tuple[Path, ...], model: ImageFlow, options: PhotoOptions
                 raise InputError(f"--align cuts squares, and this model's images are {shape}.")
             crop = find_face(original, str(path))
         else:
-            crop = place or _middle(original, shape, known.aligned)
+            crop = place or whole(original, shape, "crop", known.aligned)
         _require_large(crop, original, path, shape, upscale)
         if options.align or place is not None:
             seen = cut(original, crop, shape)
@@ -86,16 +86,6 @@ def read_photos(paths: tuple[Path, ...], model: ImageFlow, options: PhotoOptions
             seen = model.prepare(path, fit="crop", upscale=options.upscale or None)[0].numpy()
         photos.append(Photo(path, seen, original, crop))
     return photos
-
-
-def _middle(photo: NDArray[np.uint8], shape: tuple[int, int, int], aligned: bool) -> Crop:
-    """The middle of a photograph, or of the square that is used of CelebA's aligned faces."""
-    _, height, width = photo.shape
-    if not aligned or (width, height) != ALIGNED:
-        return centre(photo, shape)
-    left, top, right, bottom = CROP
-    inside = centre(photo[:, top:bottom, left:right], shape)
-    return box(inside.origin[0] + left, inside.origin[1] + top, *inside.size)
 
 
 def _fit(model: ImageFlow, options: PhotoOptions) -> str:

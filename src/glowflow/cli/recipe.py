@@ -39,6 +39,7 @@ def run_recipe(options: Replay, device: str) -> Outcome:
     from ..latents.recipes import checksum, replay
     from ..models.companions import identity
     from ..models.config import picture_shape
+    from ..models.training_data import TrainingData
     from ..photos.crops import paste, whole
     from .model_data import directions_beside, load_model_for
 
@@ -55,10 +56,9 @@ def run_recipe(options: Replay, device: str) -> Outcome:
     save_png(folder / "original.png", to_pil(before))
     save_png(folder / "edited.png", to_pil(after))
     if options.paste:
-        known_fit = "crop" if model.trained_on is None else model.trained_on.fit
-        crop = recipe.crop or whole(
-            photo, picture_shape(model.config.image_shape), recipe.fit or known_fit
-        )
+        data = model.trained_on or TrainingData()
+        shape = picture_shape(model.config.image_shape)
+        crop = recipe.crop or whole(photo, shape, recipe.fit or data.fit, data.aligned)
         save_png(folder / "pasted.png", to_pil(paste(photo, crop, before, after)))
     facts = {
         "out": str(folder),

@@ -35,7 +35,8 @@ class Options(ModelOptions):
     and so on; for a model of images its values are 0 to 255."""
     operator: str = "noise"
     """What was done to the field: `noise`, `mask`, `blur`, `downsample`, or MODULE:FUNCTION, a
-    function of a batch (B, C, H, W), or (B, C, L), (B, C, D, H, W), in PyTorch."""
+    function of a batch (B, C, H, W), or (B, C, L), (B, C, D, H, W), in PyTorch, of images with
+    values 0 to 255."""
     noise: float
     """Standard deviation of the noise, in the units of what was observed (0 to 255 for images)."""
     mask: str | None = None
@@ -70,7 +71,6 @@ def run(options: Options) -> Outcome:
     model = prior_of(load_model_for(options.model, device, any_grid=True))
     operator = _operator(options, model)
     observed = _observed(options, model, operator)
-    scale = 256.0 if model.config.bits is not None else 1.0
     labels = None
     if options.label is not None:
         labels = label_of(model, options.label, 1, "--class")
@@ -78,9 +78,10 @@ def run(options: Options) -> Outcome:
         raise InputError("The model has classes: give --class.")
     if not options.noise > 0:
         raise InputError(f"--noise is {options.noise}: give more than 0.")
+    if model.config.bits is not None:
+        operator = _of_bytes(operator)
     problems = [
-        Problem(model, operator, torch.from_numpy(each), options.noise / scale, labels)
-        for each in observed
+        Problem(model, operator, torch.from_numpy(each), options.noise, labels) for each in observed
     ]
     folder = new_folder(options.out, "solve")
     solutions = [
@@ -98,17 +99,23 @@ def run(options: Options) -> Outcome:
 
 
 def _observed(options: Options, model: "ImageFlow", operator: "Operator") -> NDArray[Any]:
-    """(N, *data) in the model's units and dtype."""
+    """(N, *data) in the units of what was observed, in the model's dtype."""
+    import torch
+
     from ..inverse import Mask
     from .model_data import dtype_of
 
-    values = _image_or_array(options.observed, "--observed", model.config.image_shape)
+    known = None if model.trained_on is None else model.trained_on.source_range
+    values = _image_or_array(options.observed, "--observed", model.config.image_shape, known)
     if values.dtype.kind not in "fiub":
         raise InputError(f"{options.observed} has {values.dtype}: give numbers.")
     data_axes = len(model.config.image_shape)
+    if ":" in options.operator:
+        made: Any = operator(torch.zeros(1, *model.config.image_shape, dtype=model.dtype))
+        data_axes = made.dim() - 1 if isinstance(made, torch.Tensor) else data_axes
     if values.ndim == data_axes:
         values = values[None]
-    if values.ndim != data_axes + 1 and options.operator.count(":") == 0:
+    if values.ndim != data_axes + 1 and ":" not in options.operator:
         raise InputError(
             f"What was observed is {values.shape}: give {_axes(data_axes)}, or "
             f"{_axes(data_axes, of_several=True)} of several."
@@ -123,9 +130,12 @@ def _observed(options: Options, model: "ImageFlow", operator: "Operator") -> NDA
         raise InputError(
             f"{options.observed} has values that are not finite in {wide.dtype}: mask them."
         )
-    if model.config.bits is not None:
-        wide = ((wide + 0.5) / 256 - 0.5).astype(wide.dtype)
     return wide
+
+
+def _of_bytes(operator: "Operator") -> "Operator":
+    """The operator for x in [−½, ½), of which it sees the bytes, 0 to 255."""
+    return lambda x: operator((x + 0.5) * 256 - 0.5)
 
 
 def _axes(count: int, *, of_several: bool = False) -> str:
@@ -157,7 +167,9 @@ def _operator(options: Options, model: "ImageFlow") -> "Operator":
     return own_operator(options.operator)
 
 
-def _image_or_array(text: str, flag: str, shape: tuple[int, ...]) -> NDArray[Any]:
+def _image_or_array(
+    text: str, flag: str, shape: tuple[int, ...], source_range: tuple[float, float] | None = None
+) -> NDArray[Any]:
     """An array, or the values (C, H, W) of an image file, for samples of this shape."""
     from ..photos.images import read_photo
 
@@ -172,7 +184,7 @@ def _image_or_array(text: str, flag: str, shape: tuple[int, ...]) -> NDArray[Any
             f"The model has {channels} channels on a grid of {sides(tuple(grid))}: give an array "
             f"to {flag}."
         )
-    return read_photo(path, channels)
+    return read_photo(path, channels, source_range)
 
 
 def _leave(
@@ -308,5 +320,6 @@ def _sheet(model: "ImageFlow", problem: "Problem", solution: "Solution") -> Shee
         ("draws", shown(solution.samples.flatten(0, 1)[:: max(1, solution.samples.shape[1])])),
     ]
     if y.shape == shape:
-        rows.insert(0, ("observed", shown(y[None])))
+        x = y if model.config.bits is None else (y + 0.5) / 256 - 0.5
+        rows.insert(0, ("observed", shown(x[None])))
     return Sheet("solution.png", "observation, posterior mean, deviation and draws", rows)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 
@@ -16,10 +16,14 @@ from ..errors import CheckpointError, InputError
 from .options import CommonOptions, Outcome, check_device
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..data.types import ImageData
     from ..models.flow import ImageFlow
     from ..studio.house import Offer
     from ..studio.stage import Stage
+
+Found = TypeVar("Found")
 
 DEMO = "demo-faces"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -160,7 +164,28 @@ def _offer(source: str, name: str, device: str) -> "Offer":
         partial(_stage, source, name, device),
         partial(_held_out, source),
         partial(_data, source),
+        partial(_version, source),
     )
+
+
+def _version(source: str) -> tuple[int, ...] | None:
+    """When the model's files were written, and those beside it; None of one that is no folder."""
+    from ..files import path_of
+    from ..latents.leakage import LEAKAGE_FILE
+    from ..models.companions import CALIBRATION_FILE, DIRECTIONS_FILE
+    from ..models.pretrained import CONFIG_FILE, WEIGHTS_FILE
+
+    names = (WEIGHTS_FILE, CONFIG_FILE, DIRECTIONS_FILE, CALIBRATION_FILE, LEAKAGE_FILE)
+    written = tuple(_written(path_of(source) / name) for name in names)
+    return written if written[0] else None
+
+
+def _written(path: Path) -> int:
+    """When a file was, in nanoseconds; 0 where it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _runs(options: Options) -> Path:
@@ -184,16 +209,31 @@ def _stage(source: str, name: str, device: str) -> "Stage":
     from .model_data import load_model_for
 
     model = load_model_for(source, device)
-    directions = _beside(source, DIRECTIONS_FILE)
-    known = None if directions is None else load_directions(directions, model)
+    known = _own(source, DIRECTIONS_FILE, model, load_directions)
     stage = Stage(model, name, known)
     leakage = _beside(source, LEAKAGE_FILE)
     if known is not None and leakage is not None:
         stage.leakage.update(read_leakage(leakage, stage.identity, known.estimator))
-    calibration = _beside(source, CALIBRATION_FILE)
-    if calibration is not None:
-        stage.calibration = load_calibration(calibration, model)
+    calibration = _own(source, CALIBRATION_FILE, model, load_calibration)
+    if calibration is not None and calibration.draws == 1:  # as the studio scores
+        stage.calibration = calibration
     return stage
+
+
+def _own(
+    source: str, name: str, model: "ImageFlow", load: "Callable[[Path, ImageFlow], Found]"
+) -> "Found | None":
+    """What lies beside the model; None, and a remark, where it is of other weights."""
+    from ..progress import remark
+
+    path = _beside(source, name)
+    if path is None:
+        return None
+    try:
+        return load(path, model)
+    except InputError as error:
+        remark(str(error))
+        return None
 
 
 def _beside(source: str, name: str) -> Path | None:

@@ -124,6 +124,9 @@ def _config_from(source: str) -> TrainConfig:
     channels: Any = shape[0] if model.config.bits is not None and shape[0] in (1, 3, 4) else None
     channels = None if data.condition else channels
     data = replace(data, channels=channels, dtype=dtype_of(model))
+    if known is not None and known.held_out is not None:
+        split_by: Any = known.split or data.split_by
+        data = replace(data, held_out=known.held_out, split_by=split_by)
     family = FAMILIES[model.config.family]
     return replace(
         family,
@@ -231,7 +234,12 @@ def _splits(options: Options, model: "ImageFlow | None", progress: bool) -> "Spl
 
 
 def _with_trained(splits: "Splits", before: "SplitRecord") -> "Splits":
-    """The splits with what the weights were trained on in training, as far as it may go there."""
+    """The splits with what the weights were trained on in training, as far as it may go there.
+
+    Raises:
+        InputError: a part has no image left.
+    """
+    from ..data.inputs import empty_part
     from .model_data import say
 
     kept, count = before.keep_trained(splits)
@@ -240,6 +248,12 @@ def _with_trained(splits: "Splits", before: "SplitRecord") -> "Splits":
         say(
             f"{count:,} held-out images are among those that the weights were trained on: they "
             f"{where}."
+        )
+    if (part := empty_part(kept)) is not None:
+        raise InputError(
+            f"The weights were trained on every image of {splits.source} that would be called "
+            f"{part}, and none is left to be called {part}: give the split of that run with "
+            "--held-out and --split-by, or other images with --data."
         )
     return kept
 

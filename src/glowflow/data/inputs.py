@@ -22,6 +22,11 @@ PARTS = ("train", "valid", "test")
 Data = TypeVar("Data", ImageData, Splits)
 
 
+def empty_part(splits: Splits) -> str | None:
+    """The name of a part without images, if there is one."""
+    return next((name for name in PARTS if not len(getattr(splits, name))), None)
+
+
 def require_shape(model: ImageFlow, data: ImageData) -> None:
     """Refuse images of another shape than the model's.
 

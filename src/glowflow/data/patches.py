@@ -94,6 +94,12 @@ def marked_incomplete(patches: NDArray[np.int64], chosen: NDArray[np.int64]) -> 
     return some
 
 
+def photograph_of(patches: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The number of the image that each square (N, 3) is of, whether it is whole or not."""
+    number: NDArray[np.int64] = np.where(patches[:, 0] < 0, -1 - patches[:, 0], patches[:, 0])
+    return number
+
+
 @dataclass(frozen=True)
 class Grids:
     """The grid of the image that each square (N,) is of, where all of its squares are there.

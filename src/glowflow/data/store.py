@@ -1,5 +1,6 @@
 """One array on disk: decoded once, memory-mapped ever after."""
 
+import errno
 import hashlib
 import json
 import math
@@ -188,7 +189,8 @@ def _build(
 
     def fill(temporary: Path) -> None:
         path = temporary / "images.npy"
-        array = _allocate(path, source, len(order))
+        _require_room(temporary, source, len(order))
+        array = _allocate(path, source.dtype, (len(order), *source.shape))
         given = _allocate_conditions(temporary, source, len(order))
         written = np.asarray(array)  # a row of a memmap is made in ten times as long
         kept = np.zeros(len(order), dtype=bool)
@@ -227,9 +229,9 @@ def _build(
         elif not kept.all():
             for to, start in enumerate(rows):
                 array[to] = array[start]
-            np.save(temporary / "kept.npy", array[: len(indices)])
+            array.flush()
             del array, written
-            (temporary / "kept.npy").replace(path)
+            _shorten(path, len(rows))
         else:
             array.flush()
         if given is not None:
@@ -328,34 +330,55 @@ class Looks:
         return some
 
 
-def _allocate(path: Path, source: Source, count: int) -> Any:
-    shape = (count, *source.shape)
-    needed = math.prod(shape) * np.dtype(source.dtype).itemsize
-    free = shutil.disk_usage(path.parent).free
+def _require_room(folder: Path, source: Source, count: int) -> None:
+    """Refuse an array that is larger than the disk: files are made without room for their pages.
+
+    Raises:
+        InputError: it is.
+    """
+    needed = count * math.prod(source.shape) * np.dtype(source.dtype).itemsize
+    needed += count * _values_given(source) * np.dtype(_dtype_given(source)).itemsize
+    free = shutil.disk_usage(folder).free
     if needed > free:
+        what = "The array and the conditions" if source.conditions else "The array"
         raise InputError(
-            f"The array of {source.title} needs {needed / 1e9:,.1f} GB and {path.parent.parent} "
-            f"has {free / 1e9:,.1f} GB free: give a --limit or a smaller --size, or set "
-            "GLOWFLOW_CACHE to another disk."
+            f"{what} of {source.title} need{'s' * (not source.conditions)} {needed / 1e9:,.1f} GB "
+            f"and {folder.parent} has {free / 1e9:,.1f} GB free: give a --limit or a smaller "
+            "--size, or set GLOWFLOW_CACHE to another disk."
         )
-    return np.lib.format.open_memmap(path, mode="w+", dtype=source.dtype, shape=shape)
+
+
+def _allocate(path: Path, dtype: str, shape: tuple[int, ...]) -> Any:
+    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
 
 
 def _allocate_conditions(folder: Path, source: Source, count: int) -> Any:
     """`conditions.npy`, (count, values); None of a source without conditions."""
     if not source.conditions:
         return None
-    shape = (count, sum(condition.size for condition in source.conditions))
-    dtype = np.dtype("float64" if source.dtype == "float64" else "float32")
-    needed = dtype.itemsize * math.prod(shape)
-    if needed > (free := shutil.disk_usage(folder).free):
-        raise InputError(
-            f"The conditions of {source.title} need {needed / 1e9:,.1f} GB and "
-            f"{folder.parent} has {free / 1e9:,.1f} GB free: give a --limit, or set GLOWFLOW_CACHE "
-            "to another disk."
-        )
-    path = folder / "conditions.npy"
-    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    shape = (count, _values_given(source))
+    return _allocate(folder / "conditions.npy", _dtype_given(source), shape)
+
+
+def _values_given(source: Source) -> int:
+    return sum(condition.size for condition in source.conditions)
+
+
+def _dtype_given(source: Source) -> str:
+    return "float64" if source.dtype == "float64" else "float32"
+
+
+def _shorten(path: Path, count: int) -> None:
+    """Leave the first so many rows of an array's file, whose header has room for any number."""
+    array = np.load(path, mmap_mode="r")
+    shape, dtype, start = (count, *array.shape[1:]), array.dtype, array.offset
+    del array
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    with path.open("r+b") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        if file.tell() != start:
+            raise OSError(errno.EIO, f"the header of {path.name} has another length")
+        file.truncate(start + math.prod(shape) * dtype.itemsize)
 
 
 def _images(

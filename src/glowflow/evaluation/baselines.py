@@ -39,7 +39,12 @@ class Baseline:
 
     @classmethod
     def of(
-        cls, name: str, figures: NDArray[np.float64], note: str, margins: NDArray[Any] | None
+        cls,
+        name: str,
+        figures: NDArray[np.float64],
+        note: str,
+        margins: NDArray[Any] | None,
+        groups: NDArray[Any] | None = None,
     ) -> "Baseline":
         """Of one figure an image, in bits/dim.
 
@@ -48,9 +53,10 @@ class Baseline:
             figures: (N,).
             note: how.
             margins: (N,) values of the frame for each of the source, 1 or more.
+            groups: (N,) as in `mean_and_error`.
         """
-        inside = (None, None) if margins is None else mean_and_error(figures * margins)
-        return cls(name, *mean_and_error(figures), note, *inside)
+        inside = (None, None) if margins is None else mean_and_error(figures * margins, groups)
+        return cls(name, *mean_and_error(figures, groups), note, *inside)
 
 
 def independent_pixels(
@@ -58,6 +64,7 @@ def independent_pixels(
     images: NDArray[Any],
     bits: int | None = 8,
     margins: NDArray[Any] | None = None,
+    groups: NDArray[Any] | None = None,
 ) -> Baseline:
     """Every position has its own histogram, fitted on `train` with one count added to each value.
 
@@ -68,6 +75,7 @@ def independent_pixels(
         images: images to score, uint8 of shape (N, C, H, W).
         bits: bits per value, 1 to 8; `None` for float data, which have no histogram.
         margins: as in `Baseline.of`.
+        groups: as in `Baseline.of`.
 
     Raises:
         InputError: the shapes of `train` and `images` differ, or one of them is empty.
@@ -89,7 +97,7 @@ def independent_pixels(
         ]
     )
     note = f"one histogram of {values} values a position, fitted on {len(train):,} images"
-    return Baseline.of(name, math.log2(len(train) + values) - scores, note, margins)
+    return Baseline.of(name, math.log2(len(train) + values) - scores, note, margins, groups)
 
 
 def require_same_shape(train: NDArray[Any], images: NDArray[Any]) -> None:

@@ -23,6 +23,7 @@ def models_beside(
     images: NDArray[Any],
     bits: int | None,
     margins: NDArray[np.float64] | None,
+    groups: NDArray[np.int64] | None,
     seed: int,
 ) -> tuple[Baseline, ...]:
     """Fitted to `FITTED` training images at most."""
@@ -30,8 +31,8 @@ def models_beside(
         return ()
     known = train.images if len(train) <= FITTED else train.images[evenly(len(train), FITTED)]
     return (
-        independent_pixels(known, images, bits, margins),
-        gaussian(known, images, bits, margins, seed=seed),
+        independent_pixels(known, images, bits, margins, groups),
+        gaussian(known, images, bits, margins, groups, seed=seed),
     )
 
 

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,13 +26,25 @@ class Estimate:
         return f"{self.mean:.3f}{error}"
 
 
-def mean_and_error(values: "NDArray[np.float64]") -> tuple[float, float | None]:
+def mean_and_error(
+    values: "NDArray[np.float64]", groups: "NDArray[Any] | None" = None
+) -> tuple[float, float | None]:
     """Mean m = Σ v / N and its standard error sqrt(Σ (v − m)² / (N − 1) / N), in the values' unit.
+
+    Values of a group, as squares of one photograph, are alike. Of G groups the error is
+    sqrt(G / (G − 1) · Σ_g (Σ_{v in g} (v − m))²) / N, which is the same where each has one value.
 
     Args:
         values: one figure an image, float64 of shape (N,).
+        groups: the group of each, (N,); None where they are independent.
     """
+    import numpy as np
+
     mean = float(values.mean())
-    if len(values) < 2:
+    sums = values - mean
+    if groups is not None:
+        sums = np.bincount(np.unique(groups, return_inverse=True)[1], sums)
+    count = len(sums)
+    if count < 2:
         return mean, None
-    return mean, float(values.std(ddof=1)) / math.sqrt(len(values))
+    return mean, math.sqrt(count / (count - 1) * float(np.square(sums).sum())) / len(values)

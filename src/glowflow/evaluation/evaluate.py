@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data.inputs import evenly, labels_of, require_kind
+from ..data.patches import photograph_of
 from ..data.types import ImageData
 from ..errors import InputError
 from ..models.flow import ImageFlow
@@ -33,7 +34,7 @@ class Evaluation:
     mean: float
     """Bits per dimension, the mean over images and noise draws."""
     standard_error: float | None
-    """Standard error of the mean over the images; None for one image."""
+    """Standard error of the mean over the images, of squares over photographs; None for one."""
     images: int
     draws: int
     """Dequantisation noise draws per image; 0 for float data, whose figure is differential."""
@@ -150,14 +151,15 @@ def evaluate(
             for some in in_batches(shard(indices), batch_size, "evaluating", visible=visible)
         ]
     measured = _gather(batches, len(indices))
-    mean, standard_error = mean_and_error(measured.bits_per_dim.numpy())
+    groups = None if data.patches is None else photograph_of(data.patches[indices])
+    mean, standard_error = mean_and_error(measured.bits_per_dim.numpy(), groups)
     accuracies = (measured.right.sum(0) / len(indices)).tolist() if classes else (None, None)
     # All of them stay on the disk.
     images = data.images if len(indices) == len(data) else data.images[indices]
     margins = _margins(data, indices)
     inside: tuple[float | None, float | None] = (None, None)
     if margins is not None:
-        inside = mean_and_error(measured.bits_per_dim.numpy() * margins)
+        inside = mean_and_error(measured.bits_per_dim.numpy() * margins, groups)
     return Evaluation(
         mean=mean,
         standard_error=standard_error,
@@ -167,7 +169,7 @@ def evaluate(
         dataset=dataset,
         baselines=on_main_process(
             lambda: (
-                *models_beside(train, images, bits, margins, seed),
+                *models_beside(train, images, bits, margins, groups, seed),
                 *gaussian_beside(model, train, images, data, indices),
                 *codecs_beside(data, images, bits, margins, visible),
             )

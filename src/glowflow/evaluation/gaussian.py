@@ -21,6 +21,7 @@ def gaussian(
     images: NDArray[Any],
     bits: int | None = 8,
     margins: NDArray[Any] | None = None,
+    groups: NDArray[Any] | None = None,
     *,
     seed: int = 0,
     max_dims: int = LARGEST,
@@ -38,6 +39,7 @@ def gaussian(
         images: images to score, of shape (N, C, H, W).
         bits: bits per value, 1 to 8; `None` for float data.
         margins: as in `Baseline.of`.
+        groups: as in `Baseline.of`.
         seed: seed of the uniform noise.
         max_dims: above this many dimensions nothing is computed: it takes O(N_train D² + D³), and
             O(N_train² D) with fewer images than dimensions.
@@ -50,7 +52,8 @@ def gaussian(
     scores, note = _scores(train, images, bits, seed, max_dims)
     if scores is None:
         return Baseline(name, None, None, note)
-    return Baseline.of(name, scores / math.prod(images.shape[1:]) / math.log(2), note, margins)
+    figures = scores / math.prod(images.shape[1:]) / math.log(2)
+    return Baseline.of(name, figures, note, margins, groups)
 
 
 def gaussian_given(

@@ -91,7 +91,7 @@ class Affine(Bijection):
         if self.kind == "bounded":
             last.weight[len(rows) // 2 :] /= LOG_BOUND
             last.bias[len(rows) // 2 :] /= LOG_BOUND
-        if self.kind == "sigmoid":
+        if self.kind in ("sigmoid", "inverse_sigmoid"):
             last.bias[len(rows) // 2 :] += 2.0
 
     def forward(
@@ -115,9 +115,14 @@ class Affine(Bijection):
         return torch.cat((y1, x2), dim=1), -sum_per_sample(log_scale)
 
     def _log_scale(self, raw: Tensor) -> Tensor:
-        if self.kind == "sigmoid":
-            return F.logsigmoid(raw)
-        return LOG_BOUND * torch.tanh(raw) if self.kind == "bounded" else raw
+        match self.kind:
+            case "sigmoid":
+                return F.logsigmoid(raw)
+            case "inverse_sigmoid":
+                return -F.logsigmoid(raw)
+            case "bounded":
+                return LOG_BOUND * torch.tanh(raw)
+        return raw
 
 
 def _halves(x: Tensor) -> tuple[Tensor, ...]:

@@ -130,7 +130,7 @@ def load_directions(path: Path, model: ImageFlow) -> Directions:
     def parse(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> Directions:
         try:
             return _parsed(tensors, facts)
-        except (TypeError, AttributeError, RecursionError) as error:
+        except (TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"its metadata are not what was written: {error}") from error
 
     def _parsed(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> Directions:

@@ -73,7 +73,7 @@ class Recipe:
                 values["crop"] = _crop(values["crop"])
             recipe = cls(**values)
             recipe._check()
-        except (TypeError, ValueError, RecursionError) as error:
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise InputError(
                 f"{name} is no recipe of the studio ({error}): download it there again."
             ) from error

@@ -222,10 +222,12 @@ def _likelihood(model: Any, figures: Figures | None) -> str:
         if model.config.bits is None
         else f"{draws} an image, an upper bound"
     )
+    in_patches = model.trained_on is not None and model.trained_on.fit == "patches"
+    over = "photographs" if in_patches else name_of_data(model.config.bits)
     return (
         f"**{scale * figures.mean:.3f}{error} {measure}** on {figures.images:,} "
         f"{_plain(figures.what)} ({noise}; ± is the standard error over the "
-        f"{name_of_data(model.config.bits)}). {unit}"
+        f"{over}). {unit}"
     )
 
 

@@ -535,6 +535,7 @@ IGNORE_CONTEXT = (
     Chain,
     DenseStep,
     FlowStep,
+    Interlaced,
     Invertible1x1Conv,
     Level,
     Marginals,

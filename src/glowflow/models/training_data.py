@@ -203,7 +203,7 @@ def _from_array(
         array = (images.float() if narrow else images).numpy()
     else:
         array = images
-    array = channels_first(array, shape[0], axes)
+    array = channels_first(array, shape, axes)
     if data.dtype != "uint8":
         if not np.issubdtype(array.dtype, np.floating) or array.shape[1:] != shape:
             raise InputError(
@@ -223,19 +223,26 @@ def _from_array(
 
 
 def channels_first(
-    array: NDArray[Any], channels: int, axes: AxisOrder | None = None
+    array: NDArray[Any], shape: tuple[int, int, int], axes: AxisOrder | None = None
 ) -> NDArray[Any]:
-    """(N, C, H, W) from images whose axes are `axes`, or from what has `channels` in one place.
+    """(N, C, H, W) from images whose axes are `axes`, or from what has the channels of `shape`,
+    (C, H, W), in one place.
 
     Raises:
         InputError: the axes are not those of images, or both readings fit.
     """
+    channels = shape[0]
     if array.ndim == 2:
         array = array[None]
     if array.ndim == 3 and axes in ("NCHW", "NHWC"):
         array = array[None]
     elif array.ndim == 3 and axes is None:
         own = {1, 3, 4, channels}
+        if array.shape[2] in own and array.shape[1:] == shape[1:]:
+            raise InputError(
+                f"The images are {array.shape}, and the last axis may be channels or the width: "
+                "say with axes NHWC for one image, or NHW for grey ones."
+            )
         first = channels > 1 and array.shape[0] in own - {1}
         if first:  # one image, or as many grey ones
             raise InputError(

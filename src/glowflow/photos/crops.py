@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import grid_sample
 
-from .images import padded_size
+from .images import ALIGNED, CROP, padded_size
 
 BLEND = 0.1
 """Width of the blended edge of a pasted crop, as a share of its shorter side."""
@@ -57,18 +57,28 @@ def centre(photo: NDArray[np.uint8], shape: tuple[int, int, int]) -> Crop:
     return box((have_width - wide) / 2, (have_height - high) / 2, wide, high)
 
 
-def whole(photo: NDArray[np.uint8], shape: tuple[int, int, int], fit: str) -> Crop:
+def whole(photo: NDArray[np.uint8], shape: tuple[int, int, int], fit: str, aligned: bool) -> Crop:
     """The rectangle that the frame (C, H, W) is of a photograph, by how it was made to fit.
 
-    `crop` is the middle; `patches` the middle at the photograph's own resolution; `stretch` all of
-    the photograph; with `pad` the frame goes beyond it, by its margins.
+    `crop` is the middle, of CelebA's aligned faces that of the square that is used of them;
+    `patches` the middle at the photograph's own resolution, where it is large enough; `stretch` all
+    of the photograph; with `pad` the frame goes beyond it, by its margins.
+
+    Args:
+        photo: (C, H, W).
+        shape: of the frame.
+        fit: `crop`, `patches`, `stretch` or `pad`.
+        aligned: whether photographs of CelebA's size are its aligned faces.
     """
     (_, have_height, have_width), (_, height, width) = photo.shape, shape
-    if fit == "crop":
+    if fit == "crop" and aligned and (have_width, have_height) == ALIGNED:
+        left, top, right, bottom = CROP
+        inside = centre(photo[:, top:bottom, left:right], shape)
+        return box(inside.origin[0] + left, inside.origin[1] + top, *inside.size)
+    if fit == "crop" or (fit == "patches" and (have_width < width or have_height < height)):
         return centre(photo, shape)
     if fit == "patches":
-        left, top = max(0, have_width - width) // 2, max(0, have_height - height) // 2
-        return box(left, top, min(width, have_width), min(height, have_height))
+        return box((have_width - width) // 2, (have_height - height) // 2, width, height)
     if fit == "stretch":
         return box(0.0, 0.0, float(have_width), float(have_height))
     inside_width, inside_height = padded_size(have_width, have_height, height, width)

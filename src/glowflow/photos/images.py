@@ -352,8 +352,10 @@ def resize(
         if fit == "patches" and scale >= 1.0:
             corner = (have_width - width) // 2, (have_height - height) // 2
             return image.crop((*corner, corner[0] + width, corner[1] + height))
-        left, top = (have_width - width * scale) / 2, (have_height - height * scale) / 2
-        box = (left, top, left + width * scale, top + height * scale)
+        wide = min(width * scale, float(have_width))  # which rounding may exceed
+        high = min(height * scale, float(have_height))
+        left, top = (have_width - wide) / 2, (have_height - high) / 2
+        box = (left, top, left + wide, top + high)
     if have_width < width or have_height < height:
         if not upscale:
             raise SmallImageError(name, (have_height, have_width), (height, width))

@@ -20,6 +20,8 @@ from .pictures import png_bytes, rows, to_pil
 THUMBNAIL = 64
 """Pixels of the longer side of a picture on the page, at most."""
 SPRITE_COLUMNS = 25
+HIGHEST = 16_383
+"""Pixels of a side of a WebP."""
 
 
 def write_pca_report(
@@ -48,7 +50,8 @@ def write_pca_report(
     """
     shown = pca.indices[: min(points, len(pca.indices))]
     sheet, cell = sprite(pca.data.images[shown])
-    plotted = {"cell": cell, "columns": SPRITE_COLUMNS, **_points(pca, shown)}
+    columns = sprite_columns(len(shown), cell[1])
+    plotted = {"cell": cell, "columns": columns, **_points(pca, shown)}
     body = [
         f"<h1>{escape(title)}</h1>",
         f"<p>{escape(source)}<br>Axes of the whitened latents, fitted to {pca.fitted:,} training "
@@ -170,14 +173,20 @@ def _small(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.stack([p[None] if p.ndim == 2 else p.transpose(2, 0, 1) for p in pictures])
 
 
+def sprite_columns(count: int, height: int) -> int:
+    """Images in a row of a sprite: `SPRITE_COLUMNS`, or more where it would be too high."""
+    return max(SPRITE_COLUMNS, -(-count // (HIGHEST // height)))
+
+
 def sprite(images: NDArray[np.uint8]) -> tuple[bytes, tuple[int, int]]:
     """All images in one WebP, and the width and height of each."""
     pictures = [to_pil(image).convert("RGB") for image in _small(images)]
     width, height = pictures[0].size
-    lines = -(-len(pictures) // SPRITE_COLUMNS)
-    sheet = Image.new("RGB", (min(SPRITE_COLUMNS, len(pictures)) * width, lines * height))
+    columns = sprite_columns(len(pictures), height)
+    lines = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (min(columns, len(pictures)) * width, lines * height))
     for index, thumbnail in enumerate(pictures):
-        row, column = divmod(index, SPRITE_COLUMNS)
+        row, column = divmod(index, columns)
         sheet.paste(thumbnail, (column * width, row * height))
     file = io.BytesIO()
     sheet.save(file, format="WEBP", quality=85)

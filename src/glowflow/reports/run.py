@@ -80,8 +80,8 @@ def _head(report: Report) -> str:
     if evaluation.bits_per_source_value is not None:
         inside = str(evaluation.bits_per_source_value)
         boxes.append((inside, "bits per value of the source, its margins not counted"))
-    webp = next(b for b in evaluation.baselines if b.name.startswith("WebP"))
-    if webp.mean is not None:
+    webp = next((b for b in evaluation.baselines if b.name.startswith("WebP")), None)
+    if webp is not None and webp.mean is not None:
         word = "below" if evaluation.mean < webp.mean else "above"
         boxes.append((f"{abs(webp.mean - evaluation.mean):.3f} {word}", "lossless WebP"))
     if evaluation.bits is not None:

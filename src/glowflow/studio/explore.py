@@ -17,6 +17,7 @@ from ..data.types import ImageData
 from ..errors import GlowflowError
 from ..latents.chart import Chart, chart
 from ..latents.codes import encoded, flatten
+from ..models.flow import ImageFlow
 from .house import OPEN, House
 from .stage import Stage
 from .visitors import Visitor
@@ -48,6 +49,8 @@ class Explored:
 class Exploration:
     """How far that is."""
 
+    version: object = None
+    """Of the model."""
     done: int = 0
     total: int = 0
     """0 while the images are being read."""
@@ -55,6 +58,11 @@ class Exploration:
     """Why it will come to nothing, in a sentence."""
     found: Explored | None = None
     thread: threading.Thread | None = field(default=None, repr=False)
+
+    @property
+    def ended(self) -> bool:
+        """Whether no thread is at it."""
+        return self.thread is not None and not self.thread.is_alive()
 
 
 class Explorer:
@@ -72,10 +80,14 @@ class Explorer:
     def of_model(self, name: str) -> Exploration:
         """How far the model's data are; begun if nobody has asked before."""
         known = self._known.get(name)
+        if known is not None and self.house.is_former(name, known.version):
+            self._known.pop(name, None)
+            known = None
         if known is None:
-            while len(self._known) >= OPEN:
-                self._known.popitem(last=False)
-            known = self._known[name] = Exploration()
+            ended = [n for n, each in list(self._known.items()) if each.ended]
+            for other in ended[: max(0, len(self._known) + 1 - OPEN)]:
+                self._known.pop(other, None)
+            known = self._known[name] = Exploration(self.house.offers[name].version())
             known.thread = threading.Thread(
                 target=self._explore, args=(name, known), name="glow-explore", daemon=True
             )
@@ -109,20 +121,17 @@ class Explorer:
             known.total = len(data)
             parts = []
             for start in range(0, len(data), AT_ONCE):
+                if self._known.get(name) is not known:
+                    return  # the model has changed
                 some = data.part(start, start + AT_ONCE)
-                parts.append(self._done(partial(self._codes, name, some)))
+                parts.append(self._done(partial(_codes, stage.model, some)))
                 known.done += len(some)
             made = chart(torch.cat(parts), stage.model.latent_shapes, COMPONENTS)
             known.found = Explored(data, made, source.split(", SHA")[0])
         except GlowflowError as error:
             known.told = f"{FAILED}: {error}"
-        except (OSError, RuntimeError, MemoryError) as error:
+        except Exception as error:  # else the page would wait for ever
             known.told = f"{FAILED} ({type(error).__name__})."
-
-    def _codes(self, name: str, some: ImageData) -> Tensor:
-        model = self.house.open(name).stage.model
-        every = np.arange(len(some))
-        return torch.cat([r.float() for _, r in encoded(model, some, every, progress=False)])
 
     def _done(self, job: Callable[[], Result]) -> Result:
         """What the worker makes of a job, when it has a place for it."""
@@ -133,18 +142,25 @@ class Explorer:
                 time.sleep(0.2)
 
 
+def _codes(model: ImageFlow, some: ImageData) -> Tensor:
+    every = np.arange(len(some))
+    return torch.cat([r.float() for _, r in encoded(model, some, every, progress=False)])
+
+
 def of_pictures(visitor: Visitor, stage: Stage) -> Chart:
     """A chart of what is on the visitor's page.
 
     Raises:
         InputError: that is fewer than 3 pictures.
     """
-    names = tuple(visitor.pictures)
-    if visitor.charted is None or visitor.charted[0] != names:
-        codes = [flatten(stage.code(picture)) for picture in visitor.pictures.values()]
+    pictures = list(visitor.pictures.items())  # which may change meanwhile
+    names = tuple(name for name, _ in pictures)
+    if visitor.charted is None or visitor.charted[:2] != (stage.identity, names):
+        codes = [flatten(stage.code(picture)) for _, picture in pictures]
         rows = torch.cat(codes).cpu().double() if codes else torch.zeros(0, stage.dims)
-        visitor.charted = (names, chart(rows, stage.model.latent_shapes, COMPONENTS))
-    return visitor.charted[1]
+        made = chart(rows, stage.model.latent_shapes, COMPONENTS)
+        visitor.charted = (stage.identity, names, made)
+    return visitor.charted[2]
 
 
 def attributes_of(data: ImageData) -> list[tuple[str, NDArray[np.bool_]]]:

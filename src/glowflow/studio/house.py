@@ -40,6 +40,8 @@ class Offer:
     """Images that it was not trained on, and what they are in words; None where there are none."""
     data: Callable[[ImageFlow], tuple[ImageData, str] | None] | None = None
     """Images of its data, to look at; by default those that it was not trained on."""
+    version: Callable[[], object] = lambda: None
+    """Another one whenever the model is; None where that cannot be told."""
 
 
 @dataclass
@@ -49,6 +51,7 @@ class Opened:
     stage: Stage
     first: list[Picture]
     """Pictures that a page opens with."""
+    version: object = None
     told: str = ""
     """Why there is nothing to compare with, in a sentence."""
     thread: threading.Thread | None = field(default=None, repr=False)
@@ -84,6 +87,9 @@ class House:
         if name not in self.offers:
             raise UnknownError(f"There is no model {name!r} here: choose another one.")
         opened = self._opened.get(name)
+        if opened is not None and self.is_former(name, opened.version):
+            self._opened.pop(name).stage.close()
+            opened = None
         if opened is None:
             while len(self._opened) >= OPEN:
                 self._opened.popitem(last=False)[1].stage.close()
@@ -91,14 +97,22 @@ class House:
         self._opened.move_to_end(name)
         return opened
 
+    def is_former(self, name: str, version: object) -> bool:
+        """Whether a model has changed since it had this version."""
+        now = self.offers[name].version()
+        return now is not None and now != version
+
     def _new(self, offer: Offer) -> Opened:
+        version = offer.version()
         stage = offer.open()
         stage.make_fast()
         levels = len(stage.model.latent_shapes)
         label = 0 if stage.model.config.classes else None
         temperatures = [FIRST_TEMPERATURE] * levels
         opened = Opened(
-            stage, stage.sample(FIRST, seed=self.seed, temperatures=temperatures, label=label)
+            stage,
+            stage.sample(FIRST, seed=self.seed, temperatures=temperatures, label=label),
+            version,
         )
         if stage.calibration is None:
             opened.thread = threading.Thread(
@@ -123,6 +137,8 @@ class House:
             opened.stage.calibration = _joined(parts, source)
         except GlowflowError as error:
             opened.told = str(error)
+        except Exception as error:  # else the page would wait for ever
+            opened.told = f"The images to compare with cannot be read ({type(error).__name__})."
 
     def _scored(self, model: ImageFlow, some: ImageData, seed: int) -> Calibration:
         while True:

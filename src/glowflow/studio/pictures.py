@@ -65,7 +65,8 @@ class Photograph:
         """
         pixels = self.pixels(model)
         known = model.trained_on or TrainingData()
-        crop = self.crop or whole(pixels, picture_shape(model.config.image_shape), known.fit)
+        shape = picture_shape(model.config.image_shape)
+        crop = self.crop or whole(pixels, shape, known.fit, known.aligned)
         return paste(pixels, crop, before, after)
 
 

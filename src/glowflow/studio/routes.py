@@ -253,7 +253,8 @@ class Routes:
     async def reference(self, who: Who) -> dict[str, Any]:
         """How likely held-out images are: a histogram of their bits/dim."""
         visitor = self.visitors.find(who)
-        opened = await self._run(Urgency.ASKED, self.house.open, visitor.model)
+        # A page asks again and again: no quiet would ever come in which these images are scored.
+        opened = await self._run(Urgency.BACKGROUND, self.house.open, visitor.model)
         return reference_of(opened)
 
     def _stage(self, visitor: Visitor) -> Stage:

@@ -71,7 +71,7 @@ class Explore:
             state = "encoding" if known.total else "reading"
             return {"state": state, "done": known.done, "total": known.total}
         made = await self._worked(lambda: of_pictures(visitor, self._stage(visitor)))
-        names = visitor.charted[0] if visitor.charted is not None else ()
+        names = visitor.charted[1] if visitor.charted is not None else ()
         points = {"source": "", "attributes": [], "cell": [0, 0], "columns": 1, **_points(made)}
         return {"state": "ready", "told": known.told, "pictures": list(names), **points}
 

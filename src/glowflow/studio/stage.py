@@ -150,9 +150,10 @@ class Stage:
     @torch.inference_mode()
     def code(self, picture: Picture) -> Latents:
         """The latents of a picture, encoded once."""
-        if picture.latents is None:
+        if picture.latents is None or picture.encoded_by != self.identity:
             labels = self._labels(picture.label, 1)
             picture.latents = self.model.encode(self._centred(picture.image[None]), labels)
+            picture.encoded_by = self.identity
         return picture.latents
 
     @torch.inference_mode()

@@ -26,6 +26,8 @@ PATIENCE = 120.0
 """Seconds that a run has for its last checkpoint when the studio ends."""
 BUILT_IN = ("faces", "digits")
 INTERRUPTED = 130
+HUB = re.compile(r"hub:(?P<name>\w[\w.-]*/\w[\w.-]*)([:@].*)?")
+"""Data of the hub, whose names may be those of folders too."""
 
 
 @dataclass
@@ -52,7 +54,7 @@ class Child:
     def told(self) -> str:
         """Why it has ended, in a sentence; empty where it came to its end or was stopped."""
         code = self.process.poll()
-        if code in (None, 0, INTERRUPTED) or self.stopping:
+        if code in (None, 0, INTERRUPTED) or (self.stopping and code == -signal.SIGTERM):
             return ""
         said = Path(self.folder.name, "err").read_text(encoding="utf-8", errors="replace")
         lines = [line.strip() for line in said.splitlines() if line.strip()]
@@ -191,8 +193,9 @@ class Trainer:
         if self.anywhere:
             return
         data, folders = config.data.data, self.runs.folders()
+        of_hub = HUB.fullmatch(data)
         ours = {self.runs.summary(folder).get("data") for folder in folders}
-        if data not in BUILT_IN and not data.startswith("hub:") and data not in ours:
+        if (of_hub is None or path_of(of_hub["name"]).exists()) and data not in {*BUILT_IN, *ours}:
             raise InputError(
                 "From another machine a run can be started on faces, digits, hub:organisation/name "
                 "and the data of the runs that are here."

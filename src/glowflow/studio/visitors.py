@@ -40,6 +40,8 @@ class Picture:
     """What it is from, if it was uploaded."""
     latents: Latents | None = None
     """Its code, once it is needed."""
+    encoded_by: str = ""
+    """`identity` of the model."""
 
     @property
     def kept_bytes(self) -> int:
@@ -59,8 +61,8 @@ class Visitor:
     pictures: "OrderedDict[str, Picture]" = field(default_factory=OrderedDict)
     drawn: "OrderedDict[str, Picture]" = field(default_factory=OrderedDict)
     """Samples of which nothing was asked yet: new ones take their place, and no picture's."""
-    charted: tuple[tuple[str, ...], Chart] | None = None
-    """A chart of its pictures, and of which."""
+    charted: tuple[str, tuple[str, ...], Chart] | None = None
+    """The `identity` of the model, names of its pictures, and a chart of them."""
 
     def picture(self, name: str) -> Picture:
         """A picture of this visitor's.
@@ -137,7 +139,7 @@ class Visitors:
         Raises:
             BusyError: all visitors together keep too much.
         """
-        kept = sum(each.kept_bytes for each in self._visitors.values())
+        kept = sum(each.kept_bytes for each in list(self._visitors.values()))
         if kept + picture.kept_bytes > self.limits.kept_bytes:
             raise BusyError("The studio's memory for pictures is full: try again later.")
         into, most = visitor.pictures, self.limits.pictures

@@ -57,7 +57,8 @@ def preset_config(name: str, *, batch_size: int | None = None, processes: int = 
     """The run that a preset names.
 
     Each process computes its share of the batch in parts of the size that the published run gave
-    to one device (`accumulate`), so that any number of devices makes the published step.
+    to one device (`accumulate`), so that any number of devices that divides the batch makes the
+    published step.
 
     Args:
         name: of the preset.

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..data.inputs import with_classes
+from ..data.inputs import empty_part, with_classes
 from ..data.record import SplitRecord
 from ..data.types import Splits
 from ..errors import InputError
@@ -37,7 +37,8 @@ def recorded_splits(folder: Path, splits: Splits, data_changed: bool) -> Splits:
     """The splits that a run goes on with: whatever it was trained on stays in its part.
 
     Raises:
-        InputError: images were added, removed or changed, and that is not said to be right.
+        InputError: images were added, removed or changed, and that is not said to be right, or a
+            part has no image left.
         CheckpointError: the record of the run's images is damaged.
     """
     splits = _with_own_classes(folder, splits)
@@ -50,7 +51,13 @@ def recorded_splits(folder: Path, splits: Splits, data_changed: bool) -> Splits:
             f"{splits.source}: {changes}; go on with them by --data-changed ok, or give the run's "
             "own images with --data."
         )
-    return record.keep(splits)
+    kept = record.keep(splits)
+    if (part := empty_part(kept)) is not None:
+        raise InputError(
+            f"{splits.source}: no image is left to be called {part}: bring back those that the run "
+            "had for it."
+        )
+    return kept
 
 
 def _with_own_classes(folder: Path, splits: Splits) -> Splits:

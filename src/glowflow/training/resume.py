@@ -60,8 +60,8 @@ def record_resumed(
 ) -> None:
     """Write the configuration that the run goes on with, and a line of what changed.
 
-    Where the images have changed, the best model so far is no longer called that: its figure is of
-    other validation images.
+    Where the images have changed, or how many validate, the best model so far is no longer called
+    that: its figure is of other validation images.
 
     Raises:
         InputError: the folder cannot be written.
@@ -69,7 +69,7 @@ def record_resumed(
     other_images = images is not None and images.any
     if not changes and not other_images:
         return
-    if other_images:
+    if other_images or "validation_images" in changes:
         (folder / BEST / BEST_FILE).unlink(missing_ok=True)
     write_run_config(folder, config)
     line = {

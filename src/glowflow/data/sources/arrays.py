@@ -216,6 +216,8 @@ def _axes(images: NDArray[Any], path: Path, config: DataConfig, notes: list[str]
         )
     if config.grid in (1, 3) or (images.dtype.kind == "f" and images.ndim in (2, 5)):
         what = f"The array in {path}"
+        if 0 in images.shape:
+            raise InputError(f"{what} has shape {images.shape}: give at least one of each axis.")
         shape = with_channels(images.shape[1:], config.grid, what)
         require_floats(images.dtype, shape, what)
         return images.reshape(len(images), *shape)

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ...errors import InputError
-from ...photos.images import Seen, decode, decode_whole, header_size
+from ...photos.images import Seen, UnreadableImageError, decode, decode_whole, header_size
 from ..config import DataConfig
 from ..margins import Margins
-from ..patches import in_patches
+from ..patches import UNKNOWN, in_patches
 from ..types import TEST, TRAIN, VALID, LeftOut, Source
 from ..walk import files_below, images_among
 
@@ -140,7 +140,15 @@ def images_source(
     )
     if not cut:
         return source
-    return in_patches(source, [header_size(open_file(name)) for name in files], shape[1])
+    return in_patches(source, [_size_of(open_file, name) for name in files], shape[1])
+
+
+def _size_of(open_file: Callable[[str], Any], name: str) -> tuple[int, int]:
+    """Height and width; zeros of what cannot be read, which is told of when it is."""
+    try:
+        return header_size(open_file(name))
+    except UnreadableImageError:
+        return UNKNOWN
 
 
 class Frames:

@@ -17,7 +17,8 @@ def list_source(path: Path, config: DataConfig) -> Source:
     """Images that a text file names, a line each: a path, and a class after it where there is one.
 
     Paths are relative to the list's folder, or absolute. Path and class are told apart by a comma,
-    a tab, or the last blank. A first line that names no image is the heading.
+    a tab, or the last blank, whichever leaves a file that is there. A first line that names no
+    image is the heading.
 
     Raises:
         InputError: no line names a file that is there.
@@ -76,11 +77,10 @@ def _arranged(rows: Sequence[tuple[str, str]]) -> Arranged:
 
 
 def _row(root: Path, line: str) -> tuple[str, str]:
-    """Path and class; an empty class for none."""
+    """Path and class, told apart in the first way that names a file; an empty class for none."""
     line = line.strip()
     if is_file(root / line):
         return line, ""
-    for cells in (next(csv.reader([line]), []), line.split("\t"), line.rsplit(None, 1)):
-        if len(cells) > 1:
-            return cells[0].strip(), cells[1].strip()
-    return line, ""
+    ways = (next(csv.reader([line]), []), line.split("\t"), line.rsplit(None, 1))
+    rows = [(cells[0].strip(), cells[1].strip()) for cells in ways if len(cells) > 1]
+    return next((row for row in rows if is_file(root / row[0])), rows[0] if rows else (line, ""))

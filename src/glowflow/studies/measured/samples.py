@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...data.inputs import evenly, labels_of
 from ...data.types import ImageData, Splits
+from ...errors import InputError
 from ...evaluation.estimate import Estimate
 from ...evaluation.nearest import nearest
 from ...evaluation.noise import noise_draws
@@ -122,8 +123,15 @@ def measure_samples(
         batch_size: images at once.
         seed: of the samples and of the noise.
         progress: show a bar on stderr.
+
+    Raises:
+        InputError: the test images are all the same.
     """
     test, test_labels = _chosen(model, splits.test, count)
+    if not _variance(test):
+        raise InputError(
+            "The test images that were chosen are all the same: give a larger --count."
+        )
     beside = _Beside(model, test, draws, batch_size, seed)
     count = min(count, len(splits.train))
     noise, labels = _noise(model, count, seed)
