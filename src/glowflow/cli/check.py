@@ -196,12 +196,12 @@ def _both(options: Options) -> tuple[NDArray[Any], NDArray[Any], str]:
     chosen = choose(
         model, options.model, options.data, limit=options.count, progress=not options.json
     )
-    data = spread(chosen.data, options.count)
-    images = data.images
+    compared = spread(chosen.data, options.count)
+    images = compared.images
     if model.config.bits is not None:  # so that both have the model's bits
         x = model.to_float(torch.from_numpy(np.array(images)), noise="center")
         images = model.to_images(x).numpy()
-    given = given_to_samples(model, data, len(images))
+    given = given_to_samples(model, compared, len(images))
     drawn = model.draw(len(images), seed=options.seed, labels=given)
     if not bool(drawn.finite.all()):
         raise InputError(f"{options.model}: {drawn.concern()}.")

@@ -41,7 +41,7 @@ def mean_and_error(
     import numpy as np
 
     mean = float(values.mean())
-    sums = values - mean
+    sums: Any = values - mean
     if groups is not None:
         sums = np.bincount(np.unique(groups, return_inverse=True)[1], sums)
     count = len(sums)
