@@ -1,9 +1,15 @@
 """The errors a user can meet. Each message is one sentence: what was wrong, where, what to do."""
 
+import re
+
+OBJECT = re.compile(r"<\S+ object at 0x[0-9a-fA-F]+>")
+"""As Python shows what has no words of its own: an address, another one in each process."""
+
 
 def in_one_line(error: BaseException) -> str:
     """What another library's error says, in one line; its type, where it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
+    said = OBJECT.sub("it", str(error))
+    return " ".join(said.split()) or type(error).__name__
 
 
 class GlowflowError(Exception):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from glowflow import Glow, GlowConfig, InputError, load_model
 from glowflow.cli import main
@@ -97,3 +98,17 @@ def test_apples_gpus_have_no_float64(data, capsys, monkeypatch):
     model.double().save_pretrained(data / "model")
     with pytest.raises(InputError, match="do not compute in float64"):
         load_model(data / "model", device="mps")
+
+
+def test_float_data_are_taken_from_a_model_too(data, capsys):
+    found = data / "first"
+    arguments = [data / "data.npz", "--target", "x", *SMALL, "--held-out", "0.2", "--out", found]
+    assert main(["train", *map(str, arguments)]) == 0
+    capsys.readouterr()
+    assert main(["train", "--from", str(found), "--print-config"]) == 0
+    config = yaml.safe_load(capsys.readouterr().out)["data"]
+    assert config["data"] == str(data / "data.npz") and config["target"] == "x"
+    assert config["held_out"] == 0.2
+    assert main(["train", str(data / "other.npy"), "--from", str(found), "--print-config"]) == 0
+    config = yaml.safe_load(capsys.readouterr().out)["data"]
+    assert (config["data"], config["target"]) == (str(data / "other.npy"), None)

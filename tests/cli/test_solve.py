@@ -192,6 +192,32 @@ def test_an_operator_sees_bytes(work, problems, operator):
         assert (problems[0].observed[:, hole] == 0).all()
 
 
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("raise ValueError('my own')", "fails on a batch of one field (ValueError, my own)"),
+        ("return x.detach()", "has no gradient"),
+        ("return 5", "has no gradient"),
+    ],
+)
+def test_an_operator_that_cannot_be_used_is_a_sentence(work, problems, capsys, body, says):
+    (work / "wrong.py").write_text(f"def wrong(x):\n    {body}\n")
+    sys.modules.pop("wrong", None)
+    assert main(["solve", "--operator", "wrong:wrong", "--observed", "seen.png", *FEW]) == 2
+    assert says in capsys.readouterr().err
+    assert problems == []
+
+
+def test_one_number_may_be_observed_and_what_is_no_image_is_refused(work, problems, capsys):
+    (work / "total.py").write_text("def total(x):\n    return x.mean((1, 2, 3))\n")
+    np.save("y.npy", np.array([125.0, 130.0], dtype=np.float32))
+    assert main(["solve", "--operator", "total:total", "--observed", "y.npy", *FEW]) == 2
+    assert problems[0].observed.item() == 125
+    np.save("deep.npy", np.full((3, 8, 8), 40_000, dtype=np.uint16))
+    assert main(["solve", "--observed", "deep.npy", *FEW]) == 2
+    assert "values from 40000 to 40000, and those of images are 0 to 255" in capsys.readouterr().err
+
+
 def test_an_observation_of_more_bits_has_the_models_range(work, problems):
     model = Glow(GlowConfig(image_shape=(1, 8, 8), levels=1, steps=1, hidden_channels=4))
     model.trained_on = TrainingData(source_range=(0.0, 4095.0))

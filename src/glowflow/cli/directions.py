@@ -63,7 +63,7 @@ def _run(options: Options, device: str) -> Outcome:
         if path.suffix != ".safetensors":
             raise InputError(f"--out is {path}: give a file that ends in .safetensors.")
         if path.exists():
-            raise InputError(f"{path} exists: choose another --out.")
+            raise InputError(f"{path} exists: choose another --out, or remove it first.")
         require_at_least(options, 1, "batch_size")
 
     on_main_process(check)

@@ -107,7 +107,7 @@ def _check_recipe(options: Options) -> None:
     asked = (*options.attribute, *options.instead_of, *options.amount, *options.resample_level)
     others = (options.amounts, options.to_class, options.crop, options.label, options.fit)
     other = any(each is not None for each in others) or options.all or options.align
-    if asked or other or options.temperature != 1:
+    if asked or other or options.temperature != 1 or options.count != Options.count:
         raise InputError(
             "The recipe says what to do and what is taken of the image: give --recipe without "
             "--attribute, --crop and their like."

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ..inverse import Operator, Problem, Solution
     from ..models.flow import ImageFlow
 
+FAR = 10
+"""Deviations of the noise that an observation may be beyond the values of bytes."""
 SHOWN = 8
 """Draws on a sheet."""
 
@@ -81,7 +83,8 @@ def run(options: Options) -> Outcome:
     if model.config.bits is not None:
         operator = _of_bytes(operator)
     problems = [
-        Problem(model, operator, torch.from_numpy(each), options.noise, labels) for each in observed
+        Problem(model, operator, torch.from_numpy(np.asarray(each)), options.noise, labels)
+        for each in observed
     ]
     folder = new_folder(options.out, "solve")
     solutions = [
@@ -100,8 +103,6 @@ def run(options: Options) -> Outcome:
 
 def _observed(options: Options, model: "ImageFlow", operator: "Operator") -> NDArray[Any]:
     """(N, *data) in the units of what was observed, in the model's dtype."""
-    import torch
-
     from ..inverse import Mask
     from .model_data import dtype_of
 
@@ -111,8 +112,7 @@ def _observed(options: Options, model: "ImageFlow", operator: "Operator") -> NDA
         raise InputError(f"{options.observed} has {values.dtype}: give numbers.")
     data_axes = len(model.config.image_shape)
     if ":" in options.operator:
-        made: Any = operator(torch.zeros(1, *model.config.image_shape, dtype=model.dtype))
-        data_axes = made.dim() - 1 if isinstance(made, torch.Tensor) else data_axes
+        data_axes = _axes_made(options.operator, operator, model)
     if values.ndim == data_axes:
         values = values[None]
     if values.ndim != data_axes + 1 and ":" not in options.operator:
@@ -130,7 +130,41 @@ def _observed(options: Options, model: "ImageFlow", operator: "Operator") -> NDA
         raise InputError(
             f"{options.observed} has values that are not finite in {wide.dtype}: mask them."
         )
+    far = FAR * options.noise
+    if (
+        model.config.bits is not None
+        and ":" not in options.operator
+        and not (-far <= wide.min() and wide.max() <= 255 + far)
+    ):
+        raise InputError(
+            f"{options.observed} has values from {wide.min():g} to {wide.max():g}, and those of "
+            "images are 0 to 255, but for the noise: scale them."
+        )
     return wide
+
+
+def _axes_made(name: str, operator: "Operator", model: "ImageFlow") -> int:
+    """Axes of what an operator of one's own makes of one field.
+
+    Raises:
+        InputError: it fails, or makes something that has no gradient.
+    """
+    import torch
+
+    field = torch.zeros(1, *model.config.image_shape, dtype=model.dtype, requires_grad=True)
+    try:
+        made: Any = operator(field)
+    except Exception as error:  # whatever the user's function does
+        raise InputError(
+            f"The operator {name} fails on a batch of one field ({type(error).__name__}, {error}): "
+            "mend it."
+        ) from error
+    if not isinstance(made, torch.Tensor) or not made.requires_grad:
+        raise InputError(
+            f"What the operator {name} makes has no gradient: compute it of the field, in PyTorch "
+            "operations that have one."
+        )
+    return made.dim() - 1
 
 
 def _of_bytes(operator: "Operator") -> "Operator":

@@ -70,7 +70,7 @@ def default(arguments: Sequence[str], processes: int | None = None) -> Options:
     if resume is not None:
         return Options(train=read_run_config(path_of(resume)))
     if model is not None:
-        return Options(train=_config_from(model))
+        return Options(train=_config_from(model, taken(given, "--data")))
     if config is not None:
         try:
             text = Path(config).read_text(encoding="utf-8")
@@ -106,12 +106,12 @@ def _with_bits_of(arguments: list[str], config: TrainConfig) -> Options:
     return Options(train=config)
 
 
-def _config_from(source: str) -> TrainConfig:
+def _config_from(source: str, named: str | None) -> TrainConfig:
     """What a run starts from that takes a model's weights: its architecture, and how its images
-    were read."""
+    were read; `named` are other data."""
     from ..models.conditional import ConditionalGlow
     from ..models.training_data import size_of
-    from .model_data import conditional_data, dtype_of, load_model_for
+    from .model_data import conditional_data, data_for, dtype_of, load_model_for
 
     model = load_model_for(source, "cpu", any_kind=True)
     known, shape = model.trained_on, model.config.image_shape
@@ -119,6 +119,8 @@ def _config_from(source: str) -> TrainConfig:
     if known is not None and model.config.bits is not None:
         how: Any = {"fit": known.fit, "upscale": known.upscale, "source_range": known.source_range}
         data = replace(data, data=known.source or data.data, **how)
+    elif known is not None and (read := named or known.source):
+        data = data_for(model, source, read)
     if known is not None and isinstance(model, ConditionalGlow):
         data = conditional_data(model, known.source)
     channels: Any = shape[0] if model.config.bits is not None and shape[0] in (1, 3, 4) else None
@@ -251,9 +253,9 @@ def _with_trained(splits: "Splits", before: "SplitRecord") -> "Splits":
         )
     if (part := empty_part(kept)) is not None:
         raise InputError(
-            f"The weights were trained on every image of {splits.source} that would be called "
-            f"{part}, and none is left to be called {part}: give the split of that run with "
-            "--held-out and --split-by, or other images with --data."
+            f"{splits.source}: the weights were trained on all that would be called {part}, and "
+            f"none is left to be called {part}: give the split of that run with --held-out and "
+            "--split-by, or other images with --data."
         )
     return kept
 

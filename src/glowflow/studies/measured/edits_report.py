@@ -130,10 +130,7 @@ def _strip(edits: Edits, name: str) -> Sheet:
         f"strip-{name}.png",
         f"{name} comes and goes",
         faces,
-        [
-            f"{share:+g} α" if row.amounts else f"{share * row.chosen.amount:+.3g}"
-            for share in STRIP
-        ],
+        [f"{share:+g}x" if row.amounts else f"{share * row.chosen.amount:+.3g}" for share in STRIP],
         caption=f"{name.replace('_', ' ')}: {row.estimator}, α = {_amounts(row)}; flip "
         f"{test.flip.mean:.3f}, leakage {test.leakage.mean:.3f}, identity "
         f"{test.identity.mean:.3f}",
