@@ -71,6 +71,8 @@ def run(options: Options) -> Outcome:
 
     device = check_device(options.device)
     model = prior_of(load_model_for(options.model, device, any_grid=True))
+    if not options.noise > 0:
+        raise InputError(f"--noise is {options.noise}: give more than 0.")
     operator = _operator(options, model)
     observed = _observed(options, model, operator)
     labels = None
@@ -78,8 +80,6 @@ def run(options: Options) -> Outcome:
         labels = label_of(model, options.label, 1, "--class")
     elif model.config.classes:
         raise InputError("The model has classes: give --class.")
-    if not options.noise > 0:
-        raise InputError(f"--noise is {options.noise}: give more than 0.")
     if model.config.bits is not None:
         operator = _of_bytes(operator)
     problems = [
