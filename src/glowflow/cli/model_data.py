@@ -245,9 +245,7 @@ def splits_for(model: ImageFlow, options: DataOptions) -> Splits:
     if options.data is None:
         splits = own_splits(model, source, config, progress)
         if (part := empty_part(splits)) is not None:
-            raise InputError(
-                f"No image of {splits.source} is left to be called {part}: give other --data."
-            )
+            raise _nothing_left(splits, part)
         return splits
     return with_classes_of(model, open_splits(config, progress=progress))
 
@@ -306,9 +304,7 @@ def choose(
         part = part or "test"
         some: ImageData = getattr(splits, part)
         if not len(some):
-            raise InputError(
-                f"No image of {splits.source} is left to be called {part}: give other --data."
-            )
+            raise _nothing_left(splits, part)
         return Chosen(
             some,
             splits.source,
@@ -324,6 +320,12 @@ def choose(
     if limit is not None and part != "all" and images.partition is not None:
         images = open_images(config, progress=progress)  # of which a part may be a small one
     return _new(model, source, images, part, config.fit)
+
+
+def _nothing_left(splits: Splits, part: str) -> InputError:
+    return InputError(
+        f"No image of {splits.source} is left to be called {part}: give other --data."
+    )
 
 
 def trained_among(record: SplitRecord | None, data: ImageData) -> int:

@@ -106,11 +106,12 @@ def _observed(options: Options, model: "ImageFlow", operator: "Operator") -> NDA
     from ..inverse import Mask
     from .model_data import dtype_of
 
-    known = None if model.trained_on is None else model.trained_on.source_range
-    values = _image_or_array(options.observed, "--observed", model.config.image_shape, known)
+    source_range = None if model.trained_on is None else model.trained_on.source_range
+    shape = model.config.image_shape
+    values = _image_or_array(options.observed, "--observed", shape, source_range)
     if values.dtype.kind not in "fiub":
         raise InputError(f"{options.observed} has {values.dtype}: give numbers.")
-    data_axes = len(model.config.image_shape)
+    data_axes = len(shape)
     if ":" in options.operator:
         data_axes = _axes_made(options.operator, operator, model)
     if values.ndim == data_axes:

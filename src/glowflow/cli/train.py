@@ -111,18 +111,17 @@ def _config_from(source: str, named: str | None) -> TrainConfig:
     were read; `named` are other data."""
     from ..models.conditional import ConditionalGlow
     from ..models.training_data import size_of
-    from .model_data import conditional_data, data_for, dtype_of, load_model_for
+    from .model_data import data_for, dtype_of, load_model_for
 
     model = load_model_for(source, "cpu", any_kind=True)
     known, shape = model.trained_on, model.config.image_shape
     data = DataConfig(size=size_of(shape)) if model.config.bits is not None else DataConfig()
-    if known is not None and model.config.bits is not None:
+    pictures = model.config.bits is not None and not isinstance(model, ConditionalGlow)
+    if known is not None and pictures:
         how: Any = {"fit": known.fit, "upscale": known.upscale, "source_range": known.source_range}
         data = replace(data, data=known.source or data.data, **how)
     elif known is not None and (read := named or known.source):
         data = data_for(model, source, read)
-    if known is not None and isinstance(model, ConditionalGlow):
-        data = conditional_data(model, known.source)
     channels: Any = shape[0] if model.config.bits is not None and shape[0] in (1, 3, 4) else None
     channels = None if data.condition else channels
     data = replace(data, channels=channels, dtype=dtype_of(model))
